@@ -1,0 +1,100 @@
+"""Where recordings are and which to play: finds trace files by what their headers say, not by their names.
+
+Knows folders, headers, suites and cases. Does not know what a scene will do with them.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from tracereel.trace.events import DeviceInfo, Header, decoder
+from tracereel.trace.storage import LineReader, TraceError
+from tracereel.trace.trace import Trace, describe_bad_line
+
+PACKAGE_RECORDINGS = Path(__file__).resolve().parent / "recordings"
+ENVIRONMENT = "TRACEREEL_RECORDINGS"
+SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.partial", ".jsonl.zst.partial")
+
+
+def device_folder(device: DeviceInfo) -> str:
+    """The folder name of a device's recordings: `cpu`, or the accelerator's own name."""
+    if device.kind == "cpu":
+        return "cpu"
+    return re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-") or device.kind
+
+
+def traces_below(folder: Path) -> list[Path]:
+    """The trace files in and below a folder, by name; hidden folders hold unfinished work and are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def read_header(path: Path) -> Header:
+    """The header of a trace file. Raises TraceError where there is none."""
+    for number, line in LineReader(path):
+        try:
+            event = decoder.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise TraceError(path, describe_bad_line(line, error), number) from None
+        if not isinstance(event, Header):
+            raise TraceError(path, "the first record is not a header", number)
+        return event
+    raise TraceError(path, "the file holds no header record; is it a trace?")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A trace file and its header; `case` is the suite's name for it, or its policy where it belongs to none."""
+
+    path: Path
+    header: Header
+
+    @property
+    def case(self) -> str:
+        """What this run shows."""
+        return self.header.run.case if self.header.run else self.header.policy
+
+    def read(self) -> Trace:
+        """The whole trace."""
+        return Trace.read(self.path)
+
+
+class Catalogue:
+    """The recordings of one folder, those of one device where there are several.
+
+    `folder` defaults to $TRACEREEL_RECORDINGS, then to the package's own film recordings; there an accelerator's come
+    before the CPU's. Raises TraceError where the folder holds no trace.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        named = os.environ.get(ENVIRONMENT)
+        self.folder = folder or (Path(named) if named else _own_recordings())
+        files = [self.folder] if self.folder.is_file() else traces_below(self.folder)
+        self.recordings = tuple(Recording(path, read_header(path)) for path in files)
+        if not self.recordings:
+            raise TraceError(self.folder, "holds no trace (.jsonl or .jsonl.zst); record one with `tracereel record`")
+
+    def case(self, name: str) -> tuple[Recording, ...]:
+        """All repeats of a case. Raises TraceError that lists the cases there are."""
+        found = tuple(recording for recording in self.recordings if recording.case == name)
+        if not found:
+            there = ", ".join(sorted({recording.case for recording in self.recordings}))
+            raise TraceError(self.folder, f"no recording of the case {name!r}; there are: {there}")
+        return found
+
+    def has(self, name: str) -> bool:
+        """Is there a recording of that case?"""
+        return any(recording.case == name for recording in self.recordings)
+
+
+def _own_recordings() -> Path:
+    devices = sorted(path for path in (PACKAGE_RECORDINGS / "film").glob("*") if path.is_dir())
+    accelerators = [path for path in devices if path.name != "cpu"]
+    return (accelerators or devices or [PACKAGE_RECORDINGS])[0]

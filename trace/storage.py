@@ -1,0 +1,140 @@
+"""Trace files: lines in and lines out, plain or zstd, bounded, and never half-replaced.
+
+Knows bytes, lines and digests. Does not know what a line means: that is `events` and `invariants`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import zstandard
+
+MAX_LINE_BYTES = 32 * 2**20
+"""A longer line is refused: it bounds the memory that reading takes, also of a compressed file made to explode."""
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+PARTIAL_SUFFIX = ".partial"
+_CHUNK = 2**20
+
+
+class TraceError(Exception):
+    """A trace cannot be used. The message is one line: the file, the line where there is one, and the fault."""
+
+    def __init__(self, path: Path | str, message: str, line: int | None = None):
+        self.path, self.line, self.reason = Path(path), line, message
+        super().__init__(f"{path}{'' if line is None else f', line {line}'}: {message}")
+
+
+class LineReader:
+    """Iterates over the whole lines of a trace file as (line number from 1, bytes without the line end).
+
+    After the iteration `digest` is the SHA-256 (hex) of all lines but the last, `digest_all` of all of them, each with
+    its line end, and `cut` says why the file ends within a record, or is None.
+
+    Raises TraceError where the file cannot be opened, holds a line over MAX_LINE_BYTES or broken zstd data.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.cut: str | None = None
+        self.digest = self.digest_all = hashlib.sha256().hexdigest()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        running = hashlib.sha256()
+        before_last = running.copy()
+        number = 0
+        rest = b""
+        for chunk in self._chunks():
+            lines = (rest + chunk).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise TraceError(self.path, f"the line is over {MAX_LINE_BYTES} bytes", number)
+                before_last = running.copy()
+                running.update(line)
+                running.update(b"\n")
+                yield number, line
+            if len(rest) > MAX_LINE_BYTES:
+                raise TraceError(self.path, f"the line is over {MAX_LINE_BYTES} bytes", number + 1)
+        if rest and self.cut is None:
+            self.cut = f"line {number + 1} has no end"
+        self.digest, self.digest_all = before_last.hexdigest(), running.hexdigest()
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                compressed = file.read(4) == ZSTD_MAGIC
+                file.seek(0)
+                yield from self._decompressed(file) if compressed else iter(lambda: file.read(_CHUNK), b"")
+        except OSError as error:
+            raise TraceError(self.path, f"cannot be read ({error.strerror or error})") from None
+
+    def _decompressed(self, file: BinaryIO) -> Iterator[bytes]:
+        # Asked for a bounded number of bytes at a time: a small file may expand without end.
+        unpack = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(file, read_across_frames=True)
+        try:
+            while chunk := unpack.read(_CHUNK):
+                yield chunk
+        except zstandard.ZstdError as error:
+            self.cut = f"the zstd data is broken ({error})"
+
+
+class LineWriter:
+    """Writes lines to `path`, zstd where its name ends in .zst.
+
+    The lines go to a file beside it whose name ends in `.partial`; `commit()` ends that file and puts it in the place
+    of `path` in one move, so that an earlier file is replaced only by a whole one. A `.partial` left by a crash can be
+    read up to its last whole record. As a context manager it commits at a normal end and leaves the partial file
+    after an exception.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
+        self.digest = hashlib.sha256()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.partial.open("wb")
+        self._pack = zstandard.ZstdCompressor(level=6).compressobj() if self.path.suffix == ".zst" else None
+
+    def write(self, lines: bytes) -> None:
+        """Write one or more whole lines."""
+        self.digest.update(lines)
+        self._file.write(self._pack.compress(lines) if self._pack else lines)
+
+    def flush(self) -> None:
+        """Make what was written readable by others."""
+        if self._pack:
+            self._file.write(self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        self._file.flush()
+
+    def commit(self) -> None:
+        """End the file and put it in its place."""
+        if self._pack:
+            self._file.write(self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.partial.replace(self.path)
+
+    def abandon(self) -> None:
+        """Close the partial file as it is and leave it where it lies."""
+        self._file.close()
+
+    def __enter__(self) -> "LineWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abandon()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all."""
+    with LineWriter(path) as writer:
+        writer.write(text.encode())
