@@ -1,0 +1,144 @@
+"""From a model file to something that runs: device, dtype, model and tokenizer together, and how a trace names them."""
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from tracereel.engine.config import ConfigError, EngineConfig
+from tracereel.engine.gguf_file import GgufFile
+from tracereel.engine.model import LlamaModel
+from tracereel.engine.runner import ModelRunner
+from tracereel.engine.tokenizer import ChatTokenizer
+from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, RunInfo, WorkloadInfo
+from tracereel.trace.recorder import start_clock
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to run, and what a trace says of it."""
+
+    model: LlamaModel
+    tokenizer: ChatTokenizer
+    info: ModelInfo
+    device: DeviceInfo
+
+    def header(
+        self,
+        config: EngineConfig,
+        runner: ModelRunner,
+        workload: WorkloadInfo,
+        run: RunInfo | None = None,
+    ) -> Header:
+        """The header of a recording that starts now."""
+        return Header(
+            schema=SCHEMA_VERSION,
+            engine=engine_info(),
+            policy=config.policy,
+            slots=config.max_num_seqs,
+            token_budget=config.max_num_batched_tokens,
+            kv_blocks=config.num_blocks,
+            kv_block_tokens=config.block_tokens,
+            config={"max_model_len": config.max_model_len, "attention": runner.attention_name},
+            model=self.info,
+            device=self.device,
+            libraries={"python": platform.python_version(), "torch": str(torch.__version__)},
+            workload=workload,
+            clock=start_clock(),
+            run=run,
+        )
+
+
+def load_model(path: Path, device: str | None = None, dtype: str | None = None) -> LoadedModel:
+    """Load a GGUF file onto a device.
+
+    `device` is a torch device name (default: cuda where there is one, else cpu), `dtype` one of `bf16` and `fp32`
+    (default: bf16 where the device computes in it, else fp32). Raises ModelFileError and ConfigError.
+    """
+    on = choose_device(device)
+    name = dtype or ("bf16" if has_bf16(on) else "fp32")
+    if name not in DTYPES:
+        raise ConfigError(f"dtype: {name!r} is not one of {', '.join(DTYPES)}")
+    file = GgufFile(path)
+    model = LlamaModel(file, on, DTYPES[name])
+    info = ModelInfo(
+        name=path.name.removesuffix(".gguf"),
+        weights="real",
+        dtype=name,
+        digest=file_digest(path),
+        architecture=file.geometry.architecture,
+        parameters=model.parameters,
+    )
+    return LoadedModel(model, ChatTokenizer(file.tokenizer_tables()), info, device_info(on))
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the best there is. Raises ConfigError where there is none of that name."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: {name!r} is not a device; try cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda was asked for, but torch finds no CUDA device here; try --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: {name!r} is not supported; supported: cpu, cuda")
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Does the device compute in bf16 by itself, rather than by emulation?"""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_facts().get("flags", "").split()))
+
+
+def device_info(device: torch.device) -> DeviceInfo:
+    """The device by its own name."""
+    if device.type == "cuda":
+        facts = torch.cuda.get_device_properties(device)
+        return DeviceInfo(
+            kind="cuda", name=facts.name, driver=str(torch.version.cuda), memory_bytes=int(facts.total_memory)
+        )
+    name = _cpu_facts().get("model name") or platform.processor() or platform.machine()
+    return DeviceInfo(kind="cpu", name=name, threads=torch.get_num_threads())
+
+
+@cache
+def _cpu_facts() -> dict[str, str]:
+    """The first processor's entries in /proc/cpuinfo; empty where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in pairs}
+    facts.setdefault("flags", facts.get("Features", ""))
+    return facts
+
+
+@cache
+def engine_info() -> EngineInfo:
+    """This engine: its version and the digest of its source."""
+    return EngineInfo(name="tracereel", version=metadata.version("tracereel"), source_digest=source_digest())
+
+
+def source_digest() -> str:
+    """SHA-256 (hex) over the engine's Python files: recordings made by another engine are known by it."""
+    folder = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
