@@ -43,6 +43,8 @@ class Ratio:
     low: float
     high: float
     n: int
+    pairs: tuple[float, ...]
+    """Each pair's ratio, in the order of the repeats."""
 
 
 def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace]) -> Ratio:
@@ -52,11 +54,12 @@ def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace]) -
     """
     require_comparable([*numerator, *denominator])
     below = {repeat_of(trace): trace for trace in denominator}
-    pairs = [(trace, below[repeat_of(trace)]) for trace in numerator if repeat_of(trace) in below]
+    above = sorted(numerator, key=repeat_of)
+    pairs = [(trace, below[repeat_of(trace)]) for trace in above if repeat_of(trace) in below]
     ratios = [_throughput(top) / _throughput(bottom) for top, bottom in pairs]
     if not ratios:
         raise ValueError("no repeat is in both cases")
-    return Ratio(float(np.median(ratios)), min(ratios), max(ratios), len(ratios))
+    return Ratio(float(np.median(ratios)), min(ratios), max(ratios), len(ratios), tuple(ratios))
 
 
 def repeat_of(trace: Trace) -> int:

@@ -1,0 +1,32 @@
+"""Check traces against everything that must hold: lifecycle, tokens, slots, blocks, queues, times, digest.
+
+Prints one line a file, and every violation with its line. Exit code 0: all whole and valid; 1: a violation, or a
+recording that was cut off; 2: a file that cannot be read.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `check`."""
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="trace files, or folders of them")
+    parser.add_argument("--limit", type=int, default=20, help="violations printed for each file (default: 20)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check each file."""
+    from tracereel.cli.files import trace_files
+    from tracereel.trace.invariants import check
+
+    bad = False
+    for path in trace_files(args.traces):
+        report = check(path, limit=args.limit)
+        bad = bad or not report.ok
+        counts = f"{report.requests} requests, {report.steps} steps, {report.output_tokens} output tokens"
+        more = "" if report.complete else " or more"
+        verdict = f"{len(report.violations)}{more} violation(s)" if report.violations else report.cut or "ok"
+        print(f"{path}: {verdict} ({counts})")
+        for violation in report.violations:
+            print(f"  {violation}")
+    return 1 if bad else 0

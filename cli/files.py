@@ -1,0 +1,19 @@
+"""Which trace files are meant by the paths on a command line."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tracereel.trace.catalogue import traces_below
+from tracereel.trace.storage import TraceError
+
+
+def trace_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files themselves, and the traces in and below folders. Raises TraceError for a folder without any."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = traces_below(path)
+        if not inside:
+            raise TraceError(path, "holds no trace (.jsonl or .jsonl.zst)")
+        yield from inside

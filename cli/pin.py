@@ -1,0 +1,36 @@
+"""Pin the output lengths of a prompt file: how long the model's own greedy answers are.
+
+Each prompt is answered up to the model's end token, or to --max-tokens, and its length is written into the file: every
+policy then decodes the same number of tokens.
+"""
+
+import argparse
+from pathlib import Path
+
+from tracereel.cli.progress import ProgressReport
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `pin`."""
+    parser.add_argument("file", type=Path, help="a prompt file: JSON Lines with id and prompt; rewritten in place")
+    parser.add_argument("--max-tokens", type=int, default=160, help="stop an answer here (default: 160)")
+    parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
+    parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
+    parser.add_argument("--model", type=Path, help="a GGUF file (default: the one `tracereel fetch` keeps)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer every prompt, write the lengths, print the answers."""
+    from tracereel.engine.loading import load_model
+    from tracereel.engine.model_store import require_model
+    from tracereel.engine.pinning import pin_lengths
+    from tracereel.engine.workload import read_prompts, write_prompts
+
+    prompts = read_prompts(args.file)
+    loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    with ProgressReport() as progress:
+        answers = pin_lengths(prompts, loaded, args.max_tokens, progress)
+    write_prompts(args.file, [answer.prompt for answer in answers])
+    for answer in answers:
+        print(f"{answer.prompt.id} ({answer.prompt.output_tokens} tokens, {answer.reason}): {answer.text!r}")
+    return 0

@@ -1,0 +1,36 @@
+"""Verify a film: recompute every number in it from the traces.
+
+Reads the ledger beside the film. Exit code 0: every claim is what the traces say; 1: one is not, or the ledger is not
+the film's; 2: something cannot be read.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `verify`."""
+    parser.add_argument("film", type=Path, help="a film made by tracereel, its .ledger.json beside it")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        nargs="+",
+        metavar="TRACE",
+        help="trace files or folders (default: $TRACEREEL_RECORDINGS, then the package's recordings)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recompute and say what differs."""
+    from tracereel.scenes.verification import verify
+    from tracereel.trace.catalogue import Catalogue
+
+    traces = args.trace or [Catalogue().folder]
+    verdict = verify(args.film, traces)
+    for fault in verdict.faults[:20]:
+        print(f"  {fault}")
+    more = len(verdict.faults) - 20
+    if more > 0:
+        print(f"  and {more} more")
+    print(f"{args.film}: {verdict.claims} claims, {len(verdict.faults)} fault(s)")
+    return 1 if verdict.faults else 0

@@ -1,0 +1,218 @@
+"""What a painter draws on: units instead of pixels, y downwards from the frame's top left corner, phrases as text.
+
+Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cairo
+from tracereel.scenes.components.lettering import shorten, sprite, width
+from tracereel.scenes.phrases import Phrase
+from tracereel.scenes.theme import Colour, Type
+
+Note = Callable[[Phrase, str], None]
+"""Told which phrase is drawn, and as which text where it had to be shortened."""
+
+
+class Canvas:
+    """One frame being drawn. `note` is told every phrase that is drawn, so that a ledger can be kept.
+
+    `swapped`: the surface's red and blue are exchanged, as in Manim's frame.
+    """
+
+    def __init__(self, ctx: "cairo.Context[Any]", pixels: tuple[int, int], note: Note, *, swapped: bool = False):
+        self._ctx = ctx
+        self._note = note
+        self._swapped = swapped
+        self._alpha = 1.0
+        self.scale = min(pixels) / 1080
+        """Pixels a unit."""
+        self.width, self.height = pixels[0] / self.scale, pixels[1] / self.scale
+        ctx.identity_matrix()
+
+    @contextmanager
+    def faded(self, alpha: float) -> Iterator[None]:
+        """Draw everything inside with this opacity (0 to 1) on top of what already holds."""
+        before, self._alpha = self._alpha, self._alpha * min(max(alpha, 0.0), 1.0)
+        try:
+            yield
+        finally:
+            self._alpha = before
+
+    @contextmanager
+    def clipped(self, x: float, y: float, w: float, h: float) -> Iterator[None]:
+        """Draw nothing outside this box."""
+        self._ctx.save()
+        self._ctx.rectangle(*self._box(x, y, w, h))
+        self._ctx.clip()
+        try:
+            yield
+        finally:
+            self._ctx.restore()
+
+    def _source(self, colour: Colour, alpha: float) -> bool:
+        """Set the pen; False where nothing would be seen."""
+        alpha *= self._alpha
+        if alpha <= 0.004:
+            return False
+        r, g, b = colour
+        if self._swapped:
+            r, b = b, r
+        self._ctx.set_source_rgba(r, g, b, alpha)
+        return True
+
+    def _box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
+        """A box in whole pixels, at least one each way: uneven edges show at 480p."""
+        left, top = round(x * self.scale), round(y * self.scale)
+        right, bottom = round((x + w) * self.scale), round((y + h) * self.scale)
+        return left, top, max(right - left, 1), max(bottom - top, 1)
+
+    def box(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float = 1.0) -> None:
+        """A filled box."""
+        if self._source(colour, alpha):
+            self._ctx.rectangle(*self._box(x, y, w, h))
+            self._ctx.fill()
+
+    def card(
+        self,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        colour: Colour,
+        alpha: float = 1.0,
+        *,
+        radius: float = 12,
+        outline: float | None = None,
+    ) -> None:
+        """A box with round corners: filled, or only its outline of that width."""
+        if not self._source(colour, alpha):
+            return
+        s = self.scale
+        x, y, w, h = x * s, y * s, w * s, h * s
+        r = min(radius * s, w / 2, h / 2)
+        ctx = self._ctx
+        ctx.new_sub_path()
+        ctx.arc(x + w - r, y + r, r, -math.pi / 2, 0)
+        ctx.arc(x + w - r, y + h - r, r, 0, math.pi / 2)
+        ctx.arc(x + r, y + h - r, r, math.pi / 2, math.pi)
+        ctx.arc(x + r, y + r, r, math.pi, math.pi * 3 / 2)
+        ctx.close_path()
+        if outline is None:
+            ctx.fill()
+        else:
+            ctx.set_line_width(max(outline * s, 1))
+            ctx.stroke()
+
+    def disc(
+        self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0, *, outline: float | None = None
+    ) -> None:
+        """A filled circle around (x, y), or only its outline of that width."""
+        if self._source(colour, alpha):
+            self._ctx.new_sub_path()
+            self._ctx.arc(x * self.scale, y * self.scale, radius * self.scale, 0, 2 * math.pi)
+            if outline is None:
+                self._ctx.fill()
+            else:
+                self._ctx.set_line_width(max(outline * self.scale, 1))
+                self._ctx.stroke()
+
+    def line(
+        self,
+        points: list[tuple[float, float]],
+        colour: Colour,
+        alpha: float = 1.0,
+        *,
+        thickness: float = 2,
+        dashes: tuple[float, ...] = (),
+    ) -> None:
+        """A line through points."""
+        if len(points) < 2 or not self._source(colour, alpha):
+            return
+        ctx, s = self._ctx, self.scale
+        ctx.set_line_width(max(thickness * s, 1))
+        ctx.set_line_join(cairo.LINE_JOIN_ROUND)
+        ctx.set_line_cap(cairo.LINE_CAP_ROUND)
+        ctx.set_dash([dash * s for dash in dashes])
+        ctx.move_to(points[0][0] * s, points[0][1] * s)
+        for x, y in points[1:]:
+            ctx.line_to(x * s, y * s)
+        ctx.stroke()
+        ctx.set_dash([])
+
+    def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
+        """A filled shape with these corners."""
+        if len(points) < 3 or not self._source(colour, alpha):
+            return
+        self._ctx.move_to(points[0][0] * self.scale, points[0][1] * self.scale)
+        for x, y in points[1:]:
+            self._ctx.line_to(x * self.scale, y * self.scale)
+        self._ctx.close_path()
+        self._ctx.fill()
+
+    def text(
+        self,
+        phrase: Phrase,
+        x: float,
+        y: float,
+        style: Type,
+        colour: Colour,
+        alpha: float = 1.0,
+        *,
+        align: float = 0.0,
+        room: float | None = None,
+        part: str | None = None,
+    ) -> float:
+        """Letter a phrase on the baseline y; `align` 0, 0.5, 1: x is its start, its middle, its end.
+
+        Where it is wider than `room` it is cut, with an ellipsis; of a phrase in several lines `part` is the one meant.
+        Returns its width in units. Raises ValueError where `part` is not in the phrase.
+        """
+        text = phrase.text if part is None else part
+        if part is not None and part.removesuffix("…") not in phrase.text:
+            raise ValueError(f"{part!r} is not part of {phrase.text!r}")
+        if room is not None:
+            text = shorten(text, style, room)
+        wide = width(text, style)
+        if not text or self._alpha * alpha <= 0.004:
+            return wide
+        self._note(phrase, text)
+        drawn = sprite(text, style, self.scale)
+        self._source(colour, alpha)
+        left = round((x - align * wide) * self.scale) + drawn.left
+        self._ctx.mask_surface(drawn.mask, left, round(y * self.scale) + drawn.top)
+        return wide
+
+    def tail(
+        self, phrase: Phrase, x: float, y: float, style: Type, colour: Colour, *, room: float, ground: Colour
+    ) -> float:
+        """Letter the end of a phrase: from x on where it fits into `room`, else its beginning fades into the ground.
+
+        Returns its width.
+        """
+        self._note(phrase, phrase.text)
+        drawn = sprite(phrase.text, style, self.scale)
+        wide = width(phrase.text, style)
+        start = min(x, x + room - wide)
+        with self.clipped(x, y - style.size * 1.2, room, style.size * 1.7):
+            self._source(colour, 1.0)
+            self._ctx.mask_surface(
+                drawn.mask, round(start * self.scale) + drawn.left, round(y * self.scale) + drawn.top
+            )
+        if start < x:
+            self._veil(x, y - style.size, 44, style.size * 1.4, ground)
+        return min(wide, room)
+
+    def _veil(self, x: float, y: float, w: float, h: float, colour: Colour) -> None:
+        """A box that is the ground's colour at its left and nothing at its right."""
+        r, g, b = (colour[2], colour[1], colour[0]) if self._swapped else colour
+        left, top, width, height = self._box(x, y, w, h)
+        fade = cairo.LinearGradient(left, 0, left + width, 0)
+        fade.add_color_stop_rgba(0, r, g, b, self._alpha)
+        fade.add_color_stop_rgba(1, r, g, b, 0)
+        self._ctx.set_source(fade)
+        self._ctx.rectangle(left, top, width, height)
+        self._ctx.fill()

@@ -1,0 +1,127 @@
+"""How a painter's drawing gets into Manim's frame, and the frame into the film, without a mobject for each thing drawn.
+
+One `Layer` mobject holds a painter; `LayerCamera` lets it draw straight into the frame's pixels. `ReelRenderer` keeps
+the ledger. Knows Manim's renderer; does not know what is painted.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+import cairo
+import numpy as np
+from manim import WHITE, Camera, Mobject, Scene, VMobject
+from manim.renderer.cairo_renderer import CairoRenderer
+from manim.scene.scene_file_writer import SceneFileWriter
+from manim.scene.video_segment_encoder import VideoSegmentEncoder
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.lettered import Lettered
+from tracereel.scenes.ledger import Ledger
+
+Paint = Callable[[Canvas], None]
+
+
+class _Painter:
+    """Holds the paint function outside the mobject: animations copy mobjects, and a painter is not to be copied."""
+
+    def __init__(self, paint: Paint):
+        self.paint = paint
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Painter":
+        return self
+
+
+class Layer(VMobject):
+    """A mobject that is drawn by a painter; fades like any other.
+
+    `identity` is a string that changes with what would be drawn (the trace's digest, say): Manim's cache of rendered
+    segments sees nothing else of it.
+    """
+
+    def __init__(self, paint: Paint, identity: str):
+        super().__init__(stroke_width=0, fill_color=WHITE, fill_opacity=1)
+        self.points = np.zeros((4, 3))  # a mobject without points is left out of the frame
+        self.painter = _Painter(paint)
+        self.identity = identity
+
+
+class LayerCamera(Camera):
+    """Manim's camera, with a way for layers to draw themselves."""
+
+    ledger: Ledger
+
+    def display_vectorized(self, vmobject: VMobject, ctx: "cairo.Context[Any]") -> "LayerCamera":
+        """Draw a mobject; a layer by its painter."""
+        painter = getattr(vmobject, "painter", None)
+        if painter is None:
+            super().display_vectorized(vmobject, ctx)
+            return self
+        opacity = float(vmobject.get_fill_opacity())
+        if opacity <= 0:
+            return self
+        ctx.save()
+        canvas = Canvas(ctx, (self.pixel_width, self.pixel_height), self.ledger.note, swapped=True)
+        if opacity < 1:
+            ctx.push_group()
+            painter.paint(canvas)
+            ctx.pop_group_to_source()
+            ctx.identity_matrix()
+            ctx.paint_with_alpha(opacity)
+        else:
+            painter.paint(canvas)
+        ctx.restore()
+        return self
+
+
+class _Encoder(VideoSegmentEncoder):
+    """Hands frames to the encoder without copying them twice."""
+
+    def write_frame(self, pixels: np.ndarray[Any, Any], *, repeat: int = 1) -> None:
+        if repeat > 1:
+            super().write_frame(pixels, repeat=repeat)
+            return
+        self._validate_frame(pixels, repeat)
+        rate = self.spec.frame_rate
+        frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgba")
+        frame.pts, frame.time_base = self._next_pts, Fraction(rate.denominator, rate.numerator)
+        self._next_pts += 1
+        for packet in self._stream.encode(frame):  # type: ignore[union-attr, arg-type]
+            self._container.mux(packet)
+
+
+# The encoder uses Manim's private fields: where they are not there, Manim's own encoder does the work.
+_KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame") and hasattr(SceneFileWriter, "_create_segment_encoder")
+
+
+class _Writer(SceneFileWriter):
+    def _create_segment_encoder(self, target: Any) -> VideoSegmentEncoder:
+        assert self.video_encoder is not None
+        return _Encoder(target=target, spec=self.video_encoder)
+
+
+class ReelRenderer(CairoRenderer):
+    """Manim's renderer with layers, a quicker encoder, and a ledger of every frame."""
+
+    camera: LayerCamera
+
+    def __init__(self) -> None:
+        writer = _Writer if _KNOWS_ENCODER else SceneFileWriter
+        super().__init__(file_writer_class=writer, camera_class=LayerCamera)
+        self.ledger = Ledger()
+        self.camera.ledger = self.ledger
+        self._scene: Scene | None = None
+
+    def init_scene(self, scene: Scene, *args: Any) -> None:
+        """Remember the scene: its standing mobjects are part of every frame."""
+        self._scene = scene
+        super().init_scene(scene, *args)
+
+    def add_frame(self, frame: np.ndarray[Any, Any], num_frames: int = 1) -> None:
+        """Add a frame to the film and to the ledger."""
+        if not self.skip_animations and num_frames:
+            assert self._scene is not None
+            members: list[Mobject] = [m for top in self._scene.mobjects for m in top.get_family()]
+            visible = [m.phrase for m in members if isinstance(m, Lettered) and m.is_visible]
+            self.ledger.frame(visible, num_frames)
+        super().add_frame(frame, num_frames)

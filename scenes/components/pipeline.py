@@ -1,0 +1,346 @@
+"""The pipeline as a picture: requests as cards that wait, prefill, decode and end, each at its measured time.
+
+A pure function of film time. Knows a run, its clock and a stage.
+"""
+
+from dataclasses import dataclass
+
+from tracereel.scenes.clock import FilmClock, ease
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.lettering import width
+from tracereel.scenes.phrases import Catalogue, Phrase, figure, quote
+from tracereel.scenes.stage import Box, Stage
+from tracereel.scenes.theme import (
+    DECODE,
+    DIM,
+    FINISHED,
+    HEADING,
+    LINE,
+    PANEL,
+    PREFILL,
+    SMALL,
+    SMALL_STRONG,
+    TEXT,
+    Colour,
+    mix,
+    request_colour,
+)
+from tracereel.trace.measured import Run
+from tracereel.trace.timeline import Seat, State
+
+MOVE_S = 0.4
+"""Film seconds that a card's way from one stage to the next takes."""
+FLASH_S = 0.4
+_TAIL_TOKENS = 24
+_LEAST_LANE = 60.0
+WAITING, PREFILLING, DECODING, ENDED = range(4)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A request comes to a stage at a second of film."""
+
+    from_s: float
+    stage: int
+    slot: int
+
+
+class _Places:
+    """Where the cards of each stage stand."""
+
+    def __init__(self, stage: Stage, slots: int):
+        content = stage.content
+        if stage.wide:
+            waiting, prefill, decode, ended = content.columns((23, 17, 36, 17), 42)
+            head = 62
+            self.heads = [Box(box.x, box.y, box.w, head) for box in (waiting, prefill, decode, ended)]
+            bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in (waiting, prefill, decode, ended)]
+            self.chips_in_row, self.cards_in_row = 4, 1
+        else:
+            head = 56
+            room = content.h - 3 * head - 2 * 26
+            lanes_height = min(room * 0.64, 84 * slots + 10 * (slots - 1))
+            waiting = Box(content.x, content.y + head, content.w, (room - lanes_height) * 0.44)
+            lanes = Box(content.x, waiting.bottom + 26 + head, content.w, lanes_height)
+            prefill, decode = lanes.columns((26, 74), 30)
+            ended = Box(content.x, lanes.bottom + 26 + head, content.w, (room - lanes_height) * 0.56)
+            self.heads = [Box(box.x, box.y - head, box.w, head) for box in (waiting, prefill, decode, ended)]
+            bodies = [waiting, prefill, decode, ended]
+            self.chips_in_row, self.cards_in_row = 10, 2
+        self.waiting, self.prefill, self.decode, self.ended = bodies
+        self.lanes = min(slots, max(int((self.decode.h + 10) // (_LEAST_LANE + 10)), 1))
+        self.lanes_are_all = self.lanes == slots
+        room = self.decode.h if self.lanes_are_all else self.decode.h - 44
+        self.prefill_rows = Box(self.prefill.x, self.prefill.y, self.prefill.w, room).rows(self.lanes, 10)
+        self.decode_rows = Box(self.decode.x, self.decode.y, self.decode.w, room).rows(self.lanes, 10)
+        self.card_height = min(self.decode_rows[0].h, 84 if stage.wide else 66)
+        rows = int((self.waiting.h - 44) // (self.card_height + 10))
+        self.cards = max(rows, 1) * self.cards_in_row
+        chip_height = 46
+        self.chip_pitch = chip_height + 10
+        self.chips = max(int((self.ended.h - 40) // self.chip_pitch), 1) * self.chips_in_row
+
+    def waiting_at(self, index: float) -> Box:
+        """The place in the queue; `index` may lie between two."""
+        column_width = (self.waiting.w - 16 * (self.cards_in_row - 1)) / self.cards_in_row
+        low = int(index)
+        one, other = (self._waiting_at(i, column_width) for i in (low, low + 1))
+        return one.towards(other, index - low)
+
+    def _waiting_at(self, index: int, width: float) -> Box:
+        row, column = divmod(index, self.cards_in_row)
+        return Box(
+            self.waiting.x + column * (width + 16),
+            self.waiting.y + row * (self.card_height + 10),
+            width,
+            self.card_height,
+        )
+
+    def ended_at(self, index: int) -> Box:
+        """The place among those that have ended."""
+        gap = 10
+        width = (self.ended.w - gap * (self.chips_in_row - 1)) / self.chips_in_row
+        row, column = divmod(index, self.chips_in_row)
+        return Box(
+            self.ended.x + column * (width + gap), self.ended.y + row * self.chip_pitch, width, self.chip_pitch - 10
+        )
+
+
+class PipelineView:
+    """Draws the whole pipeline at a second of film."""
+
+    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Catalogue):
+        self._run, self._clock, self._say = run, clock, say
+        self._places = _Places(stage, run.trace.header.slots)
+        self._wide = stage.wide
+        self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
+        self._prompts = [quote(run.measure("prompt", request=i)) for i in range(len(run.trace.arrivals))]
+        self._visits = [self._visits_of(request) for request in range(len(run.trace.arrivals))]
+        self._leaves_queue = sorted(
+            (visits[i + 1].from_s, visits[i].from_s, request)
+            for request, visits in enumerate(self._visits)
+            for i in range(len(visits) - 1)
+            if visits[i].stage == WAITING
+        )
+        self._ended_rank = {request: rank for rank, request in enumerate(run.timeline.ended_order)}
+
+    def _visits_of(self, request: int) -> list[_Visit]:
+        """A request's way through the stages, in film time."""
+        trace, second = self._run.trace, self._clock.film_second
+        visits = [_Visit(second(trace.arrivals[request].arrival_ns), WAITING, 0)]
+        stays = trace.stays
+        steps = trace.steps
+        rows = (stays.request == request).nonzero()[0]
+        members = (steps.member_request == request).nonzero()[0]
+        for row in rows.tolist():
+            slot = int(stays.slot[row])
+            visits.append(_Visit(second(int(stays.from_ns[row])), PREFILLING, slot))
+            # It decodes from the end of the step that gave its first token of this stay.
+            gave = members[(steps.member_step[members] >= stays.first_step[row]) & (steps.member_sampled[members] > 0)]
+            if len(gave) and steps.end_ns[steps.member_step[gave[0]]] < stays.to_ns[row]:
+                visits.append(_Visit(second(int(steps.end_ns[steps.member_step[gave[0]]])), DECODING, slot))
+            if stays.preempted[row]:
+                visits.append(_Visit(second(int(stays.to_ns[row])), WAITING, 0))
+        ending = trace.endings.get(request)
+        if ending is not None:
+            visits.append(_Visit(second(ending[0]), ENDED, 0))
+        return visits
+
+    def _visit(self, request: int, film_s: float) -> _Visit:
+        """Where a request that has come is at a second of film."""
+        return next(visit for visit in reversed(self._visits[request]) if visit.from_s <= film_s)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the pipeline."""
+        t_ns = self._clock.engine_ns(film_s)
+        state = self._run.timeline.at(t_ns)
+        self._paint_frames(canvas, film_s, state)
+        seats = {seat.request: seat for seat in state.seats if seat is not None}
+        first_chip = max(0, state.num_finished - self._places.chips)
+        present = [request for request, visits in enumerate(self._visits) if visits[0].from_s <= film_s]
+        # Those on their way pass over those that stand.
+        for request in sorted(present, key=lambda request: film_s - self._visit(request, film_s).from_s < MOVE_S):
+            self._card(canvas, request, film_s, state, seats.get(request), first_chip)
+        self._paint_overflow(canvas, state, first_chip)
+
+    def _paint_frames(self, canvas: Canvas, film_s: float, state: State) -> None:
+        places, say, t_ns = self._places, self._say, state.t_ns
+        colours: tuple[Colour, ...] = (DIM, PREFILL, DECODE, FINISHED)
+        keys = ("waiting", "prefill", "decode", "finished")
+        counts = self._counts(state)
+        for head, key, colour, count in zip(places.heads, keys, colours, counts, strict=True):
+            wide = canvas.text(say.say(f"pipeline_flow.{key}"), head.x, head.y + 30, HEADING, colour)
+            if count is not None:
+                canvas.text(count, head.x + wide + 18, head.y + 30, HEADING, TEXT)
+        for row in places.prefill_rows:
+            canvas.card(*row.sides, PANEL, 0.55)
+        for row in places.decode_rows:
+            canvas.card(*row.sides, PANEL)
+        # The ring around Decode brightens with every step that ends.
+        ended = self._run.timeline.steps_ended(t_ns)
+        age = 9.0
+        if ended:
+            age = film_s - self._clock.film_second(int(self._run.trace.steps.end_ns[ended - 1]))
+        rows = places.decode_rows
+        x, y = rows[0].x - 12, rows[0].y - 12
+        glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
+        canvas.card(x, y, rows[0].w + 24, rows[-1].bottom - y + 12, LINE, radius=20, outline=3)
+        canvas.card(x, y, rows[0].w + 24, rows[-1].bottom - y + 12, DECODE, 0.85 * glow, radius=20, outline=3)
+        if self._wide:
+            for left, right in ((places.waiting, places.prefill), (places.decode, places.ended)):
+                middle = (left.right + right.x) / 2 + (6 if left is places.decode else 0)
+                y = places.decode_rows[0].y + places.decode.h / 2
+                canvas.line([(middle - 7, y - 12), (middle + 7, y), (middle - 7, y + 12)], LINE, thickness=4)
+
+    def _counts(self, state: State) -> tuple[Phrase | None, ...]:
+        run, t_ns = self._run, state.t_ns
+        return (
+            figure(run.measure("waiting", t_ns=t_ns)),
+            figure(run.measure("prefilling", t_ns=t_ns)),
+            figure(run.measure("decoding", t_ns=t_ns)),
+            figure(run.measure("finished", t_ns=t_ns)),
+        )
+
+    def _paint_overflow(self, canvas: Canvas, state: State, first_chip: int) -> None:
+        places, say, run = self._places, self._say, self._run
+        hidden = state.num_waiting - places.cards
+        if hidden > 0:
+            count = figure(run.measure("waiting_beyond", t_ns=state.t_ns, shown=places.cards))
+            y = places.waiting_at(places.cards - 1).bottom + 36
+            canvas.text(say.say("pipeline_flow.more", count=count), places.waiting.x, y, SMALL, DIM)
+        if not places.lanes_are_all:
+            count = figure(run.measure("slots_beyond", shown=places.lanes))
+            y = places.decode_rows[-1].bottom + 38
+            canvas.text(say.say("pipeline_flow.more_slots", count=count), places.decode.x, y, SMALL, DIM)
+        if first_chip:
+            count = figure(run.measure("finished_beyond", t_ns=state.t_ns, shown=places.chips))
+            y = places.ended_at(places.chips - 1).bottom + 34
+            canvas.text(say.say("pipeline_flow.earlier", count=count), places.ended.x, y, SMALL, DIM)
+
+    def _queue_index(self, request: int, visit: _Visit, film_s: float) -> float:
+        """How many stand before it in the queue, those that are just leaving counted in part."""
+        before = 0.0
+        for left_s, came_s, other in self._leaves_queue:
+            if other != request and came_s <= film_s and (came_s, other) < (visit.from_s, request):
+                before += 1 - ease((film_s - left_s) / MOVE_S) if left_s <= film_s else 1
+        return before
+
+    def _box(self, request: int, film_s: float, first_chip: int) -> Box | None:
+        """Where a request's card is: on its way from each stage to the next, the newest way counting most."""
+        box: Box | None = None
+        for visit in self._visits[request]:
+            if visit.from_s > film_s:
+                break
+            target = self._target(request, visit, film_s, first_chip)
+            if target is None:
+                return None
+            if box is None:
+                start = Box(target.x - 80, target.y, target.w, target.h) if film_s else target
+                box = start.towards(target, ease((film_s - visit.from_s) / MOVE_S) if visit.from_s > 0 else 1.0)
+            else:
+                box = box.towards(target, ease((film_s - visit.from_s) / MOVE_S))
+        return box
+
+    def _target(self, request: int, visit: _Visit, film_s: float, first_chip: int) -> Box | None:
+        places = self._places
+        if visit.stage == WAITING:
+            return places.waiting_at(self._queue_index(request, visit, film_s))
+        if visit.stage == ENDED:
+            index = self._ended_rank[request] - first_chip
+            return places.ended_at(index) if index >= 0 else None
+        if visit.slot >= places.lanes:
+            return None
+        return (places.prefill_rows if visit.stage == PREFILLING else places.decode_rows)[visit.slot]
+
+    def _card(
+        self, canvas: Canvas, request: int, film_s: float, state: State, seat: Seat | None, first_chip: int
+    ) -> None:
+        box = self._box(request, film_s, first_chip)
+        if box is None:
+            return
+        visits = self._visits[request]
+        now = self._visit(request, film_s)
+        colour = request_colour(request)
+        alpha = ease((film_s - visits[0].from_s) / MOVE_S) if visits[0].from_s > 0 else 1.0
+        if now.stage == WAITING:
+            room = self._places.waiting_at(self._places.cards - 1).bottom - box.bottom
+            alpha *= min(max(1 + room / (box.h * 0.6), 0.0), 1.0)  # fades where the queue is longer than its place
+        with canvas.faded(alpha):
+            arrived = film_s - now.from_s >= MOVE_S * 0.6
+            if now.stage == ENDED and arrived:
+                self._chip(canvas, box, request, colour)
+                return
+            canvas.card(*box.sides, _tinted(colour, now.stage))
+            canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
+            self._card_text(canvas, box, request, now.stage, state, seat, colour)
+
+    def _card_text(
+        self,
+        canvas: Canvas,
+        box: Box,
+        request: int,
+        stage: int,
+        state: State,
+        seat: Seat | None,
+        colour: Colour,
+    ) -> None:
+        tall = box.h >= 72
+        first = box.y + (34 if tall else box.h / 2 + 10)
+        left = box.x + 26
+        name = canvas.text(self._names[request], left, first, SMALL_STRONG, colour, room=max(box.w - 36, 1))
+        room = box.w - 26 - name - 14 - 18
+        if stage == DECODING and seat is not None:
+            count = figure(self._run.measure("request_output_tokens", request=request, t_ns=state.t_ns))
+            wide = canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
+            room -= wide + 14
+            if tall:
+                self._tail(canvas, Box(left, box.y, box.w - 44, box.h), request, seat, state, colour)
+        elif stage == PREFILLING and seat is not None:
+            known = self._run.trace.arrivals[request].prompt_tokens + seat.output_tokens
+            share = self._share_prefilled(request, seat, state, known)
+            canvas.card(left, box.bottom - 22, box.w - 44, 8, LINE, radius=4)
+            canvas.card(left, box.bottom - 22, max((box.w - 44) * share, 8), 8, PREFILL, radius=4)
+        elif tall and stage == WAITING:
+            canvas.text(self._prompts[request], left, box.y + 66, SMALL, DIM, room=box.w - 44)
+            return
+        if room > 60:
+            canvas.text(self._prompts[request], left + name + 14, first, SMALL, DIM, room=room)
+
+    def _share_prefilled(self, request: int, seat: Seat, state: State, known: int) -> float:
+        """How much of the prompt has KV, the running step's part growing with its time."""
+        steps = self._run.trace.steps
+        done = seat.computed_tokens
+        if state.step is not None and seat.computes:
+            members = steps.members(state.step)
+            own = int((steps.member_request[members] == request).nonzero()[0][0])
+            span = max(int(steps.end_ns[state.step] - steps.start_ns[state.step]), 1)
+            passed = (state.t_ns - int(steps.start_ns[state.step])) / span
+            return (done + int(steps.member_computed[members][own]) * passed) / known
+        return done / known
+
+    def _tail(self, canvas: Canvas, box: Box, request: int, seat: Seat, state: State, colour: Colour) -> None:
+        """The end of what a request has written; its newest token lit up for a moment."""
+        count = seat.output_tokens
+        if not count:
+            return
+        first = max(0, count - _TAIL_TOKENS)
+        text = quote(self._run.measure("output_text", request=request, first=first, end=count))
+        newest = quote(self._run.measure("output_text", request=request, first=count - 1, end=count)).text
+        baseline = box.y + 66
+        shown = canvas.tail(text, box.x, baseline, SMALL, TEXT, room=box.w, ground=_tinted(colour, DECODING))
+        born = self._clock.film_second(self._run.timeline.token_times_of(request)[count - 1])
+        glow = 1 - (self._clock.film_second(state.t_ns) - born) / FLASH_S
+        wide = width(newest, SMALL)
+        if glow > 0 and newest.strip() and wide < box.w:
+            canvas.card(box.x + shown - wide - 3, baseline - 25, wide + 6, 33, colour, 0.45 * glow, radius=6)
+
+    def _chip(self, canvas: Canvas, box: Box, request: int, colour: Colour) -> None:
+        canvas.card(*box.sides, PANEL, radius=8)
+        canvas.card(box.x, box.bottom - 5, box.w, 5, colour, radius=2)
+        canvas.text(
+            self._names[request], box.x + box.w / 2, box.y + box.h / 2 + 7, SMALL, DIM, align=0.5, room=box.w - 4
+        )
+
+
+def _tinted(colour: Colour, stage: int) -> Colour:
+    return mix(PANEL, colour, 0.16 if stage in (PREFILLING, DECODING) else 0.07)

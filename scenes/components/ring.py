@@ -1,0 +1,104 @@
+"""The ring around Decode: the slots in a circle, lit while the running step computes them.
+
+A pure function of film time. Knows a run, its clock and a box.
+"""
+
+import math
+
+from tracereel.scenes.clock import FilmClock
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.phrases import Catalogue, figure, quote
+from tracereel.scenes.stage import Box
+from tracereel.scenes.theme import (
+    DIM,
+    FIGURE,
+    HEADING,
+    INK,
+    LINE,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    TEXT,
+    Colour,
+    mix,
+    request_colour,
+)
+from tracereel.trace.measured import Run
+from tracereel.trace.timeline import Seat, State
+
+_AFTERGLOW_S = 0.18
+_MOST_NODES = 16
+
+
+class Ring:
+    """Draws one run's slots as a ring."""
+
+    def __init__(self, run: Run, clock: FilmClock, say: Catalogue, key: str, colour: Colour):
+        self._run, self._clock, self._say, self._colour = run, clock, say, colour
+        self._title = say.say(f"same_position.{key}")
+        self._nodes = min(run.trace.header.slots, _MOST_NODES)
+
+    def paint(self, canvas: Canvas, box: Box, film_s: float) -> None:
+        """Draw the ring, who computes, and what has come of it."""
+        t_ns = self._clock.engine_ns(film_s)
+        state = self._run.timeline.at(t_ns)
+        say = self._say.say
+        canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5)
+        foot = 64
+        middle = box.x + box.w / 2, box.y + 56 + (box.h - 56 - foot) / 2
+        node = min(box.w * 0.085, (box.h - 56 - foot) * 0.115, 62)
+        radius = min(box.w / 2 - node * 1.7, (box.h - 56 - foot) / 2 - node - 10)
+        canvas.disc(*middle, radius, LINE, outline=4)
+        members = self._members(state)
+        angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
+        for slot, angle in enumerate(angles):
+            at = middle[0] + radius * math.cos(angle), middle[1] + radius * math.sin(angle)
+            seat = state.seats[slot]
+            lit = 1.0 if seat is not None and seat.request in members else 0.0
+            if not lit and seat is not None:
+                lit = self._afterglow(seat, state, film_s)
+            if lit:
+                canvas.line([middle, at], self._colour, 0.7 * lit, thickness=5)
+            self._node(canvas, at, node, seat, lit, t_ns)
+        canvas.disc(*middle, radius * 0.42, PANEL)
+        canvas.disc(*middle, radius * 0.42, self._colour, 0.9, outline=4)
+        batch = figure(self._run.measure("batch", t_ns=t_ns))
+        canvas.text(batch, middle[0], middle[1] + 8, FIGURE, TEXT, align=0.5)
+        of = say("same_position.members", slots=figure(self._run.measure("slots")))
+        canvas.text(of, middle[0], middle[1] + 46, SMALL, DIM, align=0.5, room=radius * 0.82)
+        tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
+        canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def _members(self, state: State) -> set[int]:
+        """The requests that the running step computes."""
+        if state.step is None:
+            return set()
+        steps = self._run.trace.steps
+        return set(steps.member_request[steps.members(state.step)].tolist())
+
+    def _afterglow(self, seat: Seat, state: State, film_s: float) -> float:
+        """A node that was computed a moment ago is still a little lit."""
+        times = self._run.timeline.token_times_of(seat.request)
+        if not seat.output_tokens:
+            return 0.0
+        age = film_s - self._clock.film_second(times[seat.output_tokens - 1])
+        return max(0.0, 0.6 * (1 - age / _AFTERGLOW_S))
+
+    def _node(
+        self, canvas: Canvas, at: tuple[float, float], size: float, seat: Seat | None, lit: float, t_ns: int
+    ) -> None:
+        if seat is None:
+            canvas.disc(*at, size, PANEL)
+            canvas.disc(*at, size, LINE, outline=3)
+            return
+        colour = request_colour(seat.request)
+        canvas.disc(*at, size, mix(PANEL, colour, 0.16 + 0.84 * lit))
+        canvas.disc(*at, size, colour, 0.35 + 0.65 * lit, outline=3)
+        ink = INK if lit > 0.5 else TEXT
+        name = quote(self._run.measure("request_name", request=seat.request))
+        position = self._say.say(
+            "same_position.position",
+            position=figure(self._run.measure("position", request=seat.request, t_ns=t_ns)),
+        )
+        canvas.text(name, at[0], at[1] - 2, SMALL_STRONG, ink, align=0.5, room=size * 1.9)
+        canvas.text(position, at[0], at[1] + 28, SMALL, ink, align=0.5, room=size * 1.9)

@@ -1,0 +1,21 @@
+"""The scenes by name, for those who do not call Manim themselves."""
+
+import importlib
+from pathlib import Path
+
+from tracereel.scenes.reel import ReelScene
+
+
+def scene_file(name: str) -> Path:
+    """The file of a scene."""
+    return Path(__file__).resolve().parent / f"{name}.py"
+
+
+def scene_class(name: str) -> type[ReelScene]:
+    """The scene in the file of that name: the one ReelScene that is defined in it."""
+    module = importlib.import_module(f"tracereel.scenes.{name}")
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, ReelScene) and value.__module__ == module.__name__
+    )

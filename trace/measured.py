@@ -1,0 +1,399 @@
+"""Measured values: a number or a text that knows how it was obtained, so that anybody can obtain it again.
+
+A `Measured` names its query, the query's arguments, the digests of the traces and the lines of the records behind it.
+Queries are plain functions registered by name; `evaluate` recomputes any of them, which is how a film is verified.
+Knows traces and metrics. Does not know where a value is shown, nor how it is formatted.
+"""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tracereel.trace.compare import Ratio, median_run, throughput_ratio
+from tracereel.trace.metrics import Metrics
+from tracereel.trace.timeline import Timeline
+from tracereel.trace.trace import Trace
+
+Value = int | float | str
+Argument = int | float | str
+Lines = tuple[int, int]
+Answer = tuple[Value, Lines]
+
+
+class UnknownQueryError(KeyError):
+    """No query has that name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value, the query that gives it, and the traces and lines (first, last; of the first trace) it comes from."""
+
+    value: Value
+    query: str
+    args: tuple[tuple[str, Argument], ...]
+    traces: tuple[str, ...]
+    lines: Lines
+
+
+class Run:
+    """A trace with what is asked of it often: its timeline, its metrics, and measured values by query."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+        self.measure = lru_cache(maxsize=50_000)(self._measure)
+        """Ask a query about this run: `measure("waiting", t_ns=…)`. Raises UnknownQueryError."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read a trace file. Raises TraceError."""
+        return cls(Trace.read(path))
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The state at any instant."""
+        return Timeline(self.trace)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What the run adds up to."""
+        return Metrics(self.trace)
+
+    def _measure(self, query: str, **args: Argument) -> Measured:
+        return measure(query, [self], **args)
+
+
+def measure(query: str, runs: Sequence[Run], **args: Argument) -> Measured:
+    """Ask a query about runs. Raises UnknownQueryError, and what the query raises."""
+    value, lines = evaluate(query, runs, args)
+    digests = tuple(run.trace.digest for run in runs)
+    return Measured(value, query, tuple(sorted(args.items())), digests, lines)
+
+
+def evaluate(query: str, runs: Sequence[Run], args: Mapping[str, Argument]) -> Answer:
+    """The value a query gives, and the lines behind it. Raises UnknownQueryError."""
+    if query not in QUERIES:
+        raise UnknownQueryError(query)
+    return QUERIES[query](*runs, **args)
+
+
+QUERIES: dict[str, Callable[..., Answer]] = {}
+
+
+def _query(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    QUERIES[function.__name__] = function
+    return function
+
+
+def _steps(run: Run, first: int, end: int) -> Lines:
+    """The lines of the steps from `first` up to but without `end`; the header's where there are none."""
+    line = run.trace.steps.line
+    return (int(line[first]), int(line[end - 1])) if end > first else (1, 1)
+
+
+def _so_far(run: Run, t_ns: int) -> Lines:
+    return _steps(run, 0, run.timeline.steps_started(t_ns))
+
+
+def _whole(run: Run) -> Lines:
+    return _steps(run, 0, len(run.trace.steps))
+
+
+# What the header says.
+
+
+@_query
+def header(run: Run, *, field: str) -> Answer:
+    """A field of the header by its path, such as `device.name`."""
+    value: object = run.trace.header
+    for name in field.split("."):
+        value = getattr(value, name)
+    if not isinstance(value, int | float | str):
+        raise ValueError(f"header.{field} is absent")
+    return value, (1, 1)
+
+
+@_query
+def digest(run: Run) -> Answer:
+    """The first 12 digits of the trace's digest."""
+    return run.trace.name, (1, 1)
+
+
+@_query
+def recorded_on(run: Run) -> Answer:
+    """The day (UTC) of the recording."""
+    moment = datetime.datetime.fromtimestamp(run.trace.header.clock.wall_ns / 1e9, tz=datetime.UTC)
+    return moment.date().isoformat(), (1, 1)
+
+
+@_query
+def device(run: Run) -> Answer:
+    """The device by its own name, and its threads where it is a processor."""
+    info = run.trace.header.device
+    name = " ".join(info.name.replace("(R)", "").replace("(TM)", "").split())
+    return (f"{name}, {info.threads} threads" if info.threads else name), (1, 1)
+
+
+@_query
+def model(run: Run) -> Answer:
+    """The model's name, its dtype, and a word where its weights are not real."""
+    info = run.trace.header.model
+    return f"{info.name} · {info.dtype}" + ("" if info.weights == "real" else " · random weights"), (1, 1)
+
+
+@_query
+def engine(run: Run) -> Answer:
+    """The engine's name and version."""
+    info = run.trace.header.engine
+    return f"{info.name} {info.version}", (1, 1)
+
+
+# One request.
+
+
+@_query
+def request_name(run: Run, *, request: int) -> Answer:
+    """How a request is called on screen: R1, R2, … in the order of arrival."""
+    return f"R{request + 1}", (run.trace.arrival_lines[request],) * 2
+
+
+@_query
+def prompt(run: Run, *, request: int) -> Answer:
+    """The text of a request's prompt, or its id where the trace does not hold the text."""
+    arrival = run.trace.arrivals[request]
+    return arrival.prompt if arrival.prompt is not None else arrival.id, (run.trace.arrival_lines[request],) * 2
+
+
+@_query
+def output_text(run: Run, *, request: int, first: int, end: int) -> Answer:
+    """The text of a request's output tokens from `first` up to but without `end`; empty where it is not known."""
+    texts = run.trace.texts_of(request)
+    steps = run.trace.steps.token_step[run.trace.tokens_of(request)[first:end]]
+    lines = _steps(run, int(steps[0]), int(steps[-1]) + 1) if len(steps) else (1, 1)
+    return ("" if texts is None else "".join(texts[first:end])), lines
+
+
+@_query
+def request_output_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Output tokens of a request at engine time t."""
+    return run.timeline.at(t_ns).output_tokens_of(request), _so_far(run, t_ns)
+
+
+@_query
+def position(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens of a running request whose KV is there at engine time t."""
+    seats = run.timeline.at(t_ns).seats
+    found = next((seat for seat in seats if seat is not None and seat.request == request), None)
+    if found is None:
+        raise ValueError(f"request {request} does not run at {t_ns} ns")
+    return found.computed_tokens, _so_far(run, t_ns)
+
+
+# The whole run at an instant.
+
+
+@_query
+def engine_time_s(run: Run, *, t_ns: int) -> Answer:
+    """Engine time t itself, in seconds."""
+    return t_ns / 1e9, _so_far(run, t_ns)
+
+
+@_query
+def waiting(run: Run, *, t_ns: int) -> Answer:
+    """Requests in the waiting queue at engine time t."""
+    return run.timeline.at(t_ns).num_waiting, _so_far(run, t_ns)
+
+
+@_query
+def running(run: Run, *, t_ns: int) -> Answer:
+    """Requests that hold a slot at engine time t."""
+    return run.timeline.at(t_ns).num_running, _so_far(run, t_ns)
+
+
+@_query
+def finished(run: Run, *, t_ns: int) -> Answer:
+    """Requests that have ended by engine time t."""
+    return run.timeline.at(t_ns).num_finished, _so_far(run, t_ns)
+
+
+@_query
+def prefilling(run: Run, *, t_ns: int) -> Answer:
+    """Requests in a slot that lack KV for tokens they have, at engine time t."""
+    seats = run.timeline.at(t_ns).seats
+    return sum(seat is not None and seat.prefill for seat in seats), _so_far(run, t_ns)
+
+
+@_query
+def decoding(run: Run, *, t_ns: int) -> Answer:
+    """Requests in a slot that lack KV for their newest token alone, at engine time t."""
+    seats = run.timeline.at(t_ns).seats
+    return sum(seat is not None and not seat.prefill for seat in seats), _so_far(run, t_ns)
+
+
+@_query
+def waiting_beyond(run: Run, *, t_ns: int, shown: int) -> Answer:
+    """Requests in the waiting queue at engine time t beyond the first `shown`."""
+    return max(run.timeline.at(t_ns).num_waiting - shown, 0), _so_far(run, t_ns)
+
+
+@_query
+def finished_beyond(run: Run, *, t_ns: int, shown: int) -> Answer:
+    """Requests that have ended by engine time t before the newest `shown`."""
+    return max(run.timeline.at(t_ns).num_finished - shown, 0), _so_far(run, t_ns)
+
+
+@_query
+def slots_beyond(run: Run, *, shown: int) -> Answer:
+    """Slots beyond the first `shown`."""
+    return max(run.trace.header.slots - shown, 0), (1, 1)
+
+
+@_query
+def output_tokens(run: Run, *, t_ns: int) -> Answer:
+    """Output tokens of all requests by engine time t."""
+    return run.timeline.at(t_ns).output_tokens, _so_far(run, t_ns)
+
+
+@_query
+def steps_made(run: Run, *, t_ns: int) -> Answer:
+    """Steps that have ended by engine time t."""
+    return run.timeline.steps_ended(t_ns), _so_far(run, t_ns)
+
+
+@_query
+def idle_slot_steps(run: Run, *, t_ns: int) -> Answer:
+    """Slot-steps by engine time t in which no sequence advanced in the slot: slots x steps - members of the steps."""
+    ended = run.timeline.steps_ended(t_ns)
+    busy = int(run.trace.steps.first_member[ended])
+    return run.trace.header.slots * ended - busy, _steps(run, 0, ended)
+
+
+@_query
+def batch(run: Run, *, t_ns: int) -> Answer:
+    """Members of the step that runs at engine time t, or of the newest one between steps; 0 before the first."""
+    started = run.timeline.steps_started(t_ns)
+    if not started:
+        return 0, (1, 1)
+    return int(run.trace.steps.batch[started - 1]), _steps(run, started - 1, started)
+
+
+# The whole run.
+
+
+@_query
+def slots(run: Run) -> Answer:
+    """Slots: rows of the batch."""
+    return run.trace.header.slots, (1, 1)
+
+
+@_query
+def num_requests(run: Run) -> Answer:
+    """Requests of the run."""
+    return len(run.trace.arrivals), (1, 1)
+
+
+@_query
+def num_steps(run: Run) -> Answer:
+    """Steps of the run."""
+    return len(run.trace.steps), _whole(run)
+
+
+@_query
+def duration_s(run: Run) -> Answer:
+    """First arrival to last token, in seconds."""
+    return run.metrics.duration_s, _whole(run)
+
+
+@_query
+def output_throughput(run: Run) -> Answer:
+    """Output tokens / (last token - first arrival), a second."""
+    value = run.metrics.output_throughput
+    if value is None:
+        raise ValueError("the trace holds no output token")
+    return value, _whole(run)
+
+
+@_query
+def mean_batch(run: Run) -> Answer:
+    """Members of a step, mean over the steps."""
+    value = run.metrics.mean_batch
+    if value is None:
+        raise ValueError("the trace holds no step")
+    return value, _whole(run)
+
+
+@_query
+def idle_share_percent(run: Run) -> Answer:
+    """Slot-steps in which no sequence advanced, in percent of slots x steps."""
+    return 100 * run.metrics.idle_slot_steps / max(run.metrics.slot_steps, 1), _whole(run)
+
+
+# Several runs: repeats of two cases, the first `numerator` runs against the rest.
+
+
+def _ratio(runs: Sequence[Run], numerator: int) -> Ratio:
+    return throughput_ratio([run.trace for run in runs[:numerator]], [run.trace for run in runs[numerator:]])
+
+
+@_query
+def throughput_ratio_median(*runs: Run, numerator: int) -> Answer:
+    """Output throughput of one case over the other's, median of the pairs."""
+    return _ratio(runs, numerator).median, _whole(runs[0])
+
+
+@_query
+def throughput_ratio_low(*runs: Run, numerator: int) -> Answer:
+    """The lowest of the pairs' ratios."""
+    return _ratio(runs, numerator).low, _whole(runs[0])
+
+
+@_query
+def throughput_ratio_high(*runs: Run, numerator: int) -> Answer:
+    """The highest of the pairs' ratios."""
+    return _ratio(runs, numerator).high, _whole(runs[0])
+
+
+@_query
+def throughput_ratio_pairs(*runs: Run, numerator: int) -> Answer:
+    """How many pairs of runs the ratio is from."""
+    return _ratio(runs, numerator).n, _whole(runs[0])
+
+
+@_query
+def num_runs(*runs: Run) -> Answer:
+    """How many runs are meant."""
+    return len(runs), (1, 1)
+
+
+@_query
+def requests_with_same_tokens(*runs: Run) -> Answer:
+    """Requests whose output token ids are the same in all the runs; requests are matched by their ids."""
+    answers = [
+        {arrival.id: run.trace.steps.token_id[run.trace.tokens_of(i)].tolist() for i, arrival in enumerate(arrivals)}
+        for run, arrivals in ((run, run.trace.arrivals) for run in runs)
+    ]
+    first = answers[0]
+    same = sum(all(answer.get(name) == tokens for answer in answers) for name, tokens in first.items())
+    return same, _whole(runs[0])
+
+
+# The film's own clock: declared, not measured, and recomputed like everything else.
+
+
+@_query
+def slowdown(*, film_s: float, engine_s: float) -> Answer:
+    """How many times slower than measured a passage of film is shown: film seconds / engine seconds."""
+    return film_s / engine_s, (0, 0)
+
+
+@_query
+def speedup(*, film_s: float, engine_s: float) -> Answer:
+    """How many times faster than measured a passage of film is shown: engine seconds / film seconds."""
+    return engine_s / film_s, (0, 0)
+
+
+def median_of(runs: Sequence[Run]) -> Run:
+    """The run with the median throughput of its case: the one that is shown for all."""
+    shown = median_run([run.trace for run in runs])
+    return next(run for run in runs if run.trace is shown)
