@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check each file."""
     from tracereel.cli.files import trace_files
+    from tracereel.cli.terminal import printable
     from tracereel.trace.invariants import check
 
     bad = False
@@ -28,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
         verdict = f"{len(report.violations)}{more} violation(s)" if report.violations else report.cut or "ok"
         print(f"{path}: {verdict} ({counts})")
         for violation in report.violations:
-            print(f"  {violation}")
+            print(f"  {printable(str(violation))}")
     return 1 if bad else 0

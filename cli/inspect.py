@@ -82,25 +82,25 @@ def describe(trace: Any) -> dict[str, Any]:
 
 def _print_table(console: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
+    from tracereel.cli.terminal import printable
     from tracereel.trace.metrics import DEFINITIONS
 
-    console.print(Text(facts["file"], style="bold"))
+    console.print(printable(facts["file"]), style="bold")
     if facts["cut"]:
-        console.print(Text(f"This recording is not whole: {facts['cut']}.", style="yellow"))
+        console.print(f"This recording is not whole: {facts['cut']}.", style="yellow")
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
         if name in ("file", "cut") or value is None or isinstance(value, dict):
             continue
         shown = f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(Text(name.replace("_", " ")), Text(shown), Text(DEFINITIONS.get(name, ""), style="dim"))
+        table.add_row(name.replace("_", " "), printable(shown))
     console.print(table)
-    latencies = Table("ms", "n", "mean", "p50", "p90", "p99", "", box=None, padding=(0, 2, 0, 0))
+    latencies = Table("ms", "n", "mean", "p50", "p90", "p99", box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
         if isinstance(value, dict) and value["n"]:
-            key = name.removesuffix("_ms")
             numbers = (f"{value[column]:,.2f}" for column in ("mean", "p50", "p90", "p99"))
-            definition = Text(DEFINITIONS.get(key, ""), style="dim")
-            latencies.add_row(Text(key.replace("_", " ")), f"{value['n']:,}", *numbers, definition)
+            latencies.add_row(name.removesuffix("_ms").replace("_", " "), f"{value['n']:,}", *numbers)
     console.print(latencies)
+    for definition in DEFINITIONS.values():
+        console.print(definition, style="dim")
     console.print()

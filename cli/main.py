@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from tracereel.cli import check, fetch, inspect, pin, record, render, verify
+from tracereel.cli import check, clip, fetch, inspect, pin, record, render, verify
+from tracereel.cli.terminal import printable
 
-COMMANDS = (record, render, check, inspect, verify, pin, fetch)
+COMMANDS = (record, render, check, inspect, verify, clip, pin, fetch)
 
 
 class CommandError(Exception):
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"tracereel: {error}", file=sys.stderr)
+        print(f"tracereel: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

@@ -126,6 +126,8 @@ class Scheduler:
 
     def schedule(self) -> StepPlan | None:
         """Decide the next step; None where there is nothing to do."""
+        if not self.running:
+            self._rows = 0
         batch = Batch(self.running, self._just_admitted)
         admits = self.policy.admits(batch)
         draft = _Draft()
@@ -168,6 +170,8 @@ class Scheduler:
         """Let waiting requests take free slots while budget and blocks last."""
         budget = self.config.max_num_batched_tokens - sum(count for _, count in draft.members)
         while self.waiting and self._free_slots and budget > 0:
+            if self.policy.pads and self._rows == self.config.max_num_seqs:
+                break  # a row of this batch that has ended is not to be had again
             sequence = self.waiting[0]
             # Room for all it has, not just this step's part: else it would be preempted before it gave a token.
             if self._blocks_for(len(sequence.token_ids)) > self.pool.num_free:
@@ -183,8 +187,6 @@ class Scheduler:
 
     def _insert(self, sequence: Sequence) -> None:
         """Add to the running ones, kept oldest first."""
-        if not self.running:
-            self._rows = 0
         self._rows += 1
         at = len(self.running)
         while at and self.running[at - 1].number > sequence.number:

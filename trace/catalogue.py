@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-from tracereel.trace.events import DeviceInfo, Header, decoder
+from tracereel.trace.decoding import MalformedRecordError, decode_record
+from tracereel.trace.events import DeviceInfo, Header
 from tracereel.trace.storage import LineReader, TraceError
-from tracereel.trace.trace import Trace, describe_bad_line
+from tracereel.trace.trace import Trace
 
 PACKAGE_RECORDINGS = Path(__file__).resolve().parent / "recordings"
 ENVIRONMENT = "TRACEREEL_RECORDINGS"
@@ -40,9 +40,9 @@ def read_header(path: Path) -> Header:
     """The header of a trace file. Raises TraceError where there is none."""
     for number, line in LineReader(path):
         try:
-            event = decoder.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise TraceError(path, describe_bad_line(line, error), number) from None
+            event = decode_record(line)
+        except MalformedRecordError as error:
+            raise TraceError(path, str(error), number) from None
         if not isinstance(event, Header):
             raise TraceError(path, "the first record is not a header", number)
         return event

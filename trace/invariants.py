@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-from tracereel.trace.events import DECODE, SCHEMA_VERSION, Arrival, End, Finish, Header, Step, decoder
+from tracereel.trace.decoding import MalformedRecordError, decode_record
+from tracereel.trace.events import DECODE, Arrival, End, Finish, Header, Step
 from tracereel.trace.storage import LineReader, TraceError
-from tracereel.trace.trace import describe_bad_line, describe_schema
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,9 @@ class _Checker:
 
     def line(self, number: int, line: bytes) -> Iterator[Violation]:
         try:
-            event = decoder.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            yield Violation(number, "format", describe_bad_line(line, error))
+            event = decode_record(line)
+        except MalformedRecordError as error:
+            yield Violation(number, "format", str(error))
             return
         if self.end is not None:
             yield Violation(number, "lifecycle", "a record after the end record")
@@ -108,8 +107,6 @@ class _Checker:
             if self.header is not None:
                 yield Violation(number, "lifecycle", "a second header")
                 return
-            if event.schema != SCHEMA_VERSION:
-                yield Violation(number, "format", describe_schema(event.schema))
             self.header = event
             return
         if self.header is None:

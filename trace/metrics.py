@@ -17,10 +17,13 @@ DEFINITIONS = {
     "tpot": "TPOT: (end-to-end - TTFT) / (n - 1) per request, n <= 1 left out",
     "itl": "ITL: each gap between consecutive output tokens of a request",
     "e2el": "E2EL: scheduled arrival to last output token",
-    "output_throughput": "output tokens / (last token - first arrival)",
-    "slot_occupancy": "busy slot-steps / (slots x steps), weighted by step time; not the device's utilisation",
-    "idle_slot_steps": "slots x steps in which no sequence advanced in the slot",
-    "padding": "token positions computed for nothing",
+    "output_throughput": "output throughput: output tokens / (last token - first arrival), a second",
+    "slot_occupancy": "slot occupancy: busy slot-steps / (slots x steps), weighted by step time; not the device's"
+    " utilisation",
+    "idle_slot_steps": "idle slot-steps: slots x steps in which no sequence advanced in the slot",
+    "padding": "padding: token positions computed for nothing",
+    "refill_ceiling": "refill ceiling: sum of slots x longest / sum of lengths over static batches; what refilling can"
+    " give at most",
 }
 
 

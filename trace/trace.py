@@ -10,19 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from tracereel.trace.events import (
-    SCHEMA_VERSION,
-    Arrival,
-    End,
-    Event,
-    Finish,
-    Header,
-    Step,
-    decoder,
-)
+from tracereel.trace.decoding import MalformedRecordError, decode_record
+from tracereel.trace.events import Arrival, End, Event, Finish, Header, Step
 from tracereel.trace.storage import LineReader, TraceError
 
 Ints = npt.NDArray[np.int64]
@@ -231,9 +222,9 @@ class _Loader:
         number = 0
         for number, line in self.reader:
             try:
-                event = decoder.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise self.fail(describe_bad_line(line, error), number) from None
+                event = decode_record(line)
+            except MalformedRecordError as error:
+                raise self.fail(str(error), number) from None
             self.add(event, number)
         if self.header is None:
             raise TraceError(self.path, self.reader.cut or "the file holds no header record; is it a trace?")
@@ -247,8 +238,6 @@ class _Loader:
         if self.header is None:
             if not isinstance(event, Header):
                 raise self.fail("the first record is not a header", number)
-            if event.schema != SCHEMA_VERSION:
-                raise self.fail(describe_schema(event.schema), number)
             self.header = event
         elif self.end is not None:
             raise self.fail("a record after the end record", number)
@@ -363,37 +352,3 @@ class _Loader:
             cut=cut,
             digest=self.reader.digest if self.end is not None else self.reader.digest_all,
         )
-
-
-def describe_bad_line(line: bytes, error: Exception) -> str:
-    """One clear line about a record that does not decode: newer schema, unknown event, or the field that is wrong."""
-    version = _schema_of(line)
-    if version is not None and version != SCHEMA_VERSION:
-        return describe_schema(version)
-    if isinstance(error, RecursionError):
-        return "the record is nested too deeply"
-    return " ".join(str(error).split())[:300]
-
-
-def describe_schema(version: int) -> str:
-    """One clear line about a file of another schema version."""
-    return (
-        f"schema: this file is of trace schema {version}, this tracereel reads schema {SCHEMA_VERSION};"
-        " use the tracereel that recorded it, or a newer one"
-    )
-
-
-class _Schema(msgspec.Struct):
-    schema: int
-    event: str
-
-
-_schema_decoder = msgspec.json.Decoder(_Schema)
-
-
-def _schema_of(line: bytes) -> int | None:
-    try:
-        found = _schema_decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return found.schema if found.event == "header" else None

@@ -179,7 +179,7 @@ class Canvas:
         wide = width(text, style)
         if not text or self._alpha * alpha <= 0.004:
             return wide
-        self._note(phrase, text)
+        self._note(phrase, phrase.text if part is not None else text)
         drawn = sprite(text, style, self.scale)
         self._source(colour, alpha)
         left = round((x - align * wide) * self.scale) + drawn.left

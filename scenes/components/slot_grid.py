@@ -72,18 +72,23 @@ class SlotGrid:
     def _stays(self) -> tuple[_Stay, ...]:
         trace = self._run.trace
         steps, stays = trace.steps, trace.stays
-        decoding = np.flatnonzero(steps.member_decode)
-        first_decode: dict[int, list[int]] = {}
-        for entry in decoding.tolist():
-            first_decode.setdefault(int(steps.member_request[entry]), []).append(int(steps.member_step[entry]))
+        last_prefill: dict[int, int] = {}
+        entries = np.flatnonzero(~steps.member_decode)
+        # Which stay a prefill belongs to: the request's newest that has begun by then.
+        begun = dict.fromkeys(range(len(trace.arrivals)), 0)
+        own = {request: np.flatnonzero(stays.request == request).tolist() for request in begun}
+        for entry in entries.tolist():
+            request, step = int(steps.member_request[entry]), int(steps.member_step[entry])
+            mine = own[request]
+            while begun[request] + 1 < len(mine) and stays.first_step[mine[begun[request] + 1]] <= step:
+                begun[request] += 1
+            if mine:
+                last_prefill[mine[begun[request]]] = step
         found = []
         for i in range(len(stays.request)):
-            request, first = int(stays.request[i]), int(stays.first_step[i])
-            to_ns = int(stays.to_ns[i])
-            later = (step for step in first_decode.get(request, ()) if step >= first)
-            decode = next(later, None)
-            read_ns = int(steps.start_ns[decode]) if decode is not None else to_ns
-            found.append(_Stay(request, int(stays.slot[i]), int(stays.from_ns[i]), min(read_ns, to_ns), to_ns))
+            from_ns, to_ns = int(stays.from_ns[i]), int(stays.to_ns[i])
+            read_ns = int(steps.end_ns[last_prefill[i]]) if i in last_prefill else from_ns
+            found.append(_Stay(int(stays.request[i]), int(stays.slot[i]), from_ns, min(read_ns, to_ns), to_ns))
         return tuple(found)
 
     @cached_property

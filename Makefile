@@ -1,0 +1,91 @@
+# Everything a newcomer needs, on a machine with Python 3.11+, git and make. `make help` lists the targets.
+
+PYTHON ?= python3
+# The version that the tests were last run with; any from 2.11 on will do: make test TORCH='torch>=2.11'
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help film test record lint typecheck wheel showcase clean system
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the film at low quality
+	@$(BIN)/tracereel render continuous_batching --quality l
+
+test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and pytest
+	@$(BIN)/tracereel fetch
+	@$(MAKE) --no-print-directory lint typecheck
+	@$(BIN)/pytest
+
+record: $(VENV)/.engine ## make the film's recordings anew on this machine's best device
+	@$(BIN)/tracereel fetch
+	@$(BIN)/tracereel record --suite film
+
+lint: $(VENV)/.all ## ruff: lint and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/.all ## mypy --strict
+	@# The rooms lie at the top of the repository, the packages are tracereel.*: mypy is shown a tree of links.
+	@mkdir -p build/typed/tracereel
+	@for room in engine trace scenes cli; do ln -sfn ../../../$$room build/typed/tracereel/$$room; done
+	@$(BIN)/mypy -p tracereel.engine -p tracereel.trace -p tracereel.cli -p tracereel.scenes
+
+wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
+	@$(BIN)/python -m build --outdir dist .
+
+showcase: $(VENV)/.scenes ## make the README's moving picture anew
+	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
+	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.webp --from 8.5 --to 24 --width 800 --fps 12
+
+clean: ## remove what was built and rendered (the model stays in its cache)
+	rm -rf $(VENV) build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
+
+# Set-up. A stamp says which extras of pyproject.toml are in the environment.
+
+$(VENV)/.scenes: pyproject.toml | system $(BIN)/python
+	@echo "setting up the environment (.venv): scenes"
+	@$(PIP) install -e '.[scenes]'
+	@touch $@
+
+$(VENV)/.engine: pyproject.toml | system $(BIN)/python
+	@echo "setting up the environment (.venv): engine"
+	@$(PIP) install '$(TORCH)'
+	@$(PIP) install -e '.[engine]'
+	@touch $@
+
+$(VENV)/.all: pyproject.toml | system $(BIN)/python
+	@echo "setting up the environment (.venv): engine, scenes, dev"
+	@$(PIP) install '$(TORCH)'
+	@$(PIP) install -e '.[engine,scenes,dev]'
+	@touch $@ $(VENV)/.scenes $(VENV)/.engine
+
+$(BIN)/python: | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tracereel needs Python 3.11 or newer; $(PYTHON) is older (make PYTHON=python3.12 ...)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Manim draws with cairo and pango, whose Python bindings are compiled on Linux.
+system:
+	@have() { command -v "$$1" >/dev/null 2>&1; }; \
+	header='import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))'; \
+	if have cc && have pkg-config && pkg-config --exists cairo pangocairo && \
+	   $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -c "$$header"; then exit 0; fi; \
+	apt="gcc libc6-dev pkg-config libcairo2-dev libpango1.0-dev python3-dev python3-venv"; \
+	if have apt-get && [ "$$(id -u)" = 0 ]; then run=""; \
+	elif have apt-get && have sudo && sudo -n true 2>/dev/null; then run="sudo"; \
+	else \
+		echo "Manim needs system libraries that are not here. Install them, then run make again:" >&2; \
+		echo "  Debian, Ubuntu:  sudo apt-get install $$apt" >&2; \
+		echo "  Fedora:          sudo dnf install gcc pkgconf cairo-devel pango-devel python3-devel" >&2; \
+		echo "  Arch:            sudo pacman -S gcc pkgconf cairo pango python" >&2; \
+		echo "  macOS:           brew install pkgconf cairo pango" >&2; \
+		exit 2; \
+	fi; \
+	echo "installing system packages: $$apt"; \
+	$$run apt-get update -q >/dev/null && \
+	DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -q --no-install-recommends $$apt >/dev/null

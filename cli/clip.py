@@ -1,0 +1,26 @@
+"""Cut a short moving picture from a film: an animated .webp or .gif for a README.
+
+The film is one that `tracereel render` made; times are seconds of film.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `clip`."""
+    parser.add_argument("film", type=Path, help="a film")
+    parser.add_argument("target", type=Path, help="the picture to write: .webp or .gif")
+    parser.add_argument("--from", dest="from_s", type=float, default=0.0, help="first second (default: 0)")
+    parser.add_argument("--to", dest="to_s", type=float, default=10.0, help="last second (default: 10)")
+    parser.add_argument("--width", type=int, default=640, help="pixels (default: 640)")
+    parser.add_argument("--fps", type=float, default=12.0, help="frames a second (default: 12)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Cut it and print what was made."""
+    from tracereel.scenes.clip import clip
+
+    frames = clip(args.film, args.target, args.from_s, args.to_s, args.width, args.fps)
+    print(f"{args.target}: {frames} frames, {args.target.stat().st_size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,29 @@
+"""What many tests need: the model, a small recording, and where the package's own recordings are."""
+
+from pathlib import Path
+
+import fakes
+import pytest
+from tracereel.trace.catalogue import PACKAGE_RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    """The real model's file; without it the tests that need it fail and say how to get it."""
+    from tracereel.engine.model_store import require_model
+
+    return require_model()
+
+
+@pytest.fixture(scope="session")
+def film_recordings() -> Path:
+    """The recordings that the film plays on a CPU."""
+    return PACKAGE_RECORDINGS / "film" / "cpu"
+
+
+@pytest.fixture(scope="session")
+def small_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording by the real engine of a fake model: a dozen requests, with preemptions and a cancellation."""
+    path = tmp_path_factory.mktemp("traces") / "small.jsonl"
+    fakes.record_small_run(path)
+    return path

@@ -1,0 +1,117 @@
+"""A model that is none: the next token is a hash of the sequence so far, so any engine must give the same tokens."""
+
+import hashlib
+import random
+from pathlib import Path
+
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.engine import Engine
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.scheduler import StepPlan
+from tracereel.trace.events import (
+    SCHEMA_VERSION,
+    DeviceInfo,
+    EngineInfo,
+    Header,
+    ModelInfo,
+    RunInfo,
+    WorkloadInfo,
+)
+from tracereel.trace.recorder import Recorder, start_clock
+
+END_ID = 0
+VOCABULARY = 50
+
+
+def next_token(tokens: list[int]) -> int:
+    """What the fake model says after these tokens."""
+    return hashlib.sha256(repr(tokens).encode()).digest()[0] % VOCABULARY
+
+
+def answer(request: Request) -> list[int]:
+    """The whole answer of the fake model, computed the plain way."""
+    tokens = list(request.prompt_ids)
+    while True:
+        token = next_token(tokens)
+        tokens.append(token)
+        count = len(tokens) - len(request.prompt_ids)
+        if count >= request.sampling.max_tokens or (token == END_ID and count >= request.sampling.min_tokens):
+            return tokens[len(request.prompt_ids) :]
+
+
+class FakeRunner:
+    """Executes plans as a model with a KV cache would: it sees a token only if the plan computed it, in its place."""
+
+    def __init__(self) -> None:
+        self.cache: dict[int, list[int]] = {}
+
+    def execute(self, plan: StepPlan) -> list[int]:
+        for admission in plan.admitted:
+            self.cache[admission.request] = []
+        new_tokens = []
+        columns = zip(plan.requests, plan.positions, plan.token_ids, plan.samples, strict=True)
+        for request, position, ids, samples in columns:
+            known = self.cache[request]
+            assert len(known) == position, f"request {request}: position {position} with {len(known)} tokens in cache"
+            known.extend(ids)
+            if samples:
+                new_tokens.append(next_token(known))
+        return new_tokens
+
+
+class FakeText:
+    """A letter a token."""
+
+    def text(self, token_id: int, last: bool = False) -> str:
+        return chr(ord("a") + token_id % 26)
+
+
+def header(config: EngineConfig, *, run: RunInfo | None = None) -> Header:
+    """A header for a run of the fake model."""
+    return Header(
+        schema=SCHEMA_VERSION,
+        engine=EngineInfo(name="tracereel", version="0"),
+        policy=config.policy,
+        slots=config.max_num_seqs,
+        token_budget=config.max_num_batched_tokens,
+        kv_blocks=config.num_blocks,
+        kv_block_tokens=config.block_tokens,
+        model=ModelInfo(name="fake", weights="random", dtype="none", digest="0" * 64),
+        device=DeviceInfo(kind="cpu", name="a test"),
+        workload=WorkloadInfo(name="test", digest="0" * 64, requests=0, arrivals="at once"),
+        clock=start_clock(),
+        run=run,
+    )
+
+
+def make_engine(config: EngineConfig, recorder: Recorder | None = None) -> Engine:
+    """The real engine around the fake model."""
+    return Engine(FakeRunner(), config, new_stream=FakeText, end_ids=frozenset({END_ID}), recorder=recorder)
+
+
+def make_requests(count: int, seed: int = 0, longest: int = 30) -> list[Request]:
+    """Requests of mixed lengths."""
+    rng = random.Random(seed)
+    return [
+        Request(
+            f"request-{i}",
+            tuple(rng.randrange(1, VOCABULARY) for _ in range(rng.randint(1, longest))),
+            SamplingParams(max_tokens=rng.randint(1, longest)),
+            f"prompt {i}",
+        )
+        for i in range(count)
+    ]
+
+
+def record_small_run(path: Path, policy: str = "continuous", run: RunInfo | None = None, count: int = 12) -> None:
+    """Record a run that preempts, cancels and ends requests both ways."""
+    config = EngineConfig(
+        policy=policy, max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64
+    )
+    with Recorder(path, header(config, run=run)) as recorder:
+        engine = make_engine(config, recorder)
+        for request in make_requests(count):
+            engine.add(request)
+        engine.cancel(count - 1)
+        while engine.has_work:
+            engine.step()

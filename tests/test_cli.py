@@ -1,0 +1,221 @@
+"""The command line as a stranger meets it: help, output, and one clear line for everything that is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import fakes
+import pytest
+from tracereel.cli.main import main
+from tracereel.trace.events import RunInfo
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("command", ["record", "render", "check", "inspect", "verify", "clip", "pin", "fetch"])
+def test_each_command_explains_itself(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert f"usage: tracereel {command}" in out
+    assert len(out.splitlines()) > 5
+
+
+def test_check_says_ok_and_names_violations(capsys, small_trace, tmp_path):
+    code, out, _ = run(capsys, "check", str(small_trace))
+    assert code == 0
+    assert "ok (12 requests" in out
+
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(small_trace.read_bytes().replace(b'"waiting":7', b'"waiting":8'))
+    code, out, _ = run(capsys, "check", str(small_trace), str(broken))
+    assert code == 1
+    assert "queues: waiting is 8, the records before say 7" in out
+
+
+def test_check_and_inspect_say_that_a_recording_was_cut(capsys, small_trace, tmp_path):
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(small_trace.read_bytes()[:-900])
+    code, out, _ = run(capsys, "check", str(cut))
+    assert code == 1
+    assert "cut off after line" in out
+    code, out, _ = run(capsys, "inspect", str(cut))
+    assert code == 0
+    assert "This recording is not whole: cut off after line" in out
+
+
+def test_inspect_prints_definitions_and_json(capsys, small_trace):
+    code, out, _ = run(capsys, "inspect", str(small_trace))
+    assert code == 0
+    assert "TTFT: scheduled arrival to first output token on the host" in out
+    assert "not the device's utilisation" in out
+    code, out, _ = run(capsys, "inspect", "--json", str(small_trace))
+    facts = json.loads(out)
+    assert facts["requests"] == 12
+    assert facts["cut"] is None
+    assert facts["ttft_ms"]["n"] > 0
+
+
+def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
+    path = tmp_path / "evil.jsonl"
+    fakes.record_small_run(path, run=RunInfo(suite="[bold]x[/bold]\x1b[31m", case="c", repeat=0, repeats=1))
+    _, out, _ = run(capsys, "inspect", str(path))
+    assert "\x1b" not in out
+    assert "[bold]x[/bold]" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read (No such file or directory)"),
+        (("inspect", "."), "tracereel: .: holds no trace"),
+        (("record", "--suite", "nothing"), "tracereel: suite 'nothing': there is no such suite; the package has film"),
+        (("pin", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read"),
+        (("record", "--model", "nowhere.gguf"), "tracereel: nowhere.gguf: not a readable GGUF file"),
+        (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
+        (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
+        (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),
+        (("render", "--size", "17x9"), "error: argument --size: "),
+        (("render", "nothing"), "error: argument scene: invalid choice"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, model_file, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": "a", "prompt": ""}\n', "line 1: prompt: 1 to"),
+        ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}\n', "line 2: id: 'a' stands on an earlier line"),
+        ('{"id": "a", "prompt": "x", "colour": 1}\n', "line 1: Object contains unknown field `colour`"),
+        ('{"id": "a", "prompt": "x", "output_tokens": 0}\n', "line 1: output_tokens: 0"),
+        ("not json\n", "line 1: "),
+        ("\n", "holds no prompt"),
+    ],
+)
+def test_a_broken_prompt_file_is_named_by_line_and_field(capsys, tmp_path, content, message):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content)
+    code, _, err = run(capsys, "pin", str(path))
+    assert code == 2
+    assert message in err
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name = 'x'", "missing required field `prompts`"),
+        ("nonsense", "own.toml: "),
+        ('name = "x"\nprompts = "nowhere.jsonl"\n[[case]]\nname = "a"\npolicy = "static"\n', "nowhere.jsonl"),
+        ('name = "../x"\nprompts = "p.jsonl"\n[[case]]\nname = "a"\npolicy = "static"\n', "$.name"),
+        ('name = "x"\nprompts = "p.jsonl"\n[[case]]\nname = "a"\npolicy = "magic"\n', "policy: 'magic'"),
+        ('name = "x"\nprompts = "p.jsonl"\n[engine]\nsteam = 3\n[[case]]\nname = "a"\npolicy = "static"\n', "steam"),
+        (
+            'name = "x"\nprompts = "p.jsonl"\n[[case]]\nname = "a"\npolicy = "static"\n'
+            'arrivals = { kind = "poisson" }\n',
+            "rate 0.0 is not above 0",
+        ),
+    ],
+)
+def test_a_broken_suite_is_one_line(capsys, tmp_path, content, message):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "x", "output_tokens": 3}\n')
+    path = tmp_path / "own.toml"
+    path.write_text(content)
+    code, _, err = run(capsys, "record", "--suite", str(path))
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+OWN_SUITE = """
+name = "own"
+prompts = "p.jsonl"
+repeats = 2
+[engine]
+max_num_seqs = 2
+[[case]]
+name = "static"
+policy = "static"
+[[case]]
+name = "online"
+policy = "continuous"
+repeats = 1
+arrivals = { kind = "fixed", rate = 50.0 }
+"""
+
+
+def test_a_suite_of_ones_own_is_pinned_and_recorded_and_replaced_whole(capsys, tmp_path, model_file):
+    (tmp_path / "p.jsonl").write_text(
+        '{"id": "a", "prompt": "What is the capital of France?"}\n{"id": "b", "prompt": "Name five fruits."}\n'
+    )
+    suite = tmp_path / "own.toml"
+    suite.write_text(OWN_SUITE)
+    code, _, err = run(capsys, "record", "--suite", str(suite), "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "tracereel pin" in err
+    code, out, _ = run(capsys, "pin", str(tmp_path / "p.jsonl"), "--max-tokens", "12")
+    assert code == 0
+    assert "Paris" in out
+    out_folder = tmp_path / "out"
+    out_folder.mkdir()
+    (out_folder / "old.jsonl").write_text("what was here before")
+    code, out, err = run(capsys, "record", "--suite", str(suite), "--out", str(out_folder), "--dtype", "fp32")
+    assert code == 0, err
+    names = ["online-1.jsonl.zst", "static-1.jsonl.zst", "static-2.jsonl.zst"]
+    assert sorted(path.name for path in out_folder.iterdir()) == names
+    assert len(out.splitlines()) == 3
+    assert "[" in err
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    code, out, _ = run(capsys, "check", str(out_folder))
+    assert code == 0
+
+
+def test_an_interrupted_recording_leaves_the_old_ones(capsys, tmp_path, model_file, monkeypatch):
+    from tracereel.engine import suite as module
+
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "Hello", "output_tokens": 4}\n')
+    (tmp_path / "own.toml").write_text(OWN_SUITE)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old.jsonl").write_text("old")
+    calls = []
+
+    def interrupt(path):
+        calls.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "check", interrupt)
+    code, _, err = run(capsys, "record", "--suite", str(tmp_path / "own.toml"), "--out", str(folder))
+    assert code == 130
+    assert calls
+    assert "stopped" in err
+    assert [path.name for path in folder.iterdir()] == ["old.jsonl"]
+
+
+def test_output_may_be_cut_short_by_its_reader(small_trace):
+    command = f"{sys.executable} -m tracereel.cli.main inspect {small_trace} {small_trace} {small_trace} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip().startswith("/")
+
+
+def test_without_an_extra_the_missing_package_is_named(tmp_path):
+    blocker = "import sys; sys.modules['torch'] = None; sys.modules['manim'] = None\n"
+    for arguments, name in ((["record"], "torch"), (["render"], "manim")):
+        code = f"{blocker}from tracereel.cli.main import main; sys.exit(main({arguments!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+        assert done.returncode == 2, done.stderr
+        assert f"{name} is not installed" in done.stderr.splitlines()[-1]

@@ -1,0 +1,165 @@
+"""The step loop and the online engine, with a fake model."""
+
+import threading
+import time
+
+import fakes
+import pytest
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.online import EngineStoppedError, OnlineEngine, drive
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.scheduler import NeverFitsError
+from tracereel.trace.invariants import check
+from tracereel.trace.recorder import Recorder
+from tracereel.trace.trace import Trace
+
+SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
+
+
+@pytest.mark.parametrize("policy", ["continuous", "static", "same-position"])
+def test_every_policy_gives_the_same_tokens_and_a_valid_trace(tmp_path, policy):
+    path = tmp_path / "run.jsonl"
+    requests = fakes.make_requests(15, seed=3)
+    config = EngineConfig(
+        policy=policy, max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64
+    )
+    with Recorder(path, fakes.header(config)) as recorder:
+        engine = fakes.make_engine(config, recorder)
+        for request in requests:
+            engine.add(request)
+        while engine.has_work:
+            engine.step()
+    assert check(path).ok
+    trace = Trace.read(path)
+    for number, request in enumerate(requests):
+        assert trace.steps.token_id[trace.tokens_of(number)].tolist() == fakes.answer(request)
+        assert trace.arrivals[number].prompt == request.prompt
+
+
+def test_outputs_are_what_was_recorded(tmp_path):
+    path = tmp_path / "run.jsonl.zst"
+    request = Request("only", (5, 6, 7), SamplingParams(max_tokens=9, min_tokens=9))
+    with Recorder(path, fakes.header(SMALL)) as recorder:
+        engine = fakes.make_engine(SMALL, recorder)
+        engine.add(request)
+        outputs = [output for _ in range(9) for output in engine.step()]
+    assert engine.step() == []
+    trace = Trace.read(path)
+    assert [output.token_id for output in outputs] == fakes.answer(request)
+    assert tuple(output.text for output in outputs) == trace.texts_of(0)
+    assert [output.time_ns for output in outputs] == trace.token_times(0).tolist()
+    assert [output.finish_reason for output in outputs] == [None] * 8 + ["length"]
+    metrics = engine.metrics()
+    assert (metrics.finished, metrics.output_tokens, metrics.steps, metrics.kv_used) == (1, 9, 9, 0)
+
+
+def test_streams_from_many_threads_get_their_own_tokens():
+    requests = fakes.make_requests(40, seed=5)
+    answers: dict[str, list[int]] = {}
+
+    def ask(engine: OnlineEngine, own: list[Request]) -> None:
+        streams = [engine.submit(request) for request in own]
+        for stream in streams:
+            answers[stream.request.id] = [output.token_id for output in stream]
+
+    with OnlineEngine(fakes.make_engine(SMALL)) as engine:
+        threads = [threading.Thread(target=ask, args=(engine, requests[i::4])) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+    assert answers == {request.id: fakes.answer(request) for request in requests}
+    assert engine.metrics().finished == 40
+
+
+def endless(name: str = "endless") -> Request:
+    return Request(name, (3,), SamplingParams(max_tokens=60, min_tokens=60))
+
+
+class SlowRunner(fakes.FakeRunner):
+    def execute(self, plan):
+        time.sleep(0.005)
+        return super().execute(plan)
+
+
+def slow_engine(recorder: Recorder | None = None):
+    from tracereel.engine.engine import Engine
+
+    return Engine(SlowRunner(), SMALL, new_stream=fakes.FakeText, recorder=recorder)
+
+
+def test_cancelling_ends_one_stream_and_frees_its_blocks(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with Recorder(path, fakes.header(SMALL)) as recorder, OnlineEngine(slow_engine(recorder)) as engine:
+        doomed, other = engine.submit(endless("doomed")), engine.submit(endless("other"))
+        iterator = iter(doomed)
+        next(iterator)
+        engine.cancel(doomed)
+        rest = list(iterator)
+        assert doomed.finish_reason == "abort"
+        assert len(rest) < 59
+        assert len(list(other)) == 60
+        engine.cancel(other)  # has ended: nothing happens
+    assert check(path).ok
+    trace = Trace.read(path)
+    assert trace.endings[0][1] == "abort"
+    assert trace.endings[1][1] == "length"
+
+
+def test_stop_drains_or_aborts():
+    draining = OnlineEngine(slow_engine())
+    draining.start()
+    stream = draining.submit(endless())
+    draining.stop(drain=True)
+    assert len(list(stream)) == 60
+
+    aborting = OnlineEngine(slow_engine())
+    aborting.start()
+    streams = [aborting.submit(endless(str(i))) for i in range(6)]
+    aborting.stop(drain=False)
+    assert all(len(list(stream)) < 60 and stream.finish_reason == "abort" for stream in streams)
+
+
+def test_an_engine_that_does_not_run_takes_nothing():
+    engine = OnlineEngine(fakes.make_engine(SMALL))
+    with pytest.raises(EngineStoppedError):
+        engine.submit(endless())
+    engine.start()
+    with pytest.raises(EngineStoppedError, match="started before"):
+        engine.start()
+    with pytest.raises(NeverFitsError):
+        engine.submit(Request("huge", (1,) * 1000))
+    engine.stop()
+    with pytest.raises(EngineStoppedError):
+        engine.submit(endless())
+
+
+def test_a_failing_step_reaches_every_waiting_stream():
+    class Broken(fakes.FakeRunner):
+        def execute(self, plan):
+            raise RuntimeError("the device is gone")
+
+    from tracereel.engine.engine import Engine
+
+    engine = OnlineEngine(Engine(Broken(), SMALL, new_stream=fakes.FakeText))
+    engine.start()
+    stream = engine.submit(endless())
+    with pytest.raises(EngineStoppedError, match="the device is gone"):
+        list(stream)
+    with pytest.raises(EngineStoppedError, match="the device is gone"):
+        engine.stop()
+
+
+def test_drive_submits_when_due_and_keeps_the_scheduled_arrival(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with Recorder(path, fakes.header(SMALL)) as recorder:
+        engine = OnlineEngine(fakes.make_engine(SMALL, recorder))
+        with engine:
+            base = engine.now_ns()
+            due = [(base + i * 20_000_000, request) for i, request in enumerate(fakes.make_requests(4))]
+            for stream in drive(engine, due):
+                list(stream)
+    trace = Trace.read(path)
+    assert [arrival.arrival_ns for arrival in trace.arrivals] == [at for at, _ in due]
+    for arrival in trace.arrivals:
+        assert 0 <= arrival.submitted_ns - arrival.arrival_ns < 15_000_000

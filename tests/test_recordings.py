@@ -1,0 +1,73 @@
+"""The recordings in the package: whole, valid, of the workload they name, and comparable with each other."""
+
+from tracereel.engine.model_store import FILE_SHA256
+from tracereel.engine.suite import Suite, suite_named
+from tracereel.engine.workload import Workload
+from tracereel.trace.catalogue import Catalogue
+from tracereel.trace.compare import repeat_of, require_comparable, throughput_ratio
+from tracereel.trace.invariants import check
+from tracereel.trace.measured import Run, measure
+
+
+def film() -> Suite:
+    return suite_named("film")
+
+
+def test_every_recording_is_whole_and_valid(film_recordings):
+    files = sorted(film_recordings.iterdir())
+    assert files
+    for path in files:
+        report = check(path)
+        assert report.ok, (path, report.violations[:3], report.cut)
+
+
+def test_the_suite_is_there_as_it_says(film_recordings):
+    catalogue, suite = Catalogue(film_recordings), film()
+    for case in suite.cases:
+        recordings = catalogue.case(case.name)
+        assert sorted(recording.header.run.repeat for recording in recordings) == list(range(suite.repeats_of(case)))
+        workload = Workload.of(suite.name, list(suite.prompts), case.arrivals)
+        for recording in recordings:
+            header = recording.header
+            assert header.workload.digest == workload.digest
+            assert header.policy == case.policy
+            assert header.slots == suite.engine["max_num_seqs"]
+            assert header.model.digest == FILE_SHA256
+            assert header.model.weights == "real"
+            assert header.device.kind == "cpu"
+            assert header.device.name
+            assert header.engine.source_digest
+
+
+def test_prompts_are_enough_and_each_has_the_length_it_is_pinned_to(film_recordings):
+    suite = film()
+    assert len(suite.prompts) >= 32
+    assert len({prompt.prompt for prompt in suite.prompts}) == len(suite.prompts)
+    for recording in Catalogue(film_recordings).recordings:
+        run = Run(recording.read())
+        lengths = {arrival.id: len(run.trace.tokens_of(i)) for i, arrival in enumerate(run.trace.arrivals)}
+        assert lengths == {prompt.id: prompt.output_tokens for prompt in suite.prompts}
+        # Nobody was cut short: an answer ends with the model's end token, or at the stated cap.
+        longest = max(lengths.values())
+        for request, (_, reason, _) in run.trace.endings.items():
+            assert reason == "stop" or len(run.trace.tokens_of(request)) == longest
+
+
+def test_every_policy_decoded_the_same_tokens(film_recordings):
+    runs = [Run(recording.read()) for recording in Catalogue(film_recordings).recordings]
+    same = measure("requests_with_same_tokens", runs).value
+    assert same == len(film().prompts)
+
+
+def test_ratios_can_be_made_from_interleaved_pairs(film_recordings):
+    catalogue = Catalogue(film_recordings)
+    traces = {case: [r.read() for r in catalogue.case(case)] for case in ("continuous", "static", "same-position")}
+    require_comparable([trace for case in traces.values() for trace in case])
+    for case in ("continuous", "same-position"):
+        assert throughput_ratio(traces[case], traces["static"]).n == film().repeats
+    # Interleaved: between two repeats of a case lies a run of each other case.
+    starts = sorted(
+        (trace.header.clock.wall_ns, case, repeat_of(trace)) for case, some in traces.items() for trace in some
+    )
+    repeats = [repeat for _, _, repeat in starts]
+    assert repeats == sorted(repeats)

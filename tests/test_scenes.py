@@ -1,0 +1,376 @@
+"""The scenes: every digit is measured, every frame is a function of its instant, and pictures agree with states."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import cairo
+import numpy as np
+import pytest
+from manim import tempconfig
+from tracereel.scenes import theme
+from tracereel.scenes.clock import FilmClock, Passage, Script
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.pipeline import PipelineView
+from tracereel.scenes.components.slot_grid import SlotGrid, View, first_handover
+from tracereel.scenes.ledger import Ledger
+from tracereel.scenes.phrases import CATALOGUES, Catalogue, Phrase, TypedDigitError, figure, fill, quote, words
+from tracereel.scenes.playbill import scene_class, scene_file
+from tracereel.scenes.stage import Box, Stage
+from tracereel.trace.measured import Run, median_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SCENES = ("pipeline_flow", "decode_batching", "same_position", "throughput_comparison", "continuous_batching")
+SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
+
+
+@pytest.fixture(scope="module")
+def continuous(film_recordings):
+    return median_of([Run.read(path) for path in sorted(film_recordings.glob("continuous-*"))])
+
+
+@pytest.fixture(scope="module")
+def static(film_recordings):
+    return Run.read(film_recordings / "static-1.jsonl.zst")
+
+
+def draw(paint, size=(854, 480)):
+    """Run a paint function on a blank picture; returns pixels (r, g, b) and the phrases drawn."""
+    surface = cairo.ImageSurface(cairo.FORMAT_RGB24, *size)
+    pen = cairo.Context(surface)
+    pen.set_source_rgb(*theme.GROUND)
+    pen.paint()
+    phrases = []
+    paint(Canvas(pen, size, lambda phrase, text: phrases.append(phrase)))
+    surface.flush()
+    rows = np.frombuffer(surface.get_data(), np.uint8).reshape(size[1], surface.get_stride() // 4, 4)
+    return rows[:, : size[0], 2::-1].copy(), phrases
+
+
+# No digit but a measured one.
+
+
+def test_a_typed_digit_cannot_be_drawn(continuous):
+    for text in ("3.4× faster", "R1", "x²", "½", "٣"):
+        with pytest.raises(TypedDigitError):
+            words(text)
+        with pytest.raises(TypedDigitError):
+            fill(f"{text} {{n}}", {"n": words("n")})
+    measured = figure(continuous.measure("num_requests"))
+    assert fill("{n} requests", {"n": measured}).text == f"{len(continuous.trace.arrivals)} requests"
+
+
+def test_no_catalogue_holds_a_digit():
+    catalogues = list(CATALOGUES.glob("*.toml"))
+    assert catalogues
+    for path in catalogues:
+        for line in path.read_text().splitlines():
+            assert not any(char.isnumeric() for char in line), f"{path.name}: {line}"
+
+
+LETTERING = {
+    "Text",
+    "MarkupText",
+    "Paragraph",
+    "Tex",
+    "MathTex",
+    "Integer",
+    "DecimalNumber",
+    "Variable",
+    "BarChart",
+    "Axes",
+}
+
+
+def test_only_phrases_can_be_lettered():
+    # Manim's own ways to write, and cairo's, would pass the ledger by.
+    for path in (ROOT / "scenes").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("manim"):
+                assert not LETTERING & {alias.name for alias in node.names}, path
+                assert "*" not in {alias.name for alias in node.names}, path
+            if isinstance(node, ast.Import):
+                assert "manim" not in {alias.name for alias in node.names}, path
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("show_text", "text_path"), path
+        uses_outlines = "trace_line" in path.read_text() or "sprite(" in path.read_text()
+        if uses_outlines or "shape(" in path.read_text():
+            assert path.parent.name == "components", path
+
+
+def test_numbers_in_phrases_are_no_literals():
+    # figure() and quote() take what measure() gives; nobody makes a Measured of their own.
+    for path in (ROOT / "scenes").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "Measured", path
+                if node.func.id in ("Figure", "Phrase"):
+                    assert path.name in ("phrases.py", "cards.py"), path
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Every scene in every shape at two frames a second, without files: (phrases by frame count, stills, ledger)."""
+    results = {}
+    for shape, (width, height) in SIZES.items():
+        for name in SCENES:
+            if shape == "square" and name == "continuous_batching":
+                continue
+            settings = {
+                "pixel_width": width,
+                "pixel_height": height,
+                "frame_rate": 2,
+                "media_dir": str(tmp_path_factory.mktemp("media")),
+                "input_file": str(scene_file(name)),
+                "verbosity": "ERROR",
+                "progress_bar": "none",
+            }
+            with tempconfig(settings):
+                scene = scene_class(name)()
+                scene.render()
+                results[shape, name] = (scene, Path(scene.renderer.file_writer.final_file_path))
+    return results
+
+
+def test_every_digit_on_screen_is_in_the_ledger(rendered):
+    for (shape, name), (scene, _) in rendered.items():
+        claims = scene.renderer.ledger.claims()
+        assert claims, (shape, name)
+        for claim in claims:
+            assert claim.traces or claim.query in ("slowdown", "speedup"), claim
+            assert 0 <= claim.first <= claim.last < scene.renderer.ledger.frames
+
+
+def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
+    import json
+
+    from tracereel.scenes.ledger import ledger_path
+    from tracereel.scenes.verification import verify
+
+    for (shape, name), (_, film) in rendered.items():
+        if shape != "square":
+            verdict = verify(film, [film_recordings])
+            assert verdict.claims
+            assert not verdict.faults, (name, verdict.faults[:3])
+    film = rendered["wide", "throughput_comparison"][1]
+    original = ledger_path(film).read_text()
+    try:
+        ledger = json.loads(original)
+        claim = next(claim for claim in ledger["claims"] if claim["query"] == "throughput_ratio_median")
+        claim["value"], claim["shown"], claim["text"] = 9.9, "9.90", "9.90×"
+        ledger_path(film).write_text(json.dumps(ledger))
+        faults = verify(film, [film_recordings]).faults
+        assert any("not the ledger" in fault for fault in faults)
+        assert any("throughput_ratio_median" in fault for fault in faults)
+    finally:
+        ledger_path(film).write_text(original)
+    faults = verify(film, [film_recordings / "static-1.jsonl.zst"]).faults
+    assert any("is not among the traces given" in fault for fault in faults)
+
+
+def test_a_film_says_where_it_comes_from(rendered, continuous):
+    from tracereel.scenes.provenance import read_stamp
+
+    stamp = read_stamp(rendered["wide", "continuous_batching"][1])
+    assert continuous.trace.digest in stamp["traces"]
+    assert stamp["device"] == continuous.trace.header.device.name
+    assert stamp["model_digest"] == continuous.trace.header.model.digest
+
+
+def test_the_film_is_as_long_as_a_film_may_be(rendered):
+    scene, _ = rendered["wide", "continuous_batching"]
+    assert 60 <= scene.renderer.ledger.frames / 2 <= 100
+
+
+def test_the_clock_and_the_provenance_stand_on_screen_wherever_engine_time_runs(rendered):
+    for (shape, name), (scene, _) in rendered.items():
+        claims = scene.renderer.ledger.claims()
+        running = {
+            frame
+            for claim in claims
+            if claim.query in ("slowdown", "speedup")
+            for frame in range(claim.first, claim.last + 1)
+        }
+        timed = [claim for claim in claims if claim.query == "engine_time_s" and "engine time" in claim.text]
+        assert running, (shape, name)
+        for query in ("model", "device", "digest"):
+            shown = {frame for claim in claims if claim.query == query for frame in range(claim.first, claim.last + 1)}
+            assert running <= shown, (shape, name, query)
+        assert running <= {frame for claim in timed for frame in range(claim.first, claim.last + 1)}
+
+
+# A frame is a function of its instant.
+
+
+def test_a_painter_may_be_asked_in_any_order(continuous):
+    clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
+    stage, say = Stage.of_pixels(854, 480), Catalogue()
+    one = PipelineView(continuous, clock, stage, say)
+    forward = {s: draw(lambda canvas, s=s: one.paint(canvas, s))[0] for s in (2.0, 5.0, 9.0)}
+    other = PipelineView(continuous, clock, stage, say)
+    for s in (9.0, 2.0, 5.0):
+        assert (draw(lambda canvas, s=s: other.paint(canvas, s))[0] == forward[s]).all()
+
+
+def colour_at(pixels, x, y):
+    """The colour of a pixel, components 0 to 1."""
+    return tuple(pixels[round(y), round(x)] / 255)
+
+
+def near(one, other):
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 0.03
+
+
+@pytest.mark.parametrize("case", ["continuous", "static"])
+def test_bars_show_who_sat_where(request, case):
+    """Pixels of the far view, read back at many instants, against the state at that instant."""
+    run = request.getfixturevalue(case)
+    grid, size = SlotGrid(run, Catalogue()), (1708, 960)
+    end = run.timeline.end_ns
+    box, view = Box(40, 40, 1841, 900), View(0, end)
+    scale = min(size) / 1080
+    pixels, _ = draw(lambda canvas: grid.paint(canvas, box, view, end + 1), size)
+    rows = box.rows(grid.slots, 8.0)
+    checked = 0
+    for i in range(1, 200):
+        t_ns = end * i // 200
+        around = [run.timeline.at(t_ns + d).seats for d in (-end // 800, 0, end // 800)]
+        for slot, row in enumerate(rows):
+            who = {seats[slot].request if seats[slot] else None for seats in around}
+            prefills = any(seats[slot] is not None and seats[slot].prefill for seats in around)
+            if len(who) > 1 or prefills:
+                continue  # too near to a change for one pixel
+            request_there = who.pop()
+            want = theme.IDLE_SLOT if request_there is None else theme.request_colour(request_there)
+            x, y = (box.x + box.w * t_ns / end) * scale, (row.y + row.h * 0.7) * scale
+            assert near(colour_at(pixels, x, y), want), (case, t_ns, slot)
+            checked += 1
+    assert checked > 800
+
+
+def test_cells_fill_step_by_step(continuous):
+    """Close up, at many instants: what has been computed is coloured, what is to come is not."""
+    steps = continuous.trace.steps
+    grid, size = SlotGrid(continuous, Catalogue()), (1708, 960)
+    box = Box(40, 40, 1841, 900)
+    scale = min(size) / 1080
+    rows = box.rows(grid.slots, 8.0)
+    for step in range(20, 60, 2):
+        now = int(steps.end_ns[step])
+        view = View(int(steps.start_ns[step - 6]), int(steps.end_ns[step + 4]))
+        pixels, _ = draw(lambda canvas, v=view, t=now: grid.paint(canvas, box, v, t), size)
+        for other in range(step - 5, step + 4):
+            middle = (int(steps.start_ns[other]) + int(steps.end_ns[other])) / 2
+            x = (box.x + box.w * (middle - view.from_ns) / (view.to_ns - view.from_ns)) * scale
+            members = steps.members(other)
+            slots = dict(zip(steps.member_slot[members].tolist(), steps.member_request[members].tolist(), strict=True))
+            for slot, row in enumerate(rows):
+                seen = colour_at(pixels, x, (row.y + row.h * 0.88) * scale)
+                if other > step:
+                    assert near(seen, theme.PANEL), (step, other, slot)
+                elif slot in slots and steps.member_decode[members.start]:
+                    mixed = theme.request_colour(slots[slot])
+                    assert max(abs(a - b) for a, b in zip(seen, mixed, strict=True)) < 0.3
+
+
+def test_the_pipeline_shows_the_states_counts(continuous):
+    clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
+    view = PipelineView(continuous, clock, Stage.of_pixels(854, 480), Catalogue())
+    for i in range(1, 25):
+        film_s = i * 0.8
+        state = continuous.timeline.at(clock.engine_ns(film_s))
+        _, phrases = draw(lambda canvas, s=film_s: view.paint(canvas, s))
+        shown = {f.source.query: f.source.value for phrase in phrases for f in phrase.figures}
+        assert shown["waiting"] == state.num_waiting
+        assert shown["finished"] == state.num_finished
+        assert shown["prefilling"] + shown["decoding"] == state.num_running
+
+
+def test_the_handover_is_one(continuous):
+    handover = first_handover(continuous)
+    assert handover is not None
+    before = continuous.timeline.at(handover.ended_ns - 1).seats[handover.slot]
+    start = int(continuous.trace.steps.start_ns[handover.taken_step])
+    after = continuous.timeline.at(start).seats[handover.slot]
+    assert (before.request, after.request) == (handover.left, handover.came)
+    assert int(continuous.trace.steps.end_ns[handover.taken_step - 1]) == handover.ended_ns
+
+
+# The film's clock, the ledger, and text that is what it is.
+
+
+def test_the_clock_declares_what_it_does():
+    clock = FilmClock([Passage(2.0, 0, 1_000_000_000), Passage(1.0, 1_000_000_000, 1_000_000_000)])
+    assert clock.film_s == 3.0
+    assert [clock.engine_ns(s) for s in (-1, 0, 1, 2, 2.5, 9)] == [0, 0, 500_000_000, 10**9, 10**9, 10**9]
+    assert [clock.film_second(ns) for ns in (0, 500_000_000, 10**9)] == [0, 1.0, 2.0]
+    with pytest.raises(ValueError, match="begin where"):
+        FilmClock([Passage(1.0, 0, 5), Passage(1.0, 6, 9)])
+    with pytest.raises(ValueError, match="go back"):
+        FilmClock([Passage(1.0, 5, 0)])
+
+
+def test_the_ledger_joins_frames_that_follow_each_other(continuous):
+    ledger = Ledger()
+    phrase = figure(continuous.measure("num_requests"))
+    for frame in range(6):
+        if frame != 3:
+            ledger.note(phrase, phrase.text)
+        ledger.frame([])
+    ledger.frame([phrase], count=10)
+    assert [(claim.first, claim.last) for claim in ledger.claims()] == [(0, 2), (4, 15)]
+
+
+@pytest.mark.parametrize(
+    "text", ["emoji 🎬🎉", "漢字かな", "עברית", "a\nb\tc\x00\x1b[31m", "x" * 500, "", " ", "<b>&amp;</b>", "\u202e"]
+)
+def test_any_text_is_drawn_as_it_is(text):
+    from tracereel.trace.measured import Measured
+
+    phrase = quote(Measured(text, "output_text", (), ("0" * 64,), (1, 1)))
+    assert "\n" not in phrase.text
+    pixels, _ = draw(lambda canvas: canvas.text(phrase, 20, 200, theme.BODY, theme.TEXT, room=800))
+    assert pixels.shape == (480, 854, 3)
+    scale = 480 / 1080
+    assert near(colour_at(pixels, 845 * scale + 2, 200 * scale), theme.GROUND), "it stays within its room"
+
+
+def test_phrases_are_values():
+    assert words("a") + words("b") == Phrase(("a", "b"))
+
+
+# As a user calls it.
+
+
+def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
+    environment = {"PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "manim", "-pql", "--fps", "1", str(ROOT / "scenes" / "throughput_comparison.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(tmp_path.rglob("ThroughputComparison.mp4"))
+
+
+def test_other_recordings_are_played_and_missing_ones_are_one_line(tmp_path, film_recordings):
+    import os
+
+    from tracereel.trace.catalogue import ENVIRONMENT
+
+    command = [sys.executable, "-m", "tracereel.cli.main", "render", "throughput_comparison", "--media", str(tmp_path)]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = subprocess.run([*command, "--recordings", str(empty)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"tracereel: {empty}: holds no trace")
+    assert "Traceback" not in done.stderr
+
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("continuous-1", "static-1"):
+        (own / f"{name}.jsonl.zst").write_bytes((film_recordings / f"{name}.jsonl.zst").read_bytes())
+    done = subprocess.run(
+        [*command, "--fps", "1"], capture_output=True, text=True, env={**os.environ, ENVIRONMENT: str(own)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).is_file()

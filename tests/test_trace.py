@@ -1,0 +1,376 @@
+"""The trace: what is written is read, what is cut is known for it, and what cannot be is found with its line."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import fakes
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tracereel.engine.config import EngineConfig
+from tracereel.trace import events
+from tracereel.trace.invariants import check
+from tracereel.trace.recorder import Recorder, RecordingError
+from tracereel.trace.storage import LineReader, LineWriter, TraceError
+from tracereel.trace.trace import Trace
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def write_lines(path: Path, records: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_the_small_run_holds_what_it_is_meant_to(small_trace):
+    trace = Trace.read(small_trace)
+    assert check(small_trace).ok
+    assert trace.stays.preempted.any()
+    assert {reason for _, reason, _ in trace.endings.values()} >= {"abort", "length"}
+    assert any(
+        "P" in record["phases"] and "D" in record["phases"] for record in lines_of(small_trace) if "phases" in record
+    )
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
+def test_plain_and_compressed_files_hold_the_same(tmp_path, small_trace, name):
+    path = tmp_path / name
+    with LineWriter(path) as writer:
+        writer.write(small_trace.read_bytes())
+    assert Trace.read(path).digest == Trace.read(small_trace).digest
+    assert check(path).ok
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_beginning_is_read_up_to_its_last_whole_record(tmp_path_factory, small_trace, compressed, data):
+    whole = small_trace.read_bytes()
+    if compressed:
+        pack = zstandard.ZstdCompressor().compressobj()
+        content = (
+            b"".join(
+                pack.compress(line + b"\n") + pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+                for line in whole.splitlines()
+            )
+            + pack.flush()
+        )
+    else:
+        content = whole
+    size = data.draw(st.integers(0, len(content) - 1))
+    path = tmp_path_factory.mktemp("cut") / "cut.jsonl"
+    path.write_bytes(content[:size])
+    kept = list(LineReader(path))
+    lines = whole.splitlines()
+    assert [line for _, line in kept] == lines[: len(kept)]
+    if not kept:
+        with pytest.raises(TraceError):
+            Trace.read(path)
+        return
+    report = check(path)
+    assert not report.violations
+    if len(kept) < len(lines):
+        assert report.cut
+        trace = Trace.read(path)
+        assert trace.cut
+        assert len(trace.steps) == sum(b'"event":"step"' in line for line in lines[: len(kept)])
+
+
+def test_a_killed_recording_is_readable_and_leaves_the_old_one_alone(tmp_path):
+    path = tmp_path / "run.jsonl.zst"
+    fakes.record_small_run(path)
+    before = path.read_bytes()
+    script = textwrap.dedent(
+        f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import fakes
+        from tracereel.engine.config import EngineConfig
+        from tracereel.engine.request import Request, SamplingParams
+        from tracereel.trace.recorder import Recorder
+        config = EngineConfig(max_num_seqs=2, max_model_len=4000, num_blocks=600)
+        recorder = Recorder({str(path)!r}, fakes.header(config))
+        engine = fakes.make_engine(config, recorder)
+        engine.add(Request("r", (1, 2), SamplingParams(max_tokens=3000, min_tokens=3000)))
+        while engine.has_work:
+            engine.step()
+            time.sleep(0.002)
+            if engine.metrics().steps == 300:
+                print("now", flush=True)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    assert path.read_bytes() == before
+    partial = Trace.read(Path(f"{path}.partial"))
+    assert partial.cut
+    assert 50 < len(partial.steps) < 3000
+    assert not check(Path(f"{path}.partial")).violations
+
+
+def test_a_full_disk_costs_the_recording_not_the_run(tmp_path, monkeypatch):
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(path, fakes.header(EngineConfig()))
+
+    def full(self, lines):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LineWriter, "write", full)
+    engine = fakes.make_engine(EngineConfig(), recorder)
+    for request in fakes.make_requests(3):
+        engine.add(request)
+    while engine.has_work:
+        engine.step()
+    with pytest.raises(RecordingError, match="No space left on device"):
+        recorder.close()
+    assert not path.exists()
+
+
+def test_a_record_that_cannot_be_encoded_is_told_at_the_end(tmp_path):
+    recorder = Recorder(tmp_path / "run.jsonl", msgspec.structs.replace(fakes.header(EngineConfig()), policy=object()))
+    with pytest.raises(RecordingError, match="cut off"):
+        recorder.close()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="cannot be created"):
+        Recorder(tmp_path / "file" / "run.jsonl", fakes.header(EngineConfig()))
+
+
+def change(number: int, **fields):
+    """A change of one record, for the table below."""
+
+    def apply(records: list[dict]) -> int:
+        records[number].update(fields)
+        return number + 1
+
+    return apply
+
+
+def step_where(records: list[dict], condition) -> int:
+    return next(i for i, record in enumerate(records) if record["event"] == "step" and condition(record))
+
+
+def change_step(condition, edit):
+    """A change of the first step that fits."""
+
+    def apply(records: list[dict]) -> int:
+        i = step_where(records, condition)
+        edit(records[i])
+        return i + 1
+
+    return apply
+
+
+def drop(condition):
+    def apply(records: list[dict]) -> int:
+        i = next(i for i, record in enumerate(records) if condition(record))
+        del records[i]
+        return i + 1
+
+    return apply
+
+
+def put(field, index, value):
+    return lambda record: record[field].__setitem__(index, value)
+
+
+def whole(field, value):
+    return lambda record: record.__setitem__(field, value)
+
+
+def decodes(record):
+    return record["phases"].startswith("D") and record["index"] > 2
+
+
+WRONG = {
+    "a member at the wrong position": (change_step(decodes, put("positions", 0, 1)), "tokens"),
+    "a member in another's slot": (change_step(decodes, put("slots", 0, 3)), "slots"),
+    "a slot that is not there": (
+        change_step(lambda record: record.get("admitted"), lambda record: record["admitted"][0].update(slot=99)),
+        "slots",
+    ),
+    "a token before the prefill is done": (
+        change_step(
+            lambda r: 0 in r["sampled"],
+            lambda r: (put("sampled", r["sampled"].index(0), 1)(r), r.pop("tokens"), r.pop("texts")),
+        ),
+        "tokens",
+    ),
+    "nothing computed": (change_step(decodes, put("computed", 0, 0)), "tokens"),
+    "over the token budget": (change_step(decodes, put("computed", 0, 25)), "budget"),
+    "a step that ends before it starts": (change_step(decodes, whole("end_ns", 0)), "times"),
+    "a step that starts in another": (change_step(decodes, whole("start_ns", 0)), "times"),
+    "a schedule outside its step": (change_step(decodes, whole("scheduled_ns", 2**40)), "times"),
+    "a longer queue than there is": (change_step(decodes, whole("waiting", 99)), "queues"),
+    "more running than there are": (change_step(decodes, whole("running", 99)), "queues"),
+    "blocks that nobody holds": (change_step(decodes, whole("kv_used", 19)), "blocks"),
+    "a block of another": (
+        change_step(
+            lambda record: record["index"] > 1 and record.get("blocks"),
+            lambda record: record["blocks"][0].update(blocks=[0] * len(record["blocks"][0]["blocks"])),
+        ),
+        "blocks",
+    ),
+    "a block that is not there": (
+        change_step(lambda record: record.get("blocks"), lambda record: record["blocks"][0].update(blocks=[99])),
+        "blocks",
+    ),
+    "a missing step": (drop(lambda record: record["event"] == "step" and record["index"] == 3), "lifecycle"),
+    "a missing arrival": (drop(lambda record: record["event"] == "arrival"), "lifecycle"),
+    "an end that nobody reached": (
+        change_step(
+            decodes, lambda record: record.setdefault("finished", []).append({"request": 11, "reason": "stop"})
+        ),
+        "lifecycle",
+    ),
+    "a wrong count at the end": (change(-1, output_tokens=1), "counts"),
+    "a column too short": (change_step(decodes, lambda record: record["computed"].pop()), "format"),
+    "a phase that is none": (change_step(decodes, whole("phases", "X")), "format"),
+    "a negative time": (change_step(decodes, whole("start_ns", -1)), "format"),
+    "a text for a number": (change_step(decodes, whole("index", "three")), "format"),
+    "an unknown record": (change(1, event="surprise"), "format"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_is_found_with_its_line(tmp_path, small_trace, name):
+    edit, expected_rule = WRONG[name]
+    records = lines_of(small_trace)
+    line = edit(records)
+    report = check(write_lines(tmp_path / "wrong.jsonl", records))
+    found = [violation for violation in report.violations if violation.rule == expected_rule]
+    assert found, f"{[str(violation) for violation in report.violations]}"
+    if line > 0:
+        assert found[0].line == line or expected_rule == "lifecycle"
+
+
+def test_a_changed_byte_shows_in_the_digest(tmp_path, small_trace):
+    content = small_trace.read_bytes().replace(b'"prompt 3"', b'"prompt 4"')
+    path = tmp_path / "changed.jsonl"
+    path.write_bytes(content)
+    assert [violation.rule for violation in check(path).violations] == ["digest"]
+
+
+def test_the_limit_stops_the_list(tmp_path, small_trace):
+    records = [record for record in lines_of(small_trace) if record["event"] != "arrival"]
+    report = check(write_lines(tmp_path / "bad.jsonl", records), limit=3)
+    assert len(report.violations) == 3
+    assert not report.complete
+
+
+def test_another_schema_is_one_clear_line(tmp_path, small_trace):
+    records = lines_of(small_trace)
+    records[0]["schema"] = 2
+    records[0]["slots"] = {"new": "meaning"}
+    path = write_lines(tmp_path / "new.jsonl", records)
+    with pytest.raises(TraceError, match=r"line 1: schema: this file is of trace schema 2"):
+        Trace.read(path)
+    assert "schema 2" in check(path).violations[0].message
+
+
+def test_unknown_fields_are_ignored(tmp_path, small_trace):
+    records = lines_of(small_trace)
+    for record in records:
+        record["future"] = {"field": [1, 2]}
+    trace = Trace.read(write_lines(tmp_path / "future.jsonl", records))
+    assert len(trace.steps) == len(Trace.read(small_trace).steps)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"not json\n",
+        b"[" * 100_000,
+        b"[" * 100_000 + b"\n",
+        b"\x28\xb5\x2f\xfd garbage",
+        b"\xff\xfe\n",
+        b'{"event":"head\xff"}\n',
+    ],
+)
+def test_what_is_no_trace_is_one_line(tmp_path, content):
+    path = tmp_path / "nothing.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(TraceError) as error:
+        Trace.read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
+    path = tmp_path / "bomb.jsonl.zst"
+    pack = zstandard.ZstdCompressor(level=19).compressobj()
+    piece = b" " * 2**24
+    path.write_bytes(b"".join(pack.compress(piece) for _ in range(64)) + pack.flush())
+    assert path.stat().st_size < 2**20
+    with pytest.raises(TraceError, match="over"):
+        Trace.read(path)
+
+
+@given(seed=st.integers(0, 10**9), flips=st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_broken_files_end_in_a_verdict(tmp_path_factory, small_trace, seed, flips):
+    import random
+
+    rng = random.Random(seed)
+    content = bytearray(small_trace.read_bytes())
+    for _ in range(flips):
+        kind = rng.randrange(4)
+        at = rng.randrange(len(content))
+        if kind == 0:
+            content[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del content[at : at + rng.randrange(1, 80)]
+        elif kind == 2:
+            content[at:at] = content[at : at + rng.randrange(1, 200)]
+        else:
+            content[at:at] = rng.choice([b"99999999999999999999", b"-1", b"null", b"[[[", b'"', b"\n", b"1e400"])
+    path = tmp_path_factory.getbasetemp() / "broken.jsonl"
+    path.write_bytes(bytes(content))
+    try:
+        report = check(path, limit=50)
+        assert report.violations or report.cut or bytes(content) == small_trace.read_bytes()
+    except TraceError:
+        pass
+    with contextlib.suppress(TraceError):
+        Trace.read(path)
+
+
+def test_schema_in_words_names_every_field_and_no_other():
+    text = (Path(events.__file__).parent / "SCHEMA.md").read_text()
+    sections = {part.split("\n", 1)[0].strip(): part for part in text.split("\n## ")[1:]}
+    for struct in (events.Header, events.Arrival, events.Step, events.Finish, events.End):
+        tag = struct.__struct_config__.tag
+        rows = [line.split("`")[1] for line in sections[tag].splitlines() if line.startswith("| `")]
+        assert sorted(rows) == sorted(struct.__struct_fields__), tag
+    parts = {
+        "engine": events.EngineInfo,
+        "model": events.ModelInfo,
+        "device": events.DeviceInfo,
+        "workload": events.WorkloadInfo,
+        "clock": events.Clock,
+        "run": events.RunInfo,
+    }
+    for field, struct in parts.items():
+        row = next(line for line in sections["header"].splitlines() if line.startswith(f"| `{field}` "))
+        for name in struct.__struct_fields__:
+            if (field, name) not in (("engine", "name"),):
+                assert f"`{name}`" in row or name in row, (field, name)
+    assert f"schema version {events.SCHEMA_VERSION}" in text
