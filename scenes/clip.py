@@ -22,7 +22,7 @@ def clip(film: Path, target: Path, from_s: float, to_s: float, width: int, fps: 
         raise ClipError(f"{film}: nothing between {from_s:g} s and {to_s:g} s")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.stem}.partial{target.suffix}")
-    options = {"quality": 70, "method": 6} if target.suffix == ".webp" else {"optimize": True}
+    options = {"quality": 70, "method": 4} if target.suffix == ".webp" else {"optimize": True}
     frames[0].save(part, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, **options)
     part.replace(target)
     return len(frames)

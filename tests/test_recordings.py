@@ -1,5 +1,9 @@
 """The recordings in the package: whole, valid, of the workload they name, and comparable with each other."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 from tracereel.engine.model_store import FILE_SHA256
 from tracereel.engine.suite import Suite, suite_named
 from tracereel.engine.workload import Workload
@@ -71,3 +75,11 @@ def test_ratios_can_be_made_from_interleaved_pairs(film_recordings):
     )
     repeats = [repeat for _, _, repeat in starts]
     assert repeats == sorted(repeats)
+
+
+def test_the_readmes_numbers_are_the_recordings(film_recordings):
+    root = Path(__file__).resolve().parents[1]
+    code = [sys.executable, str(root / "benchmarks" / "film_table.py"), str(film_recordings)]
+    table = subprocess.run(code, capture_output=True, text=True, check=True).stdout.strip()
+    readme = (root / "README.md").read_text()
+    assert table in readme, f"README.md does not show what was recorded; it should say:\n{table}"

@@ -1,0 +1,43 @@
+"""Prints the README's table of the film's recordings: `python benchmarks/film_table.py [FOLDER]`."""
+
+import sys
+from pathlib import Path
+
+from tracereel.trace.catalogue import Catalogue
+from tracereel.trace.measured import Run, measure, median_of
+
+CASES = ("static", "same-position", "continuous")
+
+
+def table(folder: Path | None = None) -> str:
+    """The table as Markdown."""
+    catalogue = Catalogue(folder)
+    runs = {case: [Run(recording.read()) for recording in catalogue.case(case)] for case in CASES}
+    base = runs["static"]
+    lines = [
+        "| policy | output tokens/s | against static | lowest to highest | steps | idle slot-steps |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for case in CASES:
+        shown = median_of(runs[case])
+        ratio = {
+            part: measure(f"throughput_ratio_{part}", [*runs[case], *base], numerator=len(runs[case])).value
+            for part in ("median", "low", "high", "pairs")
+        }
+        idle = shown.measure("idle_slot_steps", t_ns=shown.timeline.end_ns).value
+        spread = f"{ratio['low']:.2f}× to {ratio['high']:.2f}×" if case != "static" else "–"
+        lines.append(
+            f"| `{case}` | {shown.measure('output_throughput').value:,.0f} | {ratio['median']:.2f}× | {spread}"
+            f" | {shown.measure('num_steps').value:,} | {idle:,} |"
+        )
+    header = base[0].trace.header
+    lines.append("")
+    lines.append(
+        f"{header.device.name}, {header.device.threads} threads, {header.model.dtype};"
+        f" {len(base)} turns; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
