@@ -23,7 +23,7 @@ def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
         "model": f"{header.model.name} ({header.model.weights} weights, {header.model.dtype})",
         "model_digest": header.model.digest or "",
         "device": header.device.name,
-        "workload": f"{header.workload.name} {header.workload.digest[:12]}",
+        "workload": f"{header.workload.name} {(header.workload.digest or '')[:12]}".strip(),
         "traces": " ".join(sorted(run.trace.digest for run in runs)),
     }
 

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import fakes
+import jsonschema
 import msgspec
 import pytest
 import zstandard
@@ -17,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
 from tracereel.trace import events
+from tracereel.trace.decoding import MalformedRecordError, decode_record
 from tracereel.trace.invariants import check
+from tracereel.trace.json_schema import PUBLISHED, json_schema, published_text
 from tracereel.trace.recorder import Recorder, RecordingError
 from tracereel.trace.storage import LineReader, LineWriter, TraceError
 from tracereel.trace.trace import Trace
@@ -353,24 +356,70 @@ def test_broken_files_end_in_a_verdict(tmp_path_factory, small_trace, seed, flip
         Trace.read(path)
 
 
+ROOM = Path(events.__file__).resolve().parent
+
+
 def test_schema_in_words_names_every_field_and_no_other():
-    text = (Path(events.__file__).parent / "SCHEMA.md").read_text()
+    text = (ROOM / "SCHEMA.md").read_text()
     sections = {part.split("\n", 1)[0].strip(): part for part in text.split("\n## ")[1:]}
     for struct in (events.Header, events.Arrival, events.Step, events.Finish, events.End):
         tag = struct.__struct_config__.tag
         rows = [line.split("`")[1] for line in sections[tag].splitlines() if line.startswith("| `")]
         assert sorted(rows) == sorted(struct.__struct_fields__), tag
     parts = {
-        "engine": events.EngineInfo,
-        "model": events.ModelInfo,
-        "device": events.DeviceInfo,
-        "workload": events.WorkloadInfo,
-        "clock": events.Clock,
-        "run": events.RunInfo,
+        ("header", "engine"): events.EngineInfo,
+        ("header", "model"): events.ModelInfo,
+        ("header", "device"): events.DeviceInfo,
+        ("header", "workload"): events.WorkloadInfo,
+        ("header", "clock"): events.Clock,
+        ("header", "run"): events.RunInfo,
+        ("header", "parallel"): events.ParallelInfo,
+        ("header", "replicas"): events.ReplicaInfo,
+        ("step", "admitted"): events.Admission,
+        ("step", "finished"): events.Ending,
+        ("step", "blocks"): events.BlockGrant,
     }
-    for field, struct in parts.items():
-        row = next(line for line in sections["header"].splitlines() if line.startswith(f"| `{field}` "))
+    for (section, field), struct in parts.items():
+        row = next(line for line in sections[section].splitlines() if line.startswith(f"| `{field}` "))
         for name in struct.__struct_fields__:
-            if (field, name) not in (("engine", "name"),):
-                assert f"`{name}`" in row or name in row, (field, name)
+            assert f"`{name}`" in row, (field, name)
     assert f"schema version {events.SCHEMA_VERSION}" in text
+
+
+def test_the_json_schema_that_is_shipped_is_that_of_the_types():
+    assert PUBLISHED.read_text() == published_text(), "run: python -m tracereel.trace.json_schema > trace/schema.json"
+
+
+def accepted_by_both(record: dict) -> bool:
+    """Does a record fit the types? And the JSON Schema says the same."""
+    try:
+        decode_record(msgspec.json.encode(record))
+        fits = True
+    except MalformedRecordError:
+        fits = False
+    assert jsonschema.Draft202012Validator(json_schema()).is_valid(record) == fits, record
+    return fits
+
+
+def test_json_schema_and_types_accept_and_refuse_the_same(small_trace):
+    for record in {tuple(record): record for record in lines_of(small_trace)}.values():
+        assert accepted_by_both(record)
+        assert accepted_by_both(record | {"unknown": 1})
+        for field in record:
+            without = {name: value for name, value in record.items() if name != field}
+            wrong = [
+                record | {field: value} for value in (None, -1, 2**70, "x" * 600, [1.5], [{}], {"schema": "no"}, 2)
+            ]
+            assert not all(accepted_by_both(changed) for changed in [without, *wrong])
+
+
+def test_the_example_is_whole_valid_and_explained_line_by_line():
+    example = ROOM / "example.jsonl"
+    lines = example.read_text().splitlines()
+    assert len(lines) < 30
+    assert check(example).ok
+    page = (ROOM.parent / "docs" / "trace-example.md").read_text()
+    shown = [line for block in page.split("```json\n")[1:] for line in block.split("```")[0].splitlines()]
+    assert shown == lines
+    kinds = {json.loads(line)["event"] for line in lines}
+    assert kinds == {"header", "arrival", "step", "finish", "end"}

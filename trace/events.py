@@ -19,8 +19,11 @@ Nanoseconds = Annotated[int, Meta(ge=0, le=2**62)]
 """Nanoseconds, in records since the instant in `Header.clock`."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Size = Annotated[int, Meta(ge=1, le=2**20)]
+Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 TokensPerStep = Annotated[int, Meta(ge=0, le=1024)]
 """New tokens of one request in one step: more than one only under speculative decoding."""
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Name = Annotated[str, Meta(max_length=512)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 Prompt = Annotated[str, Meta(max_length=4_000_000)]
@@ -62,13 +65,13 @@ class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkloadInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was asked of it."""
+    """What was asked of it. A server that takes what comes knows no more than a name."""
 
     name: Name
-    digest: Digest
-    requests: Count
-    arrivals: Name
-    seed: int | None = None
+    digest: Digest | None = None
+    requests: Count | None = None
+    arrivals: Name | None = None
+    seed: Seed | None = None
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,25 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     case: Name
     repeat: Index
     repeats: Index
+
+
+class ParallelInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the engine is spread over devices; this trace is of data-parallel replica `replica` of `data`."""
+
+    tensor: Size = 1
+    pipeline: Size = 1
+    data: Size = 1
+    replica: Index = 0
+    devices: list[Name] = []
+
+
+class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A replica of a merged trace: its part of the slots and of the blocks, and the trace it came from."""
+
+    replica: Index
+    slots: Index
+    digest: Digest
+    kv_blocks: Index | None = None
 
 
 class Header(msgspec.Struct, tag="header", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
@@ -104,6 +126,8 @@ class Header(msgspec.Struct, tag="header", tag_field="event", frozen=True, kw_on
     config: dict[Name, bool | int | float | str | None] = {}
     libraries: dict[Name, Name] = {}
     run: RunInfo | None = None
+    parallel: ParallelInfo | None = None
+    replicas: list[ReplicaInfo] = []
 
 
 class Arrival(msgspec.Struct, tag="arrival", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
@@ -116,11 +140,12 @@ class Arrival(msgspec.Struct, tag="arrival", tag_field="event", frozen=True, kw_
     prompt_tokens: Index
     prompt: Prompt | None = None
     max_tokens: Index | None = None
-    priority: int = 0
+    priority: Priority = 0
+    replica: Index = 0
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A waiting request took a slot; `cached` of its tokens were found in the prefix cache."""
+    """A waiting request took a slot; the KV of `cached` of its tokens was there already (a prefix-cache hit)."""
 
     request: Index
     slot: Index
@@ -144,8 +169,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
     """One schedule and one forward.
 
-    `requests`, `slots`, `phases`, `positions`, `computed` and `sampled` are columns: one entry for each member of
-    the batch. `tokens` and `texts` hold the new output tokens of all members one after the other, `sampled` of each.
+    `requests`, `slots`, `phases`, `positions`, `computed`, `sampled` and `drafted` are columns: one entry for each
+    member of the batch. `tokens` and `texts` hold the new output tokens of all members one after the other, `sampled`
+    of each.
     """
 
     index: Index
@@ -161,6 +187,9 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     running: Index
     scheduled_ns: Nanoseconds | None = None
     device_ns: Nanoseconds | None = None
+    device_gap_ns: Nanoseconds | None = None
+    latency_ns: Nanoseconds | None = None
+    drafted: list[TokensPerStep] | None = None
     tokens: list[Index] | None = None
     texts: list[TokenText] | None = None
     padding: Index = 0
@@ -169,6 +198,7 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     finished: list[Ending] = []
     blocks: list[BlockGrant] = []
     kv_used: Index | None = None
+    replica: Index = 0
 
 
 class Finish(msgspec.Struct, tag="finish", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
