@@ -1,106 +1,81 @@
 """Show what a trace holds: where it comes from, and its metrics with their definitions.
 
-Prints a table for each trace, or with --json one JSON object a line.
+Prints tables for each trace, or with --json one JSON object a line, with --markdown tables to paste into a page.
 """
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracereel.cli.tables import Page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `inspect`."""
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="trace files, or folders of them")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    parser.add_argument(
+        "--slo",
+        metavar="LIMITS",
+        help="limits in ms that a request must meet to count for goodput: any of ttft, tpot, e2el, as ttft=200,tpot=50",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
 
 
 def run(args: argparse.Namespace) -> int:
     """Inspect each file."""
     import msgspec
-    from rich.console import Console
     from tracereel.cli.files import trace_files
+    from tracereel.cli.tables import Page
+    from tracereel.trace.metrics import parse_slo
+    from tracereel.trace.summary import measured, provenance
     from tracereel.trace.trace import Trace
 
-    # Piped into a file or a pager there is no width to fit into; a terminal's own is kept.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    slo = parse_slo(args.slo) if args.slo is not None else None
+    page = Page(args.markdown)
     for path in trace_files(args.traces):
-        facts = describe(Trace.read(path))
+        trace = Trace.read(path)
+        facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
         if args.json:
             print(msgspec.json.encode(facts).decode())
         else:
-            _print_table(console, facts)
+            show(page, facts)
     return 0
 
 
-def describe(trace: Any) -> dict[str, Any]:
-    """Everything `inspect` shows of a trace, as plain values; None where the trace does not say."""
-    from dataclasses import asdict
-
-    from tracereel.trace.metrics import Distribution, Metrics
-
-    header, metrics = trace.header, Metrics(trace)
-    return {
-        "file": str(trace.path),
-        "digest": trace.digest,
-        "cut": trace.cut,
-        "engine": " ".join(filter(None, (header.engine.name, header.engine.version, header.engine.commit))),
-        "policy": header.policy,
-        "case": f"{header.run.suite}/{header.run.case} {header.run.repeat + 1} of {header.run.repeats}"
-        if header.run
-        else None,
-        "model": f"{header.model.name}, {header.model.weights} weights, {header.model.dtype}",
-        "device": f"{header.device.name} ({header.device.kind})",
-        "libraries": ", ".join(f"{name} {version}" for name, version in header.libraries.items()),
-        "workload": f"{header.workload.name}, {header.workload.requests} requests, {header.workload.arrivals}",
-        "slots": header.slots,
-        "token_budget": header.token_budget,
-        "kv_blocks": header.kv_blocks,
-        "requests": len(trace.arrivals),
-        "finished": len(trace.endings),
-        "steps": len(trace.steps),
-        "output_tokens": metrics.output_tokens,
-        "duration_s": metrics.duration_s,
-        "output_throughput": metrics.output_throughput,
-        "request_throughput": metrics.request_throughput,
-        "ttft_ms": asdict(Distribution.of(metrics.ttft_ms)),
-        "tpot_ms": asdict(Distribution.of(metrics.tpot_ms)),
-        "itl_ms": asdict(Distribution.of(metrics.itl_ms)),
-        "e2el_ms": asdict(Distribution.of(metrics.e2el_ms)),
-        "step_ms": asdict(Distribution.of(metrics.step_ms)),
-        "schedule_ms": asdict(Distribution.of(metrics.schedule_ms)),
-        "mean_batch": metrics.mean_batch,
-        "slot_occupancy": metrics.slot_occupancy,
-        "idle_slot_steps": metrics.idle_slot_steps,
-        "padding": metrics.padding,
-        "preemptions": metrics.preemptions,
-        "kv_peak": metrics.kv_peak,
-        "waiting_peak": metrics.waiting_peak,
-        "refill_ceiling": metrics.refill_ceiling,
-    }
-
-
-def _print_table(console: Any, facts: dict[str, Any]) -> None:
-    from rich.table import Table
-    from tracereel.cli.terminal import printable
+def show(page: "Page", facts: dict[str, Any]) -> None:
+    """One trace's tables."""
+    from tracereel.cli.tables import Table, number
     from tracereel.trace.metrics import DEFINITIONS
+    from tracereel.trace.summary import LATENCIES, label
 
-    console.print(printable(facts["file"]), style="bold")
+    page.heading(facts["file"])
     if facts["cut"]:
-        console.print(f"This recording is not whole: {facts['cut']}.", style="yellow")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
-        if name in ("file", "cut") or value is None or isinstance(value, dict):
-            continue
-        shown = f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name.replace("_", " "), printable(shown))
-    console.print(table)
-    latencies = Table("ms", "n", "mean", "p50", "p90", "p99", box=None, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
-        if isinstance(value, dict) and value["n"]:
-            numbers = (f"{value[column]:,.2f}" for column in ("mean", "p50", "p90", "p99"))
-            latencies.add_row(name.removesuffix("_ms").replace("_", " "), f"{value['n']:,}", *numbers)
-    console.print(latencies)
-    for definition in DEFINITIONS.values():
-        console.print(definition, style="dim")
-    console.print()
+        page.warning(f"This recording is not whole: {facts['cut']}.")
+    plain = [
+        (label(name), number(value, 3))
+        for name, value in facts.items()
+        if name not in ("file", "cut", "slo_ms") and value is not None and not isinstance(value, dict)
+    ]
+    split = next(i for i, (name, _) in enumerate(plain) if name == label("requests"))
+    page.table(Table(("", ""), plain[:split], left=True))
+    page.gap()
+    page.table(Table(("", ""), plain[split:]))
+    page.gap()
+    if limits := facts.get("slo_ms"):
+        page.remark(f"limits for goodput: {', '.join(f'{name} ≤ {limit:g} ms' for name, limit in limits.items())}")
+        page.gap()
+    rows = [
+        (called, number(facts[name]["n"]), *(number(facts[name][column]) for column in ("mean", "p50", "p90", "p99")))
+        for name, called in LATENCIES.items()
+        if facts[name]["n"]
+    ]
+    page.table(Table(("ms", "n", "mean", "p50", "p90", "p99"), rows))
+    page.gap()
+    for name, definition in DEFINITIONS.items():
+        value = facts[name]
+        if value["n"] if isinstance(value, dict) else value is not None:
+            page.remark(definition)
+    page.gap()

@@ -61,6 +61,10 @@ def test_inspect_prints_definitions_and_json(capsys, small_trace):
     assert facts["requests"] == 12
     assert facts["cut"] is None
     assert facts["ttft_ms"]["n"] > 0
+    code, out, _ = run(capsys, "inspect", "--slo", "ttft=1e6,e2el=1e6", "--markdown", str(small_trace))
+    assert code == 0
+    assert "| goodput, requests/s |" in out
+    assert "ttft ≤ 1e+06 ms" in out
 
 
 def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
@@ -76,6 +80,7 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
     [
         (("check", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read (No such file or directory)"),
         (("inspect", "."), "tracereel: .: holds no trace"),
+        (("inspect", "--slo", "speed=3", "."), "tracereel: slo: 'speed=3' in 'speed=3' is not one of ttft, tpot, e2el"),
         (("record", "--suite", "nothing"), "tracereel: suite 'nothing': there is no such suite; the package has film"),
         (("pin", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read"),
         (("record", "--model", "nowhere.gguf"), "tracereel: nowhere.gguf: not a readable GGUF file"),
