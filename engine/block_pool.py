@@ -1,40 +1,107 @@
-"""The pool of KV blocks. Knows block numbers, not what is in them and not whose they are."""
+"""The pool of KV blocks: who holds which is counted, and what free ones contain is kept until they are needed.
 
-from collections import deque
+Knows block numbers and the contents they were told to have, by key. Does not know sequences, nor whose a block is.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+Content = tuple[int, tuple[int, ...]]
+"""What a full block holds: which content stands before it, by its number (`START` where none), and its token ids."""
+
+START = 0
+"""The number of the empty content, before a sequence's first block."""
 
 
 class BlockPool:
     """`num_blocks` blocks; free + used is always that number.
 
-    After the block manager of vLLM (Kwon et al., "Efficient Memory Management for Large Language Model Serving with
-    PagedAttention", SOSP 2023).
+    A block may have several holders and is used while it has one. A free block whose content is known can be found by
+    it and held again; it is given out for something else only where no other is free, the least recently used first.
+
+    After the block pool of vLLM (Kwon et al., "Efficient Memory Management for Large Language Model Serving with
+    PagedAttention", SOSP 2023). There a block's key is a hash of its tokens and of its predecessor's key. Here the
+    predecessor stands in the key as a number that no other content ever has, and a dict compares what it finds by
+    value: contents with the same hash are told apart.
     """
 
     def __init__(self, num_blocks: int):
         self.num_blocks = num_blocks
-        self._free = deque(range(num_blocks))
-        self._used: set[int] = set()
+        self._blank = deque(range(num_blocks))
+        self._kept: OrderedDict[int, None] = OrderedDict()
+        """The free blocks whose content is known, the least recently used first."""
+        self._holders = [0] * num_blocks
+        self._found: dict[Content, tuple[int, int]] = {}
+        """Content -> (block, the content's number)."""
+        self._content: dict[int, Content] = {}
+        self._numbers = START
 
     @property
     def num_free(self) -> int:
         """Blocks that nobody holds."""
-        return len(self._free)
+        return len(self._blank) + len(self._kept)
 
     @property
     def num_used(self) -> int:
-        """Blocks that somebody holds."""
-        return len(self._used)
+        """Blocks that somebody holds; one with several holders counts once."""
+        return self.num_blocks - self.num_free
+
+    def is_free(self, block: int) -> bool:
+        """Does nobody hold this block?"""
+        return not self._holders[block]
 
     def take(self, count: int) -> list[int]:
         """Take `count` free blocks. Raises IndexError where there are fewer: ask `num_free` first."""
-        if count > len(self._free):
-            raise IndexError(f"{count} blocks asked for, {len(self._free)} free")
-        blocks = [self._free.popleft() for _ in range(count)]
-        self._used.update(blocks)
+        if count > self.num_free:
+            raise IndexError(f"{count} blocks asked for, {self.num_free} free")
+        blocks = []
+        for _ in range(count):
+            if self._blank:
+                block = self._blank.popleft()
+            else:
+                block, _ = self._kept.popitem(last=False)
+                del self._found[self._content.pop(block)]
+            self._holders[block] = 1
+            blocks.append(block)
         return blocks
 
-    def give_back(self, blocks: list[int]) -> None:
-        """Return blocks. Raises KeyError where one is not in use."""
+    def share(self, blocks: Iterable[int]) -> None:
+        """Hold blocks that were found by their content: free ones, or such that others hold too."""
         for block in blocks:
-            self._used.remove(block)
-        self._free.extend(blocks)
+            if not self._holders[block]:
+                del self._kept[block]
+            self._holders[block] += 1
+
+    def give_back(self, blocks: list[int]) -> None:
+        """Hold blocks no longer. Raises KeyError where one is not in use.
+
+        The last ones are the first to be forgotten: what stands later in a sequence is of no use without what stands
+        before it.
+        """
+        for block in reversed(blocks):
+            holders = self._holders[block] - 1
+            if holders < 0:
+                raise KeyError(block)
+            self._holders[block] = holders
+            if not holders:
+                if block in self._content:
+                    self._kept[block] = None
+                else:
+                    self._blank.append(block)
+
+    def find(self, content: Content) -> tuple[int, int] | None:
+        """The block that holds this content, and the content's number; None where no block is known to."""
+        return self._found.get(content)
+
+    def remember(self, block: int, content: Content) -> int:
+        """Let a block in use be found by its content; returns the content's number.
+
+        Where another block holds the same, that one stays the one to be found.
+        """
+        known = self._found.get(content)
+        if known is not None:
+            return known[1]
+        self._numbers += 1
+        self._found[content] = (block, self._numbers)
+        self._content[block] = content
+        return self._numbers

@@ -1,6 +1,6 @@
 """What an engine is told before it starts. Plain values, checked once, then recorded in every trace."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 
 class ConfigError(ValueError):
@@ -13,6 +13,8 @@ class EngineConfig:
 
     max_num_seqs: slots, rows of the batch. max_num_batched_tokens: the token budget of one step. num_blocks KV blocks
     of block_tokens tokens each make up the block pool. max_model_len: most tokens of one sequence.
+    enable_prefix_caching: full blocks are shared by sequences that begin with the same tokens. max_wait_ms: how long
+    the `dynamic` policy waits for a batch to fill.
 
     Raises ConfigError where a value cannot be.
     """
@@ -23,11 +25,17 @@ class EngineConfig:
     num_blocks: int = 256
     block_tokens: int = 16
     max_model_len: int = 2048
+    enable_prefix_caching: bool = False
+    max_wait_ms: int = 100
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{name}: {value} is less than 1")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if type(value) is not type(setting.default):
+                kind = {"int": "a whole number", "bool": "true or false"}.get(type(setting.default).__name__, "a name")
+                raise ConfigError(f"{setting.name}: {value!r} is not {kind}")
+            if type(value) is int and value < 1:
+                raise ConfigError(f"{setting.name}: {value} is less than 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ConfigError(
                 f"max_num_batched_tokens: {self.max_num_batched_tokens} is less than max_num_seqs"

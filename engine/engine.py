@@ -84,19 +84,21 @@ class Engine:
         `arrival_ns` is the engine time at which it was due, now where that is not given. Raises NeverFitsError.
         """
         number = self._requests
-        self.scheduler.add(number, request)
-        self._requests += 1
         now = self.now_ns()
+        due = now if arrival_ns is None else arrival_ns
+        self.scheduler.add(number, request, due)
+        self._requests += 1
         if self._recorder:
             self._recorder.record(
                 Arrival(
                     request=number,
                     id=request.id,
-                    arrival_ns=now if arrival_ns is None else arrival_ns,
+                    arrival_ns=due,
                     submitted_ns=now,
                     prompt_tokens=len(request.prompt_ids),
                     prompt=request.prompt,
                     max_tokens=request.sampling.max_tokens,
+                    priority=request.priority,
                 )
             )
         self._streams[number] = self._new_stream()
@@ -117,10 +119,17 @@ class Engine:
         """Is anybody waiting or running?"""
         return self.scheduler.has_work
 
+    def ready_in_ns(self) -> int | None:
+        """How long until `step` has something to do if nobody comes or goes: 0 but under a policy that waits for a
+        batch to fill; None where there is no work."""
+        now = self.now_ns()
+        ready = self.scheduler.ready_ns(now)
+        return None if ready is None else max(0, ready - now)
+
     def step(self) -> list[Output]:
-        """Make one step; returns the new tokens, none where there was nothing to do."""
+        """Make one step; returns the new tokens, none where there is nothing to do now (see `ready_in_ns`)."""
         start_ns = self.now_ns()
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(start_ns)
         if plan is None:
             return []
         scheduled_ns = self.now_ns()

@@ -44,7 +44,11 @@ class LoadedModel:
             token_budget=config.max_num_batched_tokens,
             kv_blocks=config.num_blocks,
             kv_block_tokens=config.block_tokens,
-            config={"max_model_len": config.max_model_len, "attention": runner.attention_name},
+            config={
+                "max_model_len": config.max_model_len,
+                "enable_prefix_caching": config.enable_prefix_caching,
+                "attention": runner.attention_name,
+            },
             model=self.info,
             device=self.device,
             libraries={"python": platform.python_version(), "torch": str(torch.__version__)},

@@ -151,9 +151,11 @@ class OnlineEngine:
     def _take_inbox(self) -> bool:
         """Apply what was asked since the last step; wait while there is nothing to do. False: stop."""
         with self._wake:
-            while not (self._engine.has_work or self._inbox.submissions or self._inbox.stop):
-                self._inbox.cancellations.clear()
-                self._wake.wait()
+            while not self._has_something_to_do():
+                ready_ns = self._engine.ready_in_ns()
+                if ready_ns is None:
+                    self._inbox.cancellations.clear()
+                self._wake.wait(None if ready_ns is None else ready_ns / 1e9)
             submissions, cancellations = self._inbox.submissions, self._inbox.cancellations
             stop = self._inbox.stop
             self._inbox = _Inbox(stop=stop)
@@ -167,6 +169,12 @@ class OnlineEngine:
             self._forget(stream)
             stream._outputs.put("abort")
         return stop is None or self._engine.has_work
+
+    def _has_something_to_do(self) -> bool:
+        inbox, ready_ns = self._inbox, self._engine.ready_in_ns()
+        if ready_ns is None:
+            return bool(inbox.submissions or inbox.stop)
+        return bool(ready_ns == 0 or inbox.submissions or inbox.cancellations or inbox.stop == "abort")
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[self._numbers.pop(stream)]

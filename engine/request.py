@@ -22,12 +22,16 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Request:
-    """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace."""
+    """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
+
+    priority: lower goes first, in the queue and against preemption; the older one among equals.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams = SamplingParams()
     prompt: str | None = None
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -38,17 +42,29 @@ class Request:
 class Sequence:
     """A request on its way: which tokens it has, how many of them have KV, where it sits.
 
-    `number` counts the requests in the order of their submission; it is the age that preemption and order go by.
+    `number` counts the requests in the order of their submission. `arrival_ns` is when it was due, in engine time.
     """
 
     number: int
     request: Request
     token_ids: list[int]
+    arrival_ns: int = 0
     num_computed_tokens: int = 0
     slot: int | None = None
+    prefills: bool = True
+    """Does it compute tokens that are known? From its admission until it gives a token; after that it decodes."""
     block_table: list[int] = field(default_factory=list)
+    num_remembered_blocks: int = 0
+    """The blocks at the head of its table that the prefix cache knows the content of."""
+    prefix: int = 0
+    """The number of that content; see `block_pool`."""
     last_step: int = -1
     """The newest step this sequence advanced in."""
+    rank: tuple[int, int] = field(init=False)
+    """Its place in every order: the lowest priority first, the oldest first among equals."""
+
+    def __post_init__(self) -> None:
+        self.rank = (self.request.priority, self.number)
 
     @property
     def num_output_tokens(self) -> int:
@@ -59,8 +75,3 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         """Tokens that lack KV: 1 for a sequence that decodes, more for one that prefills."""
         return len(self.token_ids) - self.num_computed_tokens
-
-    @property
-    def decodes(self) -> bool:
-        """Does it decode (only its newest output token lacks KV), rather than prefill?"""
-        return self.num_uncomputed_tokens == 1 and self.num_output_tokens > 0

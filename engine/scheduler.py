@@ -2,16 +2,16 @@
 
 `schedule()` returns a `StepPlan`, a plain value that says what the step will do; the runner executes exactly that and
 the recorder writes exactly that. `update()` takes the new tokens and says who ended. No torch, no clock, no text: token
-ids only.
+ids only; time comes in as a value, so that the same calls give the same steps.
 """
 
 import heapq
-from collections import deque
+from bisect import bisect_left, insort
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
-from tracereel.engine.block_pool import BlockPool
 from tracereel.engine.config import EngineConfig
+from tracereel.engine.kv_cache import KVCacheManager
 from tracereel.engine.policies import Batch, policy_named
 from tracereel.engine.request import Request, Sequence
 from tracereel.trace.events import DECODE, PREFILL, Admission, BlockGrant, Ending
@@ -67,17 +67,18 @@ class _Draft:
 class Scheduler:
     """Batches sequences under `max_num_seqs`, a token budget and a block pool.
 
-    The oldest comes first everywhere: in the queue, for blocks, and against preemption. When blocks run out the
-    youngest running sequence gives up its slot and its blocks, goes back to the head of the queue, and is recomputed
-    from the tokens it has.
+    One order holds everywhere, in the queue, for blocks, and against preemption: the lowest `priority` number first,
+    and among equals the oldest. When blocks run out the last running sequence in that order gives up its slot and its
+    blocks, goes back to its place in the queue, and is recomputed from the tokens it has.
     """
 
     def __init__(self, config: EngineConfig, end_ids: frozenset[int] = frozenset()):
         self.config = config
         self.policy = policy_named(config.policy)
         self.end_ids = end_ids
-        self.pool = BlockPool(config.num_blocks)
-        self.waiting: deque[Sequence] = deque()
+        self.kv = KVCacheManager(config)
+        self.pool = self.kv.pool
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.sequences: dict[int, Sequence] = {}
         self._free_slots = list(range(config.max_num_seqs))
@@ -85,6 +86,7 @@ class Scheduler:
         """Rows of the batch since it was last empty: what a padded batch computes until it is empty again."""
         self._steps = 0
         self._just_admitted = False
+        self._opened_ns = 0
 
     def require_fit(self, request: Request) -> None:
         """Raise NeverFitsError where the request could never be served."""
@@ -95,18 +97,24 @@ class Scheduler:
                 f"request {request.id!r}: prompt and max_tokens are {most} tokens, max_model_len is"
                 f" {config.max_model_len}"
             )
-        if self._blocks_for(most) > config.num_blocks:
+        if (blocks := self.kv.blocks_for(most)) > config.num_blocks:
             raise NeverFitsError(
-                f"request {request.id!r}: prompt and max_tokens need {self._blocks_for(most)} KV blocks of"
+                f"request {request.id!r}: prompt and max_tokens need {blocks} KV blocks of"
                 f" {config.block_tokens} tokens, num_blocks is {config.num_blocks}"
             )
+        # After a preemption all tokens but the last one it may have are a prompt to it.
+        if not self.policy.chunks and most - 1 > config.max_num_batched_tokens:
+            raise NeverFitsError(
+                f"request {request.id!r}: prompt and max_tokens may need {most - 1} tokens in one step under"
+                f" {config.policy}, max_num_batched_tokens is {config.max_num_batched_tokens}"
+            )
 
-    def add(self, number: int, request: Request) -> None:
-        """Put a request at the end of the queue. Raises NeverFitsError where it could never be served."""
+    def add(self, number: int, request: Request, arrival_ns: int = 0) -> None:
+        """Put a request in the queue; it was due at `arrival_ns`. Raises NeverFitsError where it never fits."""
         self.require_fit(request)
-        sequence = Sequence(number, request, list(request.prompt_ids))
+        sequence = Sequence(number, request, list(request.prompt_ids), arrival_ns)
         self.sequences[number] = sequence
-        self.waiting.append(sequence)
+        insort(self.waiting, sequence, key=_rank)
 
     def cancel(self, number: int) -> bool:
         """Take a request out between steps, wherever it is; False where it has already ended."""
@@ -114,7 +122,7 @@ class Scheduler:
         if sequence is None:
             return False
         if sequence.slot is None:
-            self.waiting.remove(sequence)
+            del self.waiting[bisect_left(self.waiting, sequence.rank, key=_rank)]
         else:
             self._leave(sequence)
         return True
@@ -124,30 +132,41 @@ class Scheduler:
         """Is anybody waiting or running?"""
         return bool(self.sequences)
 
-    def schedule(self) -> StepPlan | None:
-        """Decide the next step; None where there is nothing to do."""
+    def ready_ns(self, now_ns: int) -> int | None:
+        """The engine time from which `schedule` has something to do if nobody comes or goes; None: there is no work."""
+        if self.running:
+            return now_ns
+        return self.policy.opens_ns(self._batch(now_ns)) if self.waiting else None
+
+    def schedule(self, now_ns: int) -> StepPlan | None:
+        """Decide the step that begins at engine time `now_ns`; None where there is nothing to do."""
+        if not self.sequences:
+            return None
         if not self.running:
             self._rows = 0
-        batch = Batch(self.running, self._just_admitted)
-        admits = self.policy.admits(batch)
+        batch = self._batch(now_ns)
+        room = self.policy.admits(batch)
         draft = _Draft()
         self._advance(draft, self.policy.advances(batch))
         while self.running and not draft.members:  # the chosen ones had to give way: choose among those that are left
-            self._advance(draft, self.policy.advances(Batch(self.running, False)))
-        if admits and not draft.preempted:
-            self._admit(draft)
+            self._advance(draft, self.policy.advances(self._batch(now_ns)))
+        if room and not draft.preempted:
+            self._admit(draft, room, now_ns)
         self._just_admitted = bool(draft.admitted)
         return self._plan(draft) if draft.members else None
 
+    def _batch(self, now_ns: int) -> Batch:
+        return Batch(self.config, self.running, self.waiting, self._just_admitted, self._opened_ns, now_ns)
+
     def _advance(self, draft: _Draft, chosen: Many[Sequence]) -> None:
-        """Give the chosen running sequences their tokens, the oldest first."""
+        """Give the chosen running sequences their tokens, in their order."""
         members = list(chosen)
-        budget = self.config.max_num_batched_tokens - sum(sequence.decodes for sequence in members)
+        budget = self.config.max_num_batched_tokens - sum(not sequence.prefills for sequence in members)
         for sequence in members:
             if sequence.slot is None:
-                continue  # preempted a moment ago, for an older one
+                continue  # preempted a moment ago, for one before it
             count = 1
-            if not sequence.decodes:
+            if sequence.prefills:
                 count = min(sequence.num_uncomputed_tokens, budget)
                 if not count:
                     continue
@@ -156,67 +175,60 @@ class Scheduler:
                 draft.members.append((sequence, count))
 
     def _reserve(self, draft: _Draft, sequence: Sequence, tokens: int) -> bool:
-        """Let the sequence's blocks hold `tokens` tokens, preempting younger ones for it; False where it had to go."""
-        need = self._blocks_for(tokens) - len(sequence.block_table)
-        while need > self.pool.num_free:
+        """Let the sequence's blocks hold `tokens` tokens, preempting later ones for it; False where it had to go."""
+        while (blocks := self.kv.grow(sequence, tokens)) is None:
             victim = self.running[-1]
             self._preempt(draft, victim)
             if victim is sequence:
                 return False
-        self._grant(draft, sequence, need)
+        if blocks:
+            draft.blocks.append(BlockGrant(request=sequence.number, blocks=blocks))
         return True
 
-    def _admit(self, draft: _Draft) -> None:
-        """Let waiting requests take free slots while budget and blocks last."""
+    def _admit(self, draft: _Draft, room: int, now_ns: int) -> None:
+        """Let up to `room` waiting requests take free slots while budget and blocks last."""
         budget = self.config.max_num_batched_tokens - sum(count for _, count in draft.members)
-        while self.waiting and self._free_slots and budget > 0:
+        while self.waiting and self._free_slots and budget > 0 and room > len(draft.admitted):
             if self.policy.pads and self._rows == self.config.max_num_seqs:
                 break  # a row of this batch that has ended is not to be had again
             sequence = self.waiting[0]
-            # Room for all it has, not just this step's part: else it would be preempted before it gave a token.
-            if self._blocks_for(len(sequence.token_ids)) > self.pool.num_free:
+            prefix = self.kv.find_prefix(sequence)
+            count = len(sequence.token_ids) - prefix.tokens
+            if (count > budget and not self.policy.chunks) or not self.kv.fits(sequence, prefix):
                 break
-            self.waiting.popleft()
-            sequence.slot = heapq.heappop(self._free_slots)
-            self._insert(sequence)
-            count = min(sequence.num_uncomputed_tokens, budget)
+            count = min(count, budget)
             budget -= count
-            self._grant(draft, sequence, self._blocks_for(count))
-            draft.admitted.append(Admission(request=sequence.number, slot=sequence.slot))
+            del self.waiting[0]
+            if not self.running:
+                self._opened_ns = now_ns
+            self._rows += 1
+            sequence.slot = slot = heapq.heappop(self._free_slots)
+            insort(self.running, sequence, key=_rank)
+            self.kv.enter(sequence, prefix)
+            new_blocks = self.kv.grow(sequence, prefix.tokens + count)
+            assert new_blocks is not None
+            draft.blocks.append(BlockGrant(request=sequence.number, blocks=prefix.blocks + new_blocks))
+            draft.admitted.append(Admission(request=sequence.number, slot=slot, cached=prefix.tokens))
             draft.members.append((sequence, count))
-
-    def _insert(self, sequence: Sequence) -> None:
-        """Add to the running ones, kept oldest first."""
-        self._rows += 1
-        at = len(self.running)
-        while at and self.running[at - 1].number > sequence.number:
-            at -= 1
-        self.running.insert(at, sequence)
-
-    def _grant(self, draft: _Draft, sequence: Sequence, count: int) -> None:
-        if count > 0:
-            blocks = self.pool.take(count)
-            sequence.block_table.extend(blocks)
-            draft.blocks.append(BlockGrant(request=sequence.number, blocks=blocks))
 
     def _preempt(self, draft: _Draft, sequence: Sequence) -> None:
         self._leave(sequence)
         sequence.num_computed_tokens = 0
+        sequence.prefills = True
         draft.preempted.append(sequence.number)
-        self.waiting.appendleft(sequence)
+        insort(self.waiting, sequence, key=_rank)
 
     def _leave(self, sequence: Sequence) -> None:
         """Free the slot and the blocks of a running sequence."""
         assert sequence.slot is not None
-        self.running.remove(sequence)
+        del self.running[bisect_left(self.running, sequence.rank, key=_rank)]
         heapq.heappush(self._free_slots, sequence.slot)
         sequence.slot = None
-        self.pool.give_back(sequence.block_table)
-        sequence.block_table = []
+        self.kv.leave(sequence)
 
     def _plan(self, draft: _Draft) -> StepPlan:
-        members = sorted(draft.members, key=lambda member: not member[0].decodes)
-        decodes = sum(sequence.decodes for sequence, _ in members)
+        members = sorted(draft.members, key=lambda member: member[0].prefills)
+        decodes = sum(not sequence.prefills for sequence, _ in members)
         step = self._steps
         self._steps += 1
         for sequence, _ in members:
@@ -248,9 +260,11 @@ class Scheduler:
             sequence = self.sequences[number]
             sequence.num_computed_tokens += len(ids)
             sampled.append(int(samples))
+            self.kv.remember(sequence)
             if samples:
                 token = next(new_tokens)
                 sequence.token_ids.append(token)
+                sequence.prefills = False
                 if reason := self._ended(sequence, token):
                     finished.append(Ending(request=number, reason=reason))
                     del self.sequences[number]
@@ -264,5 +278,6 @@ class Scheduler:
             return "stop"
         return "length" if count >= sampling.max_tokens else None
 
-    def _blocks_for(self, tokens: int) -> int:
-        return -(-tokens // self.config.block_tokens)
+
+def _rank(sequence: Sequence) -> tuple[int, int]:
+    return sequence.rank

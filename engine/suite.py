@@ -7,8 +7,8 @@ workloads, the engine and where recordings go. Does not know what they are for.
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str
     arrivals: Arrivals = Arrivals()
     repeats: int | None = None
+    engine: dict[str, int | bool] = {}
+    """Settings of this case alone, over those of the suite."""
 
 
 class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: str
     case: list[Case]
     repeats: int = 1
-    engine: dict[str, int] = {}
+    engine: dict[str, int | bool] = {}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Suite:
     prompts: tuple[Prompt, ...]
     cases: tuple[Case, ...]
     repeats: int
-    engine: dict[str, int]
+    engine: dict[str, int | bool]
 
     @classmethod
     def read(cls, path: Path) -> "Suite":
@@ -78,15 +80,16 @@ class Suite:
         suite = cls(content.name, tuple(prompts), tuple(content.case), content.repeats, content.engine)
         for case in suite.cases:
             suite.config(case)
-            case.arrivals.times_ns(1)
+            Workload.of(suite.name, prompts, case.arrivals)
         return suite
 
     def config(self, case: Case) -> EngineConfig:
         """The engine configuration of a case. Raises SuiteError, ConfigError."""
-        unknown = set(self.engine) - set(asdict(EngineConfig()))
+        settings = {**self.engine, **case.engine}
+        unknown = set(settings) - {setting.name for setting in fields(EngineConfig) if setting.name != "policy"}
         if unknown:
             raise SuiteError(f"engine: {', '.join(sorted(unknown))} is not a setting")
-        return EngineConfig(policy=case.policy, **self.engine)
+        return EngineConfig(policy=case.policy, **settings)  # type: ignore[arg-type]  # it checks every type itself
 
     def repeats_of(self, case: Case) -> int:
         """How often a case is recorded."""
@@ -157,7 +160,7 @@ def record_suite(suite: Suite, loaded: LoadedModel, folder: Path, progress: Prog
     return files
 
 
-def requests_of(prompts: tuple[Prompt, ...], loaded: LoadedModel) -> list[Request]:
+def requests_of(prompts: Iterable[Prompt], loaded: LoadedModel) -> list[Request]:
     """Requests with pinned lengths: an end token ends one no earlier than its pinned last token."""
     requests = []
     for prompt in prompts:
@@ -179,8 +182,8 @@ def _run(
 ) -> None:
     """One run of one case, recorded where a path is given."""
     config = suite.config(case)
-    workload = Workload.of(suite.name, list(suite.prompts), case.arrivals)
-    requests = requests_of(suite.prompts, loaded)
+    workload = Workload.of(suite.name, suite.prompts, case.arrivals)
+    requests = requests_of([prompt for _, prompt in workload.requests], loaded)
     runner = ModelRunner(loaded.model, config)
     recorder = Recorder(path, loaded.header(config, runner, workload.info(), run)) if path else None
     engine = Engine(
@@ -194,7 +197,9 @@ def _run(
         if case.arrivals.kind == "at once":
             for request in requests:
                 engine.add(request, arrival_ns=0)
-            while engine.has_work:
+            while (ready_ns := engine.ready_in_ns()) is not None:
+                if ready_ns:
+                    time.sleep(ready_ns / 1e9)
                 engine.step()
                 done(engine.metrics().finished)
         else:

@@ -2,12 +2,14 @@
 
 Knows prompt files and arrival processes, and names every workload by a digest. Does not know models or engines.
 
-A prompt file is JSON Lines: {"id", "prompt", "output_tokens"}. `output_tokens` is how long the model's own greedy
-answer was, up to its end token or a stated cap: with it pinned, every policy decodes the same number of tokens.
+A prompt file is JSON Lines: {"id", "prompt", "output_tokens", "arrival_ms"}. `output_tokens` is how long the model's
+own greedy answer was, up to its end token or a stated cap: with it pinned, every policy decodes the same number of
+tokens. `arrival_ms` is when the request comes where the arrivals are `given`.
 """
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,47 +18,60 @@ from tracereel.trace.events import WorkloadInfo
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_PROMPTS = 1_000_000
+MAX_ARRIVAL_MS = 1_000_000_000
 
 
 class WorkloadError(Exception):
     """A workload cannot be used; the message is one line and names the file, the line and the field."""
 
 
-class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a prompt file; `output_tokens` is None before it is pinned."""
+class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of a prompt file; `output_tokens` is None before it is pinned.
+
+    `arrival_ms` is counted from the start of the run.
+    """
 
     id: str
     prompt: str
     output_tokens: int | None = None
+    arrival_ms: float | None = None
 
 
 class Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How requests come: `at once`, at a `fixed` rate, or as a `poisson` process; the rate in requests a second."""
+    """How requests come: `at once`, at a `fixed` rate, as a `poisson` process, or as `given` by each prompt.
+
+    The rate is in requests a second.
+    """
 
     kind: str = "at once"
     rate: float = 0.0
     seed: int = 0
 
-    def times_ns(self, count: int) -> list[int]:
-        """Arrival times of `count` requests, ns from the start. Raises WorkloadError for an unknown kind or rate."""
+    def times_ns(self, prompts: Sequence[Prompt]) -> list[int]:
+        """When each comes, ns from the start. Raises WorkloadError for an unknown kind, rate, or a missing time."""
         if self.kind == "at once":
-            return [0] * count
+            return [0] * len(prompts)
+        if self.kind == "given":
+            missing = next((prompt.id for prompt in prompts if prompt.arrival_ms is None), None)
+            if missing is not None:
+                raise WorkloadError(f"arrivals: kind 'given' needs arrival_ms of every prompt, {missing!r} has none")
+            return [round((prompt.arrival_ms or 0) * 1e6) for prompt in prompts]
         if self.kind not in ("fixed", "poisson"):
-            raise WorkloadError(f"arrivals: kind {self.kind!r} is not one of 'at once', 'fixed', 'poisson'")
+            raise WorkloadError(f"arrivals: kind {self.kind!r} is not one of 'at once', 'fixed', 'poisson', 'given'")
         if not self.rate > 0:
             raise WorkloadError(f"arrivals: rate {self.rate} is not above 0 requests a second")
         if self.kind == "fixed":
-            return [round(i / self.rate * 1e9) for i in range(count)]
+            return [round(i / self.rate * 1e9) for i in range(len(prompts))]
         rng = random.Random(self.seed)
         times: list[int] = []
         now = 0.0
-        for _ in range(count):
+        for _ in prompts:
             now += rng.expovariate(self.rate)
             times.append(round(now * 1e9))
         return times
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "at once" else f"{self.kind}, {self.rate:g} requests/s"
+        return f"{self.kind}, {self.rate:g} requests/s" if self.kind in ("fixed", "poisson") else self.kind
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,10 @@ class Workload:
     requests: tuple[tuple[int, Prompt], ...]
 
     @classmethod
-    def of(cls, name: str, prompts: list[Prompt], arrivals: Arrivals) -> "Workload":
-        """Prompts in their order, with arrival times."""
-        return cls(name, arrivals, tuple(zip(arrivals.times_ns(len(prompts)), prompts, strict=True)))
+    def of(cls, name: str, prompts: Sequence[Prompt], arrivals: Arrivals) -> "Workload":
+        """Prompts with arrival times, in the order of those; their own order among equals."""
+        timed = zip(arrivals.times_ns(prompts), prompts, strict=True)
+        return cls(name, arrivals, tuple(sorted(timed, key=lambda request: request[0])))
 
     @property
     def digest(self) -> str:
@@ -110,6 +126,8 @@ def read_prompts(path: Path) -> list[Prompt]:
             raise WorkloadError(f"{path}, line {number}: prompt: 1 to {MAX_PROMPT_CHARACTERS} characters")
         if prompt.output_tokens is not None and prompt.output_tokens < 1:
             raise WorkloadError(f"{path}, line {number}: output_tokens: {prompt.output_tokens} is less than 1")
+        if prompt.arrival_ms is not None and not 0 <= prompt.arrival_ms <= MAX_ARRIVAL_MS:
+            raise WorkloadError(f"{path}, line {number}: arrival_ms: {prompt.arrival_ms} is not 0 to {MAX_ARRIVAL_MS}")
         if prompt.id in seen:
             raise WorkloadError(f"{path}, line {number}: id: {prompt.id!r} stands on an earlier line")
         seen.add(prompt.id)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from tracereel.engine.config import EngineConfig
@@ -23,9 +24,9 @@ END_ID = 0
 VOCABULARY = 50
 
 
-def next_token(tokens: list[int]) -> int:
+def next_token(tokens: Sequence[int | None]) -> int:
     """What the fake model says after these tokens."""
-    return hashlib.sha256(repr(tokens).encode()).digest()[0] % VOCABULARY
+    return hashlib.sha256(repr(list(tokens)).encode()).digest()[0] % VOCABULARY
 
 
 def answer(request: Request) -> list[int]:
@@ -40,22 +41,27 @@ def answer(request: Request) -> list[int]:
 
 
 class FakeRunner:
-    """Executes plans as a model with a KV cache would: it sees a token only if the plan computed it, in its place."""
+    """Executes plans as a model with a paged KV cache would: it sees what stands in the blocks of a table, no more."""
 
-    def __init__(self) -> None:
-        self.cache: dict[int, list[int]] = {}
+    def __init__(self, config: EngineConfig) -> None:
+        self.block_tokens = config.block_tokens
+        self.memory: list[list[int | None]] = [[None] * config.block_tokens for _ in range(config.num_blocks)]
+        self.tables: dict[int, list[int]] = {}
 
     def execute(self, plan: StepPlan) -> list[int]:
         for admission in plan.admitted:
-            self.cache[admission.request] = []
+            self.tables[admission.request] = []
+        for grant in plan.blocks:
+            self.tables[grant.request].extend(grant.blocks)
+        columns = list(zip(plan.requests, plan.positions, plan.token_ids, plan.samples, strict=True))
+        for request, position, ids, _ in columns:
+            for at, token in enumerate(ids, position):
+                self.memory[self.tables[request][at // self.block_tokens]][at % self.block_tokens] = token
         new_tokens = []
-        columns = zip(plan.requests, plan.positions, plan.token_ids, plan.samples, strict=True)
         for request, position, ids, samples in columns:
-            known = self.cache[request]
-            assert len(known) == position, f"request {request}: position {position} with {len(known)} tokens in cache"
-            known.extend(ids)
             if samples:
-                new_tokens.append(next_token(known))
+                content = [token for block in self.tables[request] for token in self.memory[block]]
+                new_tokens.append(next_token(content[: position + len(ids)]))
         return new_tokens
 
 
@@ -86,7 +92,7 @@ def header(config: EngineConfig, *, run: RunInfo | None = None) -> Header:
 
 def make_engine(config: EngineConfig, recorder: Recorder | None = None) -> Engine:
     """The real engine around the fake model."""
-    return Engine(FakeRunner(), config, new_stream=FakeText, end_ids=frozenset({END_ID}), recorder=recorder)
+    return Engine(FakeRunner(config), config, new_stream=FakeText, end_ids=frozenset({END_ID}), recorder=recorder)
 
 
 def make_requests(count: int, seed: int = 0, longest: int = 30) -> list[Request]:

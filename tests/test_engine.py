@@ -1,5 +1,6 @@
 """The step loop and the online engine, with a fake model."""
 
+import dataclasses
 import threading
 import time
 
@@ -7,6 +8,7 @@ import fakes
 import pytest
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.online import EngineStoppedError, OnlineEngine, drive
+from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError
 from tracereel.trace.invariants import check
@@ -16,12 +18,13 @@ from tracereel.trace.trace import Trace
 SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
 
 
-@pytest.mark.parametrize("policy", ["continuous", "static", "same-position"])
-def test_every_policy_gives_the_same_tokens_and_a_valid_trace(tmp_path, policy):
+@pytest.mark.parametrize("caching", [False, True])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_every_policy_gives_the_same_tokens_and_a_valid_trace(tmp_path, policy, caching):
     path = tmp_path / "run.jsonl"
     requests = fakes.make_requests(15, seed=3)
-    config = EngineConfig(
-        policy=policy, max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64
+    config = dataclasses.replace(
+        SMALL, policy=policy, max_num_batched_tokens=64, enable_prefix_caching=caching, max_wait_ms=1
     )
     with Recorder(path, fakes.header(config)) as recorder:
         engine = fakes.make_engine(config, recorder)
@@ -85,7 +88,7 @@ class SlowRunner(fakes.FakeRunner):
 def slow_engine(recorder: Recorder | None = None):
     from tracereel.engine.engine import Engine
 
-    return Engine(SlowRunner(), SMALL, new_stream=fakes.FakeText, recorder=recorder)
+    return Engine(SlowRunner(SMALL), SMALL, new_stream=fakes.FakeText, recorder=recorder)
 
 
 def test_cancelling_ends_one_stream_and_frees_its_blocks(tmp_path):
@@ -141,7 +144,7 @@ def test_a_failing_step_reaches_every_waiting_stream():
 
     from tracereel.engine.engine import Engine
 
-    engine = OnlineEngine(Engine(Broken(), SMALL, new_stream=fakes.FakeText))
+    engine = OnlineEngine(Engine(Broken(SMALL), SMALL, new_stream=fakes.FakeText))
     engine.start()
     stream = engine.submit(endless())
     with pytest.raises(EngineStoppedError, match="the device is gone"):

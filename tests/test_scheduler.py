@@ -1,27 +1,70 @@
 """The scheduler under every policy, with a fake model and arbitrary orders of submit, step and cancel."""
 
+import sys
+import tempfile
+from pathlib import Path
+
 import fakes
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from tracereel.engine.config import ConfigError, EngineConfig
+from tracereel.engine.engine import Engine
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError, Scheduler, StepPlan
+from tracereel.trace.invariants import check
+from tracereel.trace.recorder import Recorder
+
+MAX_WAIT_MS = 3
+STEMS = [(token,) * 24 for token in (7, 8)] + [(7,) * 9 + (8,) * 15]
+"""Prompts begin with one of these, so that many begin alike."""
+
+
+class CheckingRunner(fakes.FakeRunner):
+    """Looks at every plan before it runs it."""
+
+    def __init__(self, config: EngineConfig, look) -> None:
+        super().__init__(config)
+        self.look = look
+
+    def execute(self, plan: StepPlan) -> list[int]:
+        self.look(plan)
+        return super().execute(plan)
+
+
+class ClockedEngine(Engine):
+    """An engine whose time is what it is told."""
+
+    time_ns = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Nothing leaks, nothing is lost, limits are kept, whatever comes."""
+    """Nothing leaks, nothing is lost, nobody shares what is not alike, limits are kept: whatever comes."""
+
+    steps_made = 0
+    """By all runs of the machine together."""
 
     @initialize(
         policy=st.sampled_from(sorted(POLICIES)),
+        caching=st.booleans(),
         slots=st.integers(1, 6),
         extra_budget=st.integers(0, 20),
         blocks=st.integers(6, 30),
         block_tokens=st.integers(1, 8),
     )
-    def start(self, policy, slots, extra_budget, blocks, block_tokens):
+    def start(self, policy, caching, slots, extra_budget, blocks, block_tokens):
         self.config = EngineConfig(
             policy=policy,
             max_num_seqs=slots,
@@ -29,24 +72,49 @@ class SchedulerMachine(RuleBasedStateMachine):
             num_blocks=blocks,
             block_tokens=block_tokens,
             max_model_len=blocks * block_tokens,
+            enable_prefix_caching=caching,
+            max_wait_ms=MAX_WAIT_MS,
         )
-        self.scheduler = Scheduler(self.config, frozenset({fakes.END_ID}))
-        self.runner = fakes.FakeRunner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "run.jsonl"
+        self.recorder = Recorder(self.path, fakes.header(self.config))
+        self.engine = ClockedEngine(
+            CheckingRunner(self.config, self.check_plan),
+            self.config,
+            new_stream=fakes.FakeText,
+            end_ids=frozenset({fakes.END_ID}),
+            recorder=self.recorder,
+        )
+        self.scheduler = self.engine.scheduler
         self.requests: dict[int, Request] = {}
         self.outputs: dict[int, list[int]] = {}
         self.ended: set[int] = set()
         self.cancelled: set[int] = set()
+        self.queue: list[int] = []
 
-    @rule(prompt=st.integers(1, 20), output=st.integers(1, 15), content=st.integers(1, 49))
-    def submit(self, prompt, output, content):
+    @rule(
+        burst=st.lists(
+            st.tuples(
+                st.sampled_from(STEMS), st.integers(1, 20), st.integers(1, 15), st.sampled_from([0, 0, 0, -1, 5])
+            ),
+            min_size=1,
+            max_size=10,
+        )
+    )
+    def submit(self, burst):
+        for stem, prompt, output, priority in burst:
+            self.submit_one(stem, prompt, output, priority)
+
+    def submit_one(self, stem, prompt, output, priority):
         number = len(self.requests)
-        request = Request(str(number), (content,) * prompt, SamplingParams(max_tokens=output))
-        capacity = self.config.num_blocks * self.config.block_tokens
-        if prompt + output > min(capacity, self.config.max_model_len):
+        request = Request(str(number), stem[:prompt], SamplingParams(max_tokens=output), priority=priority)
+        whole = prompt + output
+        unchunked = self.config.policy == "continuous-unchunked"
+        if whole > self.config.max_model_len or (unchunked and whole - 1 > self.config.max_num_batched_tokens):
             with pytest.raises(NeverFitsError):
-                self.scheduler.add(number, request)
+                self.engine.add(request)
             return
-        self.scheduler.add(number, request)
+        assert self.engine.add(request) == number
         self.requests[number] = request
         self.outputs[number] = []
 
@@ -55,33 +123,37 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, pick):
         number = pick % len(self.requests)
         gone = number in self.ended or number in self.cancelled
-        assert self.scheduler.cancel(number) is not gone
+        assert self.engine.cancel(number) is not gone
         if not gone:
             self.cancelled.add(number)
 
-    @rule(count=st.integers(1, 12))
+    @rule(ms=st.integers(1, 2 * MAX_WAIT_MS))
+    def wait(self, ms):
+        self.engine.time_ns += ms * 1_000_000
+
+    @rule(count=st.integers(1, 40))
     def steps(self, count):
         for _ in range(count):
             self.step()
 
     def step(self):
-        waiting = [sequence.number for sequence in self.scheduler.waiting]
-        plan = self.scheduler.schedule()
-        if plan is None:
-            assert not self.scheduler.has_work, "work is left but nothing is scheduled"
-            return
-        self.check_plan(plan, waiting)
-        tokens = self.runner.execute(plan)
-        outcome = self.scheduler.update(plan, tokens)
-        new_tokens = iter(outcome.tokens)
-        for number, count in zip(plan.requests, outcome.sampled, strict=True):
-            self.outputs[number].extend(next(new_tokens) for _ in range(count))
-        for ending in outcome.finished:
-            assert ending.request not in self.ended
-            self.ended.add(ending.request)
-            assert self.outputs[ending.request] == fakes.answer(self.requests[ending.request])
+        self.queue = [sequence.number for sequence in self.scheduler.waiting]
+        ready_in = self.engine.ready_in_ns()
+        assert (ready_in is None) is not self.engine.has_work
+        before = self.engine.metrics().steps
+        for output in self.engine.step():
+            self.outputs[output.request].append(output.token_id)
+            if output.finish_reason is not None:
+                assert output.request not in self.ended | self.cancelled
+                self.ended.add(output.request)
+                assert self.outputs[output.request] == fakes.answer(self.requests[output.request])
+        self.engine.time_ns += 1000
+        # A step is made whenever the engine says it has one to make.
+        made = self.engine.metrics().steps - before
+        assert made == (ready_in == 0)
+        SchedulerMachine.steps_made += made
 
-    def check_plan(self, plan: StepPlan, waiting: list[int]):
+    def check_plan(self, plan: StepPlan):
         config = self.config
         computed = sum(len(ids) for ids in plan.token_ids)
         assert 0 < len(plan.requests) == len(set(plan.requests)) <= config.max_num_seqs
@@ -90,12 +162,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(0 <= slot < config.max_num_seqs for slot in plan.slots)
         assert plan.running <= config.max_num_seqs
         assert 0 <= plan.padding <= config.max_num_seqs - len(plan.requests)
-        # First come, first served: those admitted stood at the head of the queue.
+        # Those admitted stood at the head of the queue, and who is preempted comes after all that still run.
         admitted = [admission.request for admission in plan.admitted]
-        assert admitted == waiting[: len(admitted)]
+        assert admitted == self.queue[: len(admitted)]
+        ranks = {sequence.number: sequence.rank for sequence in self.scheduler.sequences.values()}
+        if plan.preempted:
+            last = max(sequence.rank for sequence in self.scheduler.running)
+            assert all(ranks[number] > last for number in plan.preempted)
         if config.policy == "same-position":
             decoding = {position for position, phase in zip(plan.positions, plan.phases, strict=True) if phase == "D"}
             assert len(decoding) <= 1
+        if config.policy == "continuous-unchunked":
+            assert all(plan.samples)
+        if config.policy in ("static", "dynamic") and admitted and len(plan.requests) > len(admitted):
+            assert "D" not in plan.phases, "a closed batch took somebody in"
+        if not config.enable_prefix_caching:
+            assert not any(admission.cached for admission in plan.admitted)
 
     @invariant()
     def nothing_leaks(self):
@@ -105,42 +187,71 @@ class SchedulerMachine(RuleBasedStateMachine):
         pool = scheduler.pool
         assert pool.num_free + pool.num_used == self.config.num_blocks
         tables = [block for sequence in scheduler.running for block in sequence.block_table]
-        assert len(tables) == len(set(tables)) == pool.num_used
+        assert len(set(tables)) == pool.num_used
+        assert sum(pool.is_free(block) for block in range(self.config.num_blocks)) == pool.num_free
         assert all(not sequence.block_table for sequence in scheduler.waiting)
+        if not self.config.enable_prefix_caching:
+            assert len(tables) == len(set(tables))
         slots = [sequence.slot for sequence in scheduler.running]
         assert len(set(slots)) == len(slots)
         there = {sequence.number for sequence in [*scheduler.waiting, *scheduler.running]}
         assert there == set(self.requests) - self.ended - self.cancelled
-        ages = [sequence.number for sequence in scheduler.waiting]
-        assert ages == sorted(ages)
+        for order in (scheduler.waiting, scheduler.running):
+            ranks = [sequence.rank for sequence in order]
+            assert ranks == sorted(ranks)
+
+    @invariant()
+    def who_shares_a_block_has_the_same_tokens_up_to_its_end(self):
+        if not hasattr(self, "scheduler"):
+            return
+        size = self.config.block_tokens
+        seen: dict[int, tuple[int, list[int]]] = {}
+        for sequence in self.scheduler.running:
+            for place, block in enumerate(sequence.block_table):
+                content = (place, sequence.token_ids[: (place + 1) * size])
+                if block in seen:
+                    assert seen[block] == content
+                    assert sequence.num_computed_tokens >= (place + 1) * size
+                seen[block] = content
 
     def teardown(self):
         if not hasattr(self, "scheduler"):
             return
         # Whatever was left over comes to its end, with the tokens it must have.
         for _ in range(5_000):
-            if not self.scheduler.has_work:
+            if not self.engine.has_work:
                 break
+            self.engine.time_ns += self.engine.ready_in_ns()
             self.step()
-        assert not self.scheduler.has_work
+        assert not self.engine.has_work
         assert self.ended | self.cancelled == set(self.requests)
         assert self.scheduler.pool.num_used == 0
+        self.recorder.now_ns = self.engine.now_ns
+        self.recorder.close()
+        report = check(self.path)
+        assert report.ok, (report.violations, report.cut)
+        self.folder.cleanup()
 
 
-SchedulerMachine.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-TestSchedulerMachine = SchedulerMachine.TestCase
+def test_nothing_is_lost_leaked_or_shared_wrongly_whatever_comes():
+    many = settings(
+        max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    SchedulerMachine.steps_made = 0
+    run_state_machine_as_test(SchedulerMachine, settings=many)
+    assert SchedulerMachine.steps_made >= 10_000
 
 
-def run_all(policy: str, requests: list[Request], **limits: int) -> list[StepPlan]:
+def run_all(policy: str, requests: list[Request], **limits) -> list[StepPlan]:
     """Run requests to their end; returns the plans."""
     scheduler = Scheduler(EngineConfig(policy=policy, **limits), frozenset({fakes.END_ID}))
-    runner = fakes.FakeRunner()
+    runner = fakes.FakeRunner(scheduler.config)
     for number, request in enumerate(requests):
         scheduler.add(number, request)
     plans = []
-    while (plan := scheduler.schedule()) is not None:
+    while (ready_ns := scheduler.ready_ns(0)) is not None:
+        plan = scheduler.schedule(ready_ns)
+        assert plan is not None
         plans.append(plan)
         scheduler.update(plan, runner.execute(plan))
     return plans
@@ -206,6 +317,120 @@ def test_the_youngest_is_preempted_and_recomputed():
     assert len(recomputed) > 4, "the tokens it had written are computed again with its prompt"
 
 
+CACHING = {"block_tokens": 4, "num_blocks": 24, "max_model_len": 64, "enable_prefix_caching": True}
+
+
+def asked(number: int, prompt: list[int], output: int = 3, priority: int = 0) -> Request:
+    return Request(str(number), tuple(prompt), SamplingParams(max_tokens=output, min_tokens=output), priority=priority)
+
+
+def cached_of(plans: list[StepPlan]) -> list[tuple[int, int]]:
+    """(request, tokens found in the cache) of every admission."""
+    return [(admission.request, admission.cached) for plan in plans for admission in plan.admitted]
+
+
+def test_who_begins_alike_computes_the_beginning_once():
+    stem = list(range(1, 11))
+    requests = [asked(0, stem), asked(1, [*stem, 30, 31]), asked(2, [*stem[:5], 40, 41, 42])]
+    plans = run_all("continuous", requests, max_num_seqs=1, **CACHING)
+    assert cached_of(plans) == [(0, 0), (1, 8), (2, 4)]
+    later = next(plan for plan in plans if plan.requests == [1])
+    assert later.positions == [8]
+    assert later.token_ids == [[9, 10, 30, 31]]
+
+
+def test_blocks_are_shared_while_both_run_and_count_once():
+    stem = list(range(1, 9))
+    scheduler = Scheduler(EngineConfig(max_num_seqs=2, **CACHING))
+    runner = fakes.FakeRunner(scheduler.config)
+    scheduler.add(0, asked(0, [*stem, 20], output=6))
+    plan = scheduler.schedule(0)
+    scheduler.update(plan, runner.execute(plan))
+    scheduler.add(1, asked(1, [*stem, 21], output=6))
+    plan = scheduler.schedule(1)
+    tables = [sequence.block_table for sequence in scheduler.running]
+    assert tables[0][:2] == tables[1][:2]
+    assert tables[0][2] != tables[1][2]
+    assert plan.kv_used == scheduler.pool.num_used == 4
+    assert plan.blocks[-1].blocks == tables[1]
+    scheduler.update(plan, runner.execute(plan))
+    scheduler.cancel(0)
+    assert not any(scheduler.pool.is_free(block) for block in tables[1])
+    assert scheduler.pool.num_used == 3
+
+
+def test_the_last_token_of_a_prompt_is_always_computed():
+    prompt = list(range(1, 9))
+    plans = run_all("continuous", [asked(0, prompt), asked(1, prompt)], max_num_seqs=1, **CACHING)
+    assert cached_of(plans) == [(0, 0), (1, 4)]
+
+
+def test_what_was_written_before_a_preemption_is_found_after_it():
+    plans = run_all(
+        "continuous",
+        [asked(0, [1] * 4, 20), asked(1, [2] * 4, 20)],
+        max_num_seqs=2,
+        **{**CACHING, "num_blocks": 8, "max_model_len": 32},
+    )
+    assert [number for plan in plans for number in plan.preempted]
+    assert any(request == 1 and cached > 4 for request, cached in cached_of(plans)), "more than its prompt"
+
+
+def test_same_hashes_do_not_share():
+    twin = sys.hash_info.modulus
+    prompts = [[5] * 9, [5 + twin] * 9]
+    assert hash(tuple(prompts[0])) == hash(tuple(prompts[1]))
+    plans = run_all("continuous", [asked(i, prompt) for i, prompt in enumerate(prompts)], max_num_seqs=1, **CACHING)
+    assert cached_of(plans) == [(0, 0), (1, 0)]
+
+
+def test_a_lower_priority_number_goes_first_and_is_preempted_last():
+    requests = [asked(0, [1] * 4, 20, priority=1), asked(1, [2] * 4, 20), asked(2, [3] * 4, 3, priority=-1)]
+    plans = run_all("continuous", requests, max_num_seqs=2, num_blocks=8, block_tokens=4, max_model_len=32)
+    assert [admission.request for plan in plans for admission in plan.admitted][:3] == [2, 1, 0]
+    assert {number for plan in plans for number in plan.preempted} == {0}
+
+
+def test_dynamic_waits_until_its_batch_is_full_or_its_oldest_has_waited():
+    scheduler = Scheduler(EngineConfig(policy="dynamic", max_num_seqs=2, max_wait_ms=5))
+    runner = fakes.FakeRunner(scheduler.config)
+    assert scheduler.ready_ns(0) is None
+    scheduler.add(0, asked(0, [1], 2), 1_000_000)
+    assert scheduler.schedule(5_999_999) is None
+    assert scheduler.ready_ns(5_999_999) == 6_000_000
+    plan = scheduler.schedule(6_000_000)
+    assert plan.requests == [0]
+    scheduler.update(plan, runner.execute(plan))
+    scheduler.add(1, asked(1, [1], 2), 6_500_000)
+    scheduler.add(2, asked(2, [1], 2), 7_000_000)
+    plan = scheduler.schedule(8_000_000)
+    assert plan.requests == [0], "a closed batch takes nobody in"
+    scheduler.update(plan, runner.execute(plan))
+    assert scheduler.schedule(8_100_000).requests == [1, 2], "two fill the batch: nobody waits for longer"
+
+
+def test_unchunked_computes_a_prompt_in_one_step_or_refuses_it():
+    long = asked(1, [7] * 30, 2)
+    limits = {"max_num_seqs": 2, "max_num_batched_tokens": 31}
+    plans = run_all("continuous-unchunked", [asked(0, [7] * 3, 8), long], **limits)
+    whole = [plan for plan in plans if 1 in plan.requests]
+    assert len(whole[0].token_ids[whole[0].requests.index(1)]) == 30
+    scheduler = Scheduler(EngineConfig(policy="continuous-unchunked", **limits))
+    with pytest.raises(NeverFitsError, match="max_num_batched_tokens is 31"):
+        scheduler.add(0, asked(0, [7] * 30, 3))
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_after_a_step_that_failed_everybody_can_be_cancelled(policy):
+    scheduler = Scheduler(EngineConfig(policy=policy, max_num_seqs=2, max_wait_ms=1, **CACHING))
+    for number in range(4):
+        scheduler.add(number, asked(number, [1, 2, 3, 4, 5]))
+    assert scheduler.schedule(10**9) is not None  # and the device is out of memory: there is no update
+    assert all(scheduler.cancel(number) for number in range(4))
+    assert not scheduler.has_work
+    assert scheduler.pool.num_used == 0
+
+
 def test_requests_that_can_never_fit_are_refused_by_the_limits_name():
     scheduler = Scheduler(EngineConfig(num_blocks=4, block_tokens=4, max_model_len=100))
     with pytest.raises(NeverFitsError, match="num_blocks"):
@@ -220,6 +445,8 @@ def test_requests_that_can_never_fit_are_refused_by_the_limits_name():
     [
         ({"policy": "magic"}, "policy: 'magic'"),
         ({"max_num_seqs": 0}, "max_num_seqs: 0"),
+        ({"max_num_seqs": True}, "max_num_seqs: True is not a whole number"),
+        ({"enable_prefix_caching": 1}, "enable_prefix_caching: 1 is not true or false"),
         ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, "max_num_batched_tokens: 32"),
     ],
 )

@@ -75,7 +75,7 @@ class _Request:
     output_tokens: int = 0
     computed: int = 0
     slot: int | None = None
-    shared_blocks: int = 0
+    cached_blocks: int = 0
     blocks: list[int] = field(default_factory=list)
     ended: bool = False
 
@@ -90,6 +90,7 @@ class _Checker:
         self.requests: list[_Request] = []
         self.slot_of: dict[int, int] = {}
         self.holders: dict[int, int] = {}
+        self.place_of: dict[int, int] = {}
         self.waiting = 0
         self.running = 0
         self.last_step: Step | None = None
@@ -230,7 +231,12 @@ class _Checker:
                 request.slot = admission.slot
                 request.computed = admission.cached
                 block = self.header.kv_block_tokens
-                request.shared_blocks = admission.cached // block if block else 0
+                request.cached_blocks = admission.cached // block if block else 0
+                if admission.cached >= request.prompt_tokens + request.output_tokens:
+                    yield (
+                        "tokens",
+                        f"request {admission.request} has no token left to compute: {admission.cached} cached",
+                    )
                 self.waiting -= 1
                 self.running += 1
 
@@ -245,8 +251,17 @@ class _Checker:
             for block in grant.blocks:
                 if total is not None and block >= total:
                     yield "blocks", f"block {block} of {total} (request {grant.request})"
-                elif block in self.holders and len(request.blocks) >= request.shared_blocks:
-                    yield "blocks", f"block {block} is given to request {grant.request} but held by another"
+                elif block in self.holders:
+                    place = len(request.blocks)
+                    if place >= request.cached_blocks:
+                        yield "blocks", f"block {block} is given to request {grant.request} but held by another"
+                    elif place != self.place_of[block]:
+                        yield (
+                            "blocks",
+                            f"block {block} is shared at place {place} of request {grant.request}'s table, elsewhere it"
+                            f" stands at {self.place_of[block]}",
+                        )
+                self.place_of[block] = len(request.blocks)
                 self.holders[block] = self.holders.get(block, 0) + 1
                 request.blocks.append(block)
         if step.kv_used is not None:

@@ -51,7 +51,7 @@ class State:
 
     @cached_property
     def waiting(self) -> tuple[int, ...]:
-        """The requests in the waiting queue, in the order of their arrival; preempted ones come first."""
+        """The requests in the waiting queue: by priority, then preempted ones first, then by arrival."""
         return self._timeline.waiting_at(self.t_ns)
 
     @cached_property
@@ -119,6 +119,7 @@ class Timeline:
         self._stay_ends = np.sort(stays.to_ns)
         self._token_times: dict[int, list[int]] = {}
         self._waits = _waits(trace)
+        self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
         self._stays_of_slot = _group(stays.slot, trace.header.slots)
         self._stays_of_request = _group(stays.request, len(trace.arrivals))
 
@@ -152,10 +153,11 @@ class Timeline:
         return times
 
     def waiting_at(self, t_ns: int) -> tuple[int, ...]:
-        """Who waits at t; the preempted first, then by arrival."""
+        """Who waits at t; by priority, then the preempted first, then by arrival."""
         begin, end, request, rank = self._waits
         here = np.flatnonzero((begin <= t_ns) & (t_ns < end))
-        return tuple(request[here[np.lexsort((request[here], rank[here]))]].tolist())
+        order = np.lexsort((request[here], rank[here], self._priorities[request[here]]))
+        return tuple(request[here[order]].tolist())
 
     def stay_of(self, request: int, t_ns: int) -> int | None:
         """The stay (index into `trace.stays`) of the request at t, or None."""

@@ -1,26 +1,16 @@
 """Continuous batching: a free slot is retaken at the next step, and everybody advances in every step.
 
 Iteration-level scheduling: Yu et al., "Orca: A Distributed Serving System for Transformer-Based Generative Models",
-OSDI 2022.
+OSDI 2022. A prompt larger than what is left of the token budget is computed in chunks beside the decodes: Agrawal et
+al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI 2024.
 """
 
-from collections.abc import Sequence as Many
 from typing import ClassVar
 
-from tracereel.engine.policies.base import Batch
-from tracereel.engine.request import Sequence
+from tracereel.engine.policies.base import Policy
 
 
-class Continuous:
+class Continuous(Policy):
     """Admit whenever there is room; advance all."""
 
     name: ClassVar[str] = "continuous"
-    pads: ClassVar[bool] = False
-
-    def admits(self, batch: Batch) -> bool:
-        """Always."""
-        return True
-
-    def advances(self, batch: Batch) -> Many[Sequence]:
-        """All of them."""
-        return batch.running

@@ -7,26 +7,19 @@ step, so the groups take turns. The group served longest ago is next, which keep
 from collections.abc import Sequence as Many
 from typing import ClassVar
 
-from tracereel.engine.policies.base import Batch
+from tracereel.engine.policies.base import Batch, Policy
 from tracereel.engine.request import Sequence
 
 
-class SamePosition:
+class SamePosition(Policy):
     """Admit whenever there is room; advance those that prefill and one group that decodes."""
 
     name: ClassVar[str] = "same-position"
-    pads: ClassVar[bool] = False
-
-    def admits(self, batch: Batch) -> bool:
-        """Always."""
-        return True
 
     def advances(self, batch: Batch) -> Many[Sequence]:
         """Those that prefill, and the decoding sequences at the position of the one that has waited longest."""
-        decoding = [sequence for sequence in batch.running if sequence.decodes]
+        decoding = [sequence for sequence in batch.running if not sequence.prefills]
         if not decoding:
             return batch.running
-        position = min(decoding, key=lambda sequence: (sequence.last_step, sequence.number)).num_computed_tokens
-        return [
-            sequence for sequence in batch.running if not sequence.decodes or sequence.num_computed_tokens == position
-        ]
+        position = min(decoding, key=lambda sequence: (sequence.last_step, sequence.rank)).num_computed_tokens
+        return [sequence for sequence in batch.running if sequence.prefills or sequence.num_computed_tokens == position]
