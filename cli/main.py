@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from tracereel.cli import check, clip, fetch, inspect, pin, record, render, verify
+from tracereel.cli import check, clip, compare, fetch, inspect, pin, record, render, verify
 from tracereel.cli.terminal import printable
 
-COMMANDS = (record, render, check, inspect, verify, clip, pin, fetch)
+COMMANDS = (record, render, check, inspect, compare, verify, clip, pin, fetch)
 
 
 class CommandError(Exception):

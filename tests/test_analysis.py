@@ -1,17 +1,24 @@
 """What a trace adds up to, against formulas written down elsewhere and against the records themselves."""
 
+import dataclasses
 import itertools
 import json
 import math
 from pathlib import Path
 
 import fakes
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracereel.engine.config import EngineConfig
+from tracereel.trace.compare import NotComparableError, estimate, group_runs, pairs_of, require_comparable
+from tracereel.trace.events import RunInfo
 from tracereel.trace.metrics import Distribution, Metrics, SloError, parse_slo
+from tracereel.trace.recorder import Recorder
 from tracereel.trace.trace import Trace
+from tracereel.trace.waterfall import waterfall
 
 
 def vllm_bench_serve(path: Path, limits_ms: dict[str, float]) -> dict[str, float]:
@@ -138,3 +145,139 @@ def test_limits_that_cannot_be_are_refused(text):
         parse_slo(text)
     assert parse_slo("ttft=200, tpot=50") == {"ttft": 200.0, "tpot": 50.0}
     assert math.isclose(parse_slo("e2el=1e3")["e2el"], 1000)
+
+
+def record(path: Path, policy: str, *, slots: int = 4, repeat: int = 0, step_ns=lambda record: 1_000_000) -> Trace:
+    """A run of the fake model, its steps given the times of `step_ns` one right after the other."""
+    config = EngineConfig(policy=policy, max_num_seqs=slots, max_num_batched_tokens=64, num_blocks=200, block_tokens=4)
+    run = RunInfo(suite="test", case=policy, repeat=repeat, repeats=5)
+    with Recorder(path, fakes.header(config, run=run)) as recorder:
+        engine = fakes.make_engine(config, recorder)
+        for request in fakes.make_requests(12):
+            engine.add(request, arrival_ns=0)
+        while engine.has_work:
+            engine.step()
+    return retimed(path, step_ns)
+
+
+def retimed(path: Path, step_ns) -> Trace:
+    lines, now = [], 0
+    for line in path.read_bytes().splitlines():
+        entry = json.loads(line)
+        if entry["event"] == "arrival":
+            entry["submitted_ns"] = 0
+        if entry["event"] == "step":
+            entry |= {"start_ns": now, "scheduled_ns": now, "end_ns": now + step_ns(entry)}
+            now = entry["end_ns"]
+        lines.append(json.dumps(entry))
+    path.write_text("\n".join(lines) + "\n")
+    return Trace.read(path)
+
+
+def rows(entry: dict) -> int:
+    return entry["phases"].count("D") + entry.get("padding", 0)
+
+
+def saved(fall) -> dict[str, float]:
+    return {part.name: part.saved_ms for part in fall.parts}
+
+
+def test_the_parts_of_a_waterfall_add_up_and_bear_the_right_names(tmp_path):
+    static = record(tmp_path / "s.jsonl", "static")
+    continuous = record(tmp_path / "c.jsonl", "continuous")
+    # Every step costs the same: all of it is refilling, and no more than the ceiling.
+    fall = waterfall(static, continuous)
+    assert sum(saved(fall).values()) == pytest.approx(fall.before_ms - fall.after_ms)
+    assert fall.parts[-1].speedup == pytest.approx(fall.speedup)
+    assert fall.parts[0].speedup == pytest.approx(len(static.steps) / len(continuous.steps))
+    assert 1 < fall.parts[0].speedup <= fall.ceiling
+    assert [part.saved_ms for part in fall.parts[1:]] == pytest.approx([0, 0, 0], abs=1e-9)
+    # The same steps, each in half the time: all of it is faster steps.
+    fast = record(tmp_path / "f.jsonl", "continuous", step_ns=lambda record: 500_000)
+    fall = waterfall(continuous, fast)
+    assert fall.speedup == pytest.approx(2)
+    assert fall.priced == 1
+    assert saved(fall) == pytest.approx(
+        {"refilling slots": 0, "larger batches": 0, "faster steps": fall.after_ms, "outside steps": 0}, abs=1e-9
+    )
+
+
+def test_larger_batches_are_told_from_faster_steps(tmp_path):
+    # A step costs 1 ms and 0.1 ms a row: a step of twice the rows is dearer, a row in it cheaper.
+    cost = lambda entry: 1_000_000 + 100_000 * rows(entry)  # noqa: E731
+    few = record(tmp_path / "2.jsonl", "continuous", slots=2, step_ns=cost)
+    many = record(tmp_path / "6.jsonl", "continuous", slots=6, step_ns=cost)
+    fall = waterfall(few, many)
+    assert sum(saved(fall).values()) == pytest.approx(fall.before_ms - fall.after_ms)
+    assert saved(fall)["larger batches"] > 0
+    assert saved(fall)["faster steps"] == pytest.approx(0, abs=1e-9)
+    assert saved(fall)["refilling slots"] < 0, "six slots stand empty longer at the end than two"
+    assert 0 < fall.priced < 1
+    # And with it each step in nine tenths of the time: only what both have measured can show it.
+    faster = record(tmp_path / "9.jsonl", "continuous", slots=6, step_ns=lambda entry: int(0.9 * cost(entry)))
+    assert saved(waterfall(few, faster))["faster steps"] > 0
+
+
+def test_time_between_steps_is_a_part_of_its_own(tmp_path):
+    busy = record(tmp_path / "busy.jsonl", "continuous")
+    now, lines = 0, []
+    for line in (tmp_path / "busy.jsonl").read_bytes().splitlines():
+        entry = json.loads(line)
+        if entry["event"] == "step":
+            entry |= {"start_ns": now, "scheduled_ns": now, "end_ns": now + 1_000_000}
+            now += 3_000_000
+        lines.append(json.dumps(entry))
+    (tmp_path / "idle.jsonl").write_text("\n".join(lines) + "\n")
+    fall = waterfall(Trace.read(tmp_path / "idle.jsonl"), busy)
+    assert saved(fall)["outside steps"] == pytest.approx(fall.before_ms - fall.after_ms)
+
+
+def groups(tmp_path, order: str, noise=lambda i: 1.0) -> list:
+    """Runs of two cases in the given order of letters, their clocks a second apart."""
+    traces, repeats = [], {"static": 0, "continuous": 0}
+    for i, letter in enumerate(order):
+        policy = {"s": "static", "c": "continuous"}[letter]
+        path = tmp_path / f"{i}.jsonl"
+        trace = record(path, policy, repeat=repeats[policy], step_ns=lambda entry, i=i: int(1e6 * noise(i)))
+        clock = msgspec.structs.replace(trace.header.clock, wall_ns=i * 10**9)
+        traces.append(dataclasses.replace(trace, header=msgspec.structs.replace(trace.header, clock=clock)))
+        repeats[policy] += 1
+    found = group_runs(traces)
+    return sorted(found, key=lambda group: group.label, reverse=True)
+
+
+def test_runs_are_grouped_and_paired_only_where_they_were_made_in_turns(tmp_path):
+    static, continuous = groups(tmp_path, "scscsc")
+    assert [static.label, continuous.label] == ["static", "continuous"]
+    assert len(static.traces) == len(continuous.traces) == 3
+    assert pairs_of(static, continuous) == [(0, 0), (1, 1), (2, 2)]
+    static, continuous = groups(tmp_path, "ssscc")
+    assert pairs_of(static, continuous) == []
+
+
+def test_an_interval_is_that_of_the_pairs(tmp_path):
+    # The machine gets slower and slower: the runs differ, the pairs do not.
+    static, continuous = groups(tmp_path, "scscscsc", noise=lambda i: 1 + i // 2)
+    found = estimate(static, continuous, "output_throughput")
+    want = len(static.traces[0].steps) / len(continuous.traces[0].steps)
+    assert (found.ratio, found.low, found.high) == pytest.approx((want, want, want))
+    assert (found.n, found.paired, found.moved) == (4, True, True)
+    static, continuous = groups(tmp_path, "ssccsscc", noise=lambda i: 1 + i % 2)
+    found = estimate(static, continuous, "output_throughput")
+    assert not found.paired
+    assert found.low < found.ratio < found.high
+    assert estimate(*groups(tmp_path, "sc"), "output_throughput").low is None
+    assert estimate(static, continuous, "preemptions") is None, "a ratio to nothing is none"
+
+
+def test_what_is_not_known_to_be_the_same_is_refused(tmp_path):
+    trace = record(tmp_path / "a.jsonl", "static")
+    workload = msgspec.structs.replace(trace.header.workload, digest=None)
+    unknown = dataclasses.replace(trace, header=msgspec.structs.replace(trace.header, workload=workload))
+    with pytest.raises(NotComparableError, match=r"neither .* says its workload\.digest"):
+        require_comparable([unknown, unknown])
+
+
+def test_groups_of_one_name_are_told_apart_by_what_differs(tmp_path):
+    traces = [record(tmp_path / f"{slots}.jsonl", "static", slots=slots) for slots in (2, 4)]
+    assert [group.label for group in group_runs(traces)] == ["static (slots 2)", "static (slots 4)"]

@@ -20,7 +20,9 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-@pytest.mark.parametrize("command", ["record", "render", "check", "inspect", "verify", "clip", "pin", "fetch"])
+@pytest.mark.parametrize(
+    "command", ["record", "render", "check", "inspect", "compare", "verify", "clip", "pin", "fetch"]
+)
 def test_each_command_explains_itself(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
@@ -220,7 +222,27 @@ def test_output_may_be_cut_short_by_its_reader(small_trace):
 def test_without_an_extra_the_missing_package_is_named(tmp_path):
     blocker = "import sys; sys.modules['torch'] = None; sys.modules['manim'] = None\n"
     for arguments, name in ((["record"], "torch"), (["render"], "manim")):
-        code = f"{blocker}from tracereel.cli.main import main; sys.exit(main({arguments!r}))"
+        code = f"{blocker}from tracereel.cli.main import COMMANDS, main; sys.exit(main({arguments!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
         assert done.returncode == 2, done.stderr
         assert f"{name} is not installed" in done.stderr.splitlines()[-1]
+
+
+def test_compare_shows_ratios_and_the_waterfall(capsys, film_recordings):
+    static, continuous = (sorted(map(str, film_recordings.glob(f"{case}-*"))) for case in ("static", "continuous"))
+    code, out, _ = run(capsys, "compare", *static, *continuous)
+    assert code == 0
+    for words in ("95 % interval", "refilling slots", "larger batches", "faster steps", "at most here", "5 pairs"):
+        assert words in out
+    code, out, _ = run(capsys, "compare", "--json", *static, *continuous)
+    found = json.loads(out)
+    fall = found["waterfall"]
+    assert sum(part["saved_ms"] for part in fall["parts"]) == pytest.approx(fall["before_ms"] - fall["after_ms"])
+    assert fall["parts"][0]["speedup"] < fall["ceiling"]
+    assert found["ratios"]["output_throughput"]["n"] == len(found["waterfalls_of_pairs"]) == len(static)
+    code, _, err = run(capsys, "compare", *static)
+    assert code == 2
+    assert "repeats of one case (static)" in err
+    code, _, err = run(capsys, "compare", str(film_recordings))
+    assert code == 2
+    assert "differ in workload.digest" in err

@@ -1,0 +1,124 @@
+"""Compare runs: what each measured, the ratios with their uncertainty, and where a speed-up comes from.
+
+Name the runs of the baseline first, then those it is compared with: `tracereel compare A-*.zst B-*.zst`. Runs with the
+same settings are taken as repeats of each other. Runs of different workloads, models, dtypes or devices are refused.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracereel.cli.tables import Page
+    from tracereel.trace.compare import Estimate, Group
+    from tracereel.trace.waterfall import Waterfall
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `compare`."""
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="trace files or folders, baseline first")
+    parser.add_argument("--slo", metavar="LIMITS", help="limits in ms for goodput, as ttft=200,tpot=50")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one JSON object for each comparison instead of tables")
+    how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare the first group with each of the others."""
+    import msgspec
+    from tracereel.cli.files import trace_files
+    from tracereel.cli.tables import Page
+    from tracereel.trace.compare import COMPARED, NotComparableError, estimate, group_runs, require_comparable
+    from tracereel.trace.metrics import parse_slo
+    from tracereel.trace.trace import Trace
+
+    slo = parse_slo(args.slo) if args.slo is not None else None
+    traces = [Trace.read(path) for path in trace_files(args.traces)]
+    require_comparable(traces)
+    base, *others = group_runs(traces, slo)
+    if not others:
+        raise NotComparableError(
+            f"all {len(traces)} runs are repeats of one case ({base.label}); name the runs of two cases or engines"
+        )
+    page = Page(args.markdown)
+    for other in others:
+        found = {name: estimate(base, other, name) for name in COMPARED}
+        falls = waterfalls(base, other)
+        if args.json:
+            print(msgspec.json.encode(as_json(base, other, found, falls)).decode())
+            continue
+        page.heading(f"{other.label} against {base.label}")
+        show_ratios(page, base, other, found)
+        show_waterfall(page, falls)
+    return 0
+
+
+def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
+    """The waterfall of the median pair, then those of all pairs."""
+    from tracereel.trace.compare import median_pair, pairs_of
+    from tracereel.trace.waterfall import waterfall
+
+    pairs = [(base.traces[i], other.traces[k]) for i, k in pairs_of(base, other)]
+    return [waterfall(before, after) for before, after in (median_pair(base, other), *pairs)]
+
+
+def show_ratios(page: "Page", base: "Group", other: "Group", found: "dict[str, Estimate | None]") -> None:
+    """Medians, ratio and interval of each metric."""
+    import statistics
+
+    from tracereel.cli.tables import Table, number
+    from tracereel.trace.compare import compared_label
+
+    rows = []
+    for name, ratio in found.items():
+        sides = [group.values[name] for group in (base, other)]
+        medians = [None if None in side else statistics.median(v for v in side if v is not None) for side in sides]
+        if medians == [None, None] or not any(medians):
+            continue
+        shown = f"{ratio.ratio:.2f}×" if ratio else "–"
+        interval = f"{ratio.low:.2f}× to {ratio.high:.2f}×" if ratio and ratio.low is not None else "–"
+        rows.append((compared_label(name), *(number(value) for value in medians), shown, interval))
+    page.table(Table(("median of the runs", base.label, other.label, "ratio", "95 % interval"), rows))
+    runs = f"{len(base.traces)} and {len(other.traces)} runs"
+    some = next((ratio for ratio in found.values() if ratio), None)
+    if some and some.paired:
+        page.remark(f"{runs}; ratio: median of the {some.n} pairs made one right after the other; interval: bootstrap")
+    elif some and some.low is not None:
+        page.remark(f"{runs}, not made in turns; ratio: that of the medians; interval: bootstrap")
+    else:
+        page.remark(f"{runs}: too few for an interval")
+    page.gap()
+
+
+def show_waterfall(page: "Page", falls: "Sequence[Waterfall]") -> None:
+    """Where the speed-up of the median pair comes from, and how far the pairs differ."""
+    from tracereel.cli.tables import Table
+
+    shown, every = falls[0], falls[1:]
+    rows = [("as it was", f"{shown.before_ms:.3f}", "1.00×", "")]
+    for i, part in enumerate(shown.parts):
+        spread = [pair.parts[i].saved_ms for pair in every]
+        between = f"{-max(spread):+.3f} to {-min(spread):+.3f}" if len(spread) > 1 else "–"
+        rows.append((part.name, f"{-part.saved_ms:+.3f}", f"{part.speedup:.2f}×", between))
+    rows.append(("as it is", f"{shown.after_ms:.3f}", f"{shown.speedup:.2f}×", ""))
+    page.table(Table(("waterfall", "ms an output token", "speed-up so far", "over all pairs"), rows))
+    ceiling = "" if shown.ceiling is None else f"refilling slots could give {shown.ceiling:.2f}× at most here; "
+    page.remark(
+        f"of the pair with the median speed-up; {ceiling}{shown.priced:.0%} of the step time is in steps of a"
+        " shape that both measured, and faster steps speaks of those alone"
+    )
+    page.gap()
+
+
+def as_json(
+    base: "Group", other: "Group", found: "dict[str, Estimate | None]", falls: "Sequence[Waterfall]"
+) -> dict[str, Any]:
+    """One comparison as plain values."""
+    return {
+        "baseline": {"label": base.label, "files": [str(trace.path) for trace in base.traces], **base.values},
+        "compared": {"label": other.label, "files": [str(trace.path) for trace in other.traces], **other.values},
+        "ratios": found,
+        "waterfall": falls[0],
+        "waterfalls_of_pairs": falls[1:],
+    }
