@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 from tracereel.engine.config import ConfigError, EngineConfig
+from tracereel.engine.cpu import cpu_facts, cpu_name
+from tracereel.engine.digest import file_digest
 from tracereel.engine.gguf_file import GgufFile
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.runner import ModelRunner
@@ -100,7 +102,7 @@ def has_bf16(device: torch.device) -> bool:
     """Does the device compute in bf16 by itself, rather than by emulation?"""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_facts().get("flags", "").split()))
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_facts().get("flags", "").split()))
 
 
 def device_info(device: torch.device) -> DeviceInfo:
@@ -110,21 +112,7 @@ def device_info(device: torch.device) -> DeviceInfo:
         return DeviceInfo(
             kind="cuda", name=facts.name, driver=str(torch.version.cuda), memory_bytes=int(facts.total_memory)
         )
-    name = _cpu_facts().get("model name") or platform.processor() or platform.machine()
-    return DeviceInfo(kind="cpu", name=name, threads=torch.get_num_threads())
-
-
-@cache
-def _cpu_facts() -> dict[str, str]:
-    """The first processor's entries in /proc/cpuinfo; empty where there is no such file."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
-    facts = {key.strip(): value.strip() for key, value in pairs}
-    facts.setdefault("flags", facts.get("Features", ""))
-    return facts
+    return DeviceInfo(kind="cpu", name=cpu_name(), threads=torch.get_num_threads())
 
 
 @cache
@@ -134,15 +122,12 @@ def engine_info() -> EngineInfo:
 
 
 def source_digest() -> str:
-    """SHA-256 (hex) over the engine's Python files: recordings made by another engine are known by it."""
+    """SHA-256 (hex) over the engine's Python files: recordings made by another engine are known by it.
+
+    The adapters are left out: they record other engines.
+    """
     folder = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
+    for file in sorted(path for path in folder.rglob("*.py") if path.parent.name != "adapters"):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ works: any program that can say what its steps did can call it.
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tracereel.trace.events import Arrival, Clock, End, Event, Finish, Header, Step, encoder
@@ -14,6 +15,10 @@ from tracereel.trace.storage import LineWriter
 
 FLUSH_SECONDS = 0.25
 """How long a written record may stay unreadable for others."""
+
+
+Later = Callable[[], Iterable[Arrival | Step | Finish]]
+"""Makes records when it is called, on the recorder's thread."""
 
 
 class RecordingError(Exception):
@@ -37,7 +42,7 @@ class Recorder:
     def __init__(self, path: Path | str, header: Header):
         self.path = Path(path)
         self.header = header
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | Later | None] = queue.SimpleQueue()
         self._requests = self._steps = self._output_tokens = 0
         self._fault: Exception | None = None
         self._closed = False
@@ -56,6 +61,13 @@ class Recorder:
     def record(self, event: Arrival | Step | Finish) -> None:
         """Add one record."""
         self._events.put(event)
+
+    def record_later(self, make: Later) -> None:
+        """Add the records that `make` gives; it is called in its turn, on the recorder's thread.
+
+        For an engine that has no time to put its facts in order itself: it hands over what it has in its hands.
+        """
+        self._events.put(make)
 
     def close(self) -> None:
         """Write the end record and put the file in its place."""
@@ -109,10 +121,11 @@ class Recorder:
                 event = self._events.get(timeout=FLUSH_SECONDS if dirty else None)
                 if event is None:
                     return
-                self._count(event)
-                if self._fault is None:
-                    self._writer.write(encoder.encode(event) + b"\n")
-                    dirty = True
+                for record in event() if callable(event) else (event,):
+                    self._count(record)
+                    if self._fault is None:
+                        self._writer.write(encoder.encode(record) + b"\n")
+                        dirty = True
                 if dirty and time.monotonic() - flushed >= FLUSH_SECONDS:
                     self._writer.flush()
                     flushed, dirty = time.monotonic(), False

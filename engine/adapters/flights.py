@@ -1,0 +1,91 @@
+"""Steps on their way: between a step's schedule and its tokens other steps may be scheduled, and requests come and go.
+
+Puts them one after the other. A step begins when its schedule is made, or, where an earlier one was still in flight,
+when that one ends; the queues' lengths are those of that instant; what happens beside a step is told after it. Runs on
+the engine's thread, in time that does not grow with the batch. Knows no engine.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from tracereel.engine.adapters.journal import Moment
+from tracereel.trace.events import Arrival, Finish
+
+Beside = Callable[[], Iterable[Arrival | Finish]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests that hold a slot, requests that wait, KV blocks held."""
+
+    running: int
+    waiting: int
+    kv_used: int
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(self.running - other.running, self.waiting - other.waiting, self.kv_used - other.kv_used)
+
+
+@dataclass(slots=True)
+class Flight:
+    """A step between its schedule and its tokens; times are monotonic nanoseconds.
+
+    `plan` is the engine's own account of it, `change` what its schedule did to the counts, `counts` are those of the
+    instant at which it begins, `after` makes the records of what happened beside it.
+    """
+
+    plan: Any
+    start_ns: int
+    scheduled_ns: int
+    change: Counts
+    counts: Counts
+    begin_ns: int
+    ahead: bool
+    after: list[Beside] = field(default_factory=list)
+
+    def moment(self, end_ns: int, zero_ns: int, *, blocks: bool = True) -> Moment:
+        """When it was, in a trace whose times count from `zero_ns`; without the blocks held where `blocks` is False."""
+        return Moment(
+            start_ns=self.begin_ns - zero_ns,
+            scheduled_ns=None if self.ahead else self.scheduled_ns - zero_ns,
+            end_ns=end_ns - zero_ns,
+            latency_ns=end_ns - self.start_ns if self.ahead else None,
+            running=self.counts.running,
+            waiting=self.counts.waiting,
+            kv_used=self.counts.kv_used if blocks else None,
+        )
+
+
+class Flights:
+    """The steps in flight, oldest first. `ahead` says whether the engine schedules ahead at all."""
+
+    def __init__(self, ahead: bool):
+        self.ahead = ahead
+        self._flights: deque[Flight] = deque()
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts, after: Counts) -> None:
+        """A schedule was made; `before` and `after` are the counts around it."""
+        begin_ns = scheduled_ns if self.ahead else start_ns
+        self._flights.append(Flight(plan, start_ns, scheduled_ns, after - before, after, begin_ns, self.ahead))
+
+    def landed(self, end_ns: int, now: Counts) -> Flight:
+        """The tokens of the oldest step are there; `now` are the counts after that. The next step begins."""
+        flight = self._flights.popleft()
+        if self._flights:
+            # What schedules after the next one's have changed already is not yet so when it begins.
+            for later in islice(self._flights, 1, None):
+                now = now - later.change
+            following = self._flights[0]
+            following.counts, following.begin_ns = now, max(following.scheduled_ns, end_ns)
+        return flight
+
+    @property
+    def oldest(self) -> Flight | None:
+        """The step that runs."""
+        return self._flights[0] if self._flights else None

@@ -1,0 +1,232 @@
+"""The order of things: turns what an engine reports of its steps into the records of one serial trace.
+
+Engines overlap: they schedule a step before they have seen the last one's tokens, and a request may be gone by the time
+its step comes back. The journal is told of arrivals, steps and endings in the order in which they took effect, and
+keeps what a trace needs beside them: the request's number, the slot it sits in, how many tokens it has.
+
+Knows no engine and no clock. Slots are the lowest that are free: an engine's own rows may be moved about while it runs,
+these stay.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from tracereel.trace.events import DECODE, PREFILL, Admission, Arrival, BlockGrant, Ending, Finish, Step
+
+Key = str
+"""An engine's own name for a request."""
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A request that has not ended. `text` gives the text that a new token completes, None where no text is known."""
+
+    number: int
+    prompt_tokens: int
+    text: Callable[[int], str] | None
+    output_tokens: int = 0
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A request in a step: `scheduled` tokens from `position` on, drafts included; then what came of it.
+
+    `blocks` were appended to its block table for this step.
+    """
+
+    key: Key
+    position: int
+    scheduled: int
+    drafted: int = 0
+    tokens: list[int] = field(default_factory=list)
+    reason: str | None = None
+    blocks: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a step was, and how long the queues and how full the pool were as it began.
+
+    Where the engine does not say how many wait and run, the journal counts them itself.
+    """
+
+    start_ns: int
+    end_ns: int
+    waiting: int | None = None
+    running: int | None = None
+    kv_used: int | None = None
+    scheduled_ns: int | None = None
+    latency_ns: int | None = None
+
+
+class Journal:
+    """Numbers requests, gives them slots, and makes records of what it is told.
+
+    `content` False leaves out what was said: prompts, token ids and texts. `drafts` says whether the engine guesses
+    tokens ahead (speculative decoding).
+    """
+
+    def __init__(self, slots: int, *, content: bool = True, drafts: bool = False):
+        self._entries: dict[Key, Entry] = {}
+        self._free = list(range(slots))
+        self._slots = slots
+        self._seated = 0
+        self._content = content
+        self._drafts = drafts
+        self._requests = self._steps = 0
+
+    def knows(self, key: Key) -> bool:
+        """Has this request arrived and not ended?"""
+        return key in self._entries
+
+    def arrive(
+        self,
+        key: Key,
+        *,
+        id: str,
+        arrival_ns: int,
+        submitted_ns: int,
+        prompt_tokens: int,
+        max_tokens: int | None = None,
+        priority: int = 0,
+        prompt: str | None = None,
+        text: Callable[[int], str] | None = None,
+    ) -> Arrival:
+        """A request came; raises ValueError where one of that key has not ended yet."""
+        if key in self._entries:
+            raise ValueError(f"request {key!r} arrives a second time")
+        self._entries[key] = Entry(self._requests, prompt_tokens, text)
+        self._requests += 1
+        return Arrival(
+            request=self._requests - 1,
+            id=id,
+            arrival_ns=max(0, min(arrival_ns, submitted_ns)),
+            submitted_ns=submitted_ns,
+            prompt_tokens=prompt_tokens,
+            prompt=prompt if self._content else None,
+            max_tokens=max_tokens,
+            priority=priority,
+        )
+
+    def step(
+        self,
+        moment: Moment,
+        members: Iterable[Member],
+        preempted: Iterable[Key] = (),
+        *,
+        seated: Iterable[tuple[Key, int]] = (),
+        padding: int = 0,
+    ) -> Step:
+        """A step: the preempted lost their slots, new members took one, each computed, some ended.
+
+        `seated` hold a slot without computing, with as many tokens of theirs cached. Members that had ended before the
+        step began were computed for nothing: their tokens are padding, as are drafts in a step that was still filling a
+        prompt.
+        """
+        entries = self._entries
+        left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
+        requests: list[int] = []
+        slots: list[int] = []
+        phases: list[str] = []
+        positions: list[int] = []
+        computed: list[int] = []
+        sampled: list[int] = []
+        drafted: list[int] = []
+        tokens: list[int] = []
+        texts: list[str] | None = [] if self._content else None
+        admitted: list[Admission] = []
+        finished: list[Ending] = []
+        blocks: list[BlockGrant] = []
+        ended: list[Key] = []
+        for member in members:
+            entry = entries.get(member.key)
+            if entry is None:
+                padding += member.scheduled
+                continue
+            slot = entry.slot
+            if slot is None:
+                seat = self._seat(entry, member.position)
+                admitted.append(seat)
+                slot = seat.slot
+            known = entry.prompt_tokens + entry.output_tokens
+            decodes = entry.output_tokens > 0 and member.position >= known - 1
+            width = member.scheduled if decodes else min(member.scheduled, known - member.position)
+            padding += member.scheduled - width
+            requests.append(entry.number)
+            slots.append(slot)
+            phases.append(DECODE if decodes else PREFILL)
+            positions.append(member.position)
+            computed.append(width)
+            sampled.append(len(member.tokens))
+            drafted.append(member.drafted if decodes else 0)
+            tokens.extend(member.tokens)
+            if texts is not None and member.tokens:
+                if entry.text is None:
+                    texts = None
+                else:
+                    texts.extend(map(entry.text, member.tokens))
+            entry.output_tokens += len(member.tokens)
+            if member.blocks:
+                blocks.append(BlockGrant(request=entry.number, blocks=member.blocks))
+            if member.reason is not None:
+                finished.append(Ending(request=entry.number, reason=member.reason))
+                ended.append(member.key)
+        admitted.extend(
+            self._seat(entry, cached) for key, cached in seated if (entry := entries.get(key)) and entry.slot is None
+        )
+        running, waiting = self._seated, len(entries) - self._seated
+        for key in ended:
+            self._vacate(entries.pop(key))
+        self._steps += 1
+        return Step(
+            index=self._steps - 1,
+            start_ns=moment.start_ns,
+            scheduled_ns=moment.scheduled_ns,
+            end_ns=moment.end_ns,
+            latency_ns=moment.latency_ns,
+            requests=requests,
+            slots=slots,
+            phases="".join(phases),
+            positions=positions,
+            computed=computed,
+            sampled=sampled,
+            drafted=drafted if self._drafts else None,
+            tokens=tokens if self._content else None,
+            texts=texts,
+            padding=padding,
+            admitted=admitted,
+            preempted=left,
+            finished=finished,
+            blocks=blocks,
+            waiting=waiting if moment.waiting is None else moment.waiting,
+            running=running if moment.running is None else moment.running,
+            kv_used=moment.kv_used,
+        )
+
+    def leave(self, key: Key, at_ns: int, reason: str) -> Finish | None:
+        """A request ended outside a step; None where it is not there any more."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        self._vacate(entry)
+        return Finish(request=entry.number, at_ns=at_ns, reason=reason)
+
+    def _seat(self, entry: Entry, cached: int) -> Admission:
+        """Give it the lowest free slot; more than there are is for `tracereel check` to tell, not for us to hide."""
+        if not self._free:
+            self._free.append(self._slots)
+            self._slots += 1
+        entry.slot = heappop(self._free)
+        self._seated += 1
+        return Admission(request=entry.number, slot=entry.slot, cached=cached)
+
+    def _vacate(self, entry: Entry) -> bool:
+        """Give its slot back; False where it sits in none."""
+        if entry.slot is None:
+            return False
+        heappush(self._free, entry.slot)
+        self._seated -= 1
+        entry.slot = None
+        return True

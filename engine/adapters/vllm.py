@@ -1,0 +1,429 @@
+"""Records vLLM: a scheduler that does what vLLM's does and writes down what it did.
+
+    vllm serve MODEL --scheduler-cls tracereel.engine.adapters.vllm.scheduler \
+        --additional-config '{"tracereel": {"path": "run"}}'
+    LLM(MODEL, scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
+        additional_config={"tracereel": {"path": "run"}})
+
+or, without touching either, with the environment variable TRACEREEL_VLLM=run (a plugin in vLLM's group
+`vllm.general_plugins`). `run` is a folder, which gets one trace for each engine core (data-parallel replica); or a file
+that ends in .jsonl or .jsonl.zst.
+
+Every fact is read in the engine core, where the scheduler is: on the engine's thread only references are taken, on the
+recorder's thread they become records. Where vLLM schedules ahead (asynchronous scheduling, pipeline parallelism), the
+steps are put one after the other: a step lasts from the end of its schedule, or of the step before where that is later,
+until its tokens are there; `latency_ns` is the whole of it.
+
+Knows vLLM's V1 scheduler, as of the versions in TRIED. Does not know the workers: what one rank computes, and when, is
+not in the trace, nor are blocks of models with more than one kind of KV cache (their tables are left out).
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import vllm
+from tracereel.engine.adapters.export import read_note
+from tracereel.engine.adapters.flights import Beside, Counts, Flight, Flights
+from tracereel.engine.adapters.journal import Journal, Member
+from tracereel.engine.adapters.vllm_plugin import ENVIRONMENT
+from tracereel.engine.cpu import cpu_name
+from tracereel.trace.events import (
+    SCHEMA_VERSION,
+    Arrival,
+    DeviceInfo,
+    EngineInfo,
+    Finish,
+    Header,
+    ModelInfo,
+    ParallelInfo,
+    RunInfo,
+    Step,
+    WorkloadInfo,
+)
+from tracereel.trace.recorder import Recorder, start_clock
+from vllm.logger import init_logger
+from vllm.platforms import current_platform
+from vllm.tokenizers import cached_tokenizer_from_config
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.kv_cache_interface import is_full_attention_spec
+
+TRIED = ("0.32",)
+"""Versions of vLLM that this adapter has been tried with."""
+DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+PROMPT_ARGUMENT = "tracereel_prompt"
+"""In a request's `extra_args`: the prompt's own text, where it is not what the template made of it."""
+_RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+
+logger = init_logger("vllm.tracereel")
+
+
+class AdapterError(Exception):
+    """The run cannot be recorded; the message is one line that names the setting and says what to do."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands under "tracereel" in vLLM's additional configuration.
+
+    path: a folder, or a file that ends in .jsonl or .jsonl.zst. content: record prompts, token ids and texts too.
+    workload, run: what is asked and which run of a suite this is, where somebody knows.
+    """
+
+    path: str
+    content: bool = True
+    workload: WorkloadInfo | None = None
+    run: RunInfo | None = None
+
+    @classmethod
+    def of(cls, vllm_config: Any) -> "Settings":
+        """The settings of a run. Raises AdapterError."""
+        extra = vllm_config.additional_config
+        given = extra.get("tracereel") if isinstance(extra, dict) else None
+        if given is None and (path := os.environ.get(ENVIRONMENT)):
+            given = {"path": path}
+        if given is None:
+            raise AdapterError("""tracereel: where to? Give --additional-config '{"tracereel": {"path": "run"}}'""")
+        try:
+            return msgspec.convert(given, cls)
+        except msgspec.ValidationError as error:
+            raise AdapterError(f"tracereel: additional_config: {error}") from None
+
+
+def scheduler(vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
+    """For `--scheduler-cls`: vLLM's own scheduler, the asynchronous or the synchronous as configured, and recorded."""
+    base = AsyncScheduler if vllm_config.scheduler_config.async_scheduling else Scheduler
+    return traced(base)(vllm_config, *args, **kwargs)
+
+
+@cache
+def traced(base: Any) -> Any:
+    """A subclass of one of vLLM's schedulers that records what it does."""
+
+    class TracedScheduler(base):  # type: ignore[misc]
+        """vLLM's scheduler, with a tap."""
+
+        def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any):
+            super().__init__(vllm_config, *args, **kwargs)
+            self._tap = Tap(self, Settings.of(vllm_config))
+
+        def add_request(self, request: Any) -> None:
+            super().add_request(request)
+            self._tap.arrived(request)
+
+        def schedule(self, *args: Any, **kwargs: Any) -> Any:
+            before, start_ns = self._tap.counts(), time.monotonic_ns()
+            plan = super().schedule(*args, **kwargs)
+            self._tap.scheduled(plan, start_ns, time.monotonic_ns(), before)
+            return plan
+
+        def update_from_output(self, plan: Any, output: Any) -> Any:
+            results = super().update_from_output(plan, output)
+            self._tap.updated(plan, results, time.monotonic_ns())
+            return results
+
+        def finish_requests(self, request_ids: Any, finished_status: Any) -> Any:
+            ended = super().finish_requests(request_ids, finished_status)
+            for request in ended:
+                self._tap.ended(request, time.monotonic_ns())
+            return ended
+
+        def shutdown(self) -> None:
+            self._tap.close()
+            super().shutdown()
+
+    return TracedScheduler
+
+
+class Tap:
+    """Follows one scheduler.
+
+    What runs on the engine's thread takes references and counts, nothing that grows with the batch. The engine goes on
+    whatever happens here: a fault ends the recording, with one line in vLLM's log.
+    """
+
+    def __init__(self, scheduler: Any, settings: Settings):
+        config = scheduler.vllm_config
+        warn_of_untried(vllm.__version__)
+        self._scheduler = scheduler
+        self._pool = scheduler.kv_cache_manager.block_pool
+        groups = scheduler.kv_cache_config.kv_cache_groups
+        self._tables = len(groups) == 1 and is_full_attention_spec(groups[0].kv_cache_spec)
+        self._blocks_known = not scheduler.defer_block_free
+        self._content = settings.content
+        self._tokenizer = cached_tokenizer_from_config(config.model_config) if settings.content else None
+        self._drafts = config.speculative_config is not None
+        self._journal = Journal(scheduler.max_num_running_reqs, content=settings.content, drafts=self._drafts)
+        self._flights = Flights(ahead=config.max_concurrent_batches > 1)
+        self._carried: set[str] = set()
+        """Preempted in a schedule that gave nobody anything: told with the next step."""
+        self._reached: dict[str, int] = {}
+        """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
+        self._stops: dict[str, tuple[list[str], list[str]]] = {}
+        """The stop strings of a request, and its text so far."""
+        self._recorder: Recorder | None = Recorder(trace_path(settings.path, config), header(scheduler, settings))
+        clock = self._recorder.header.clock
+        self._zero_ns, self._zero_wall_ns = clock.monotonic_ns, clock.wall_ns
+        logger.info("tracereel: recording to %s", self._recorder.path)
+
+    # On the engine's thread.
+
+    def counts(self) -> Counts:
+        """How long the queues are and how full the pool is, now."""
+        running, waiting = self._scheduler.get_request_counts()
+        return Counts(running, waiting, self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks())
+
+    def arrived(self, request: Any) -> None:
+        """A request was put in the queue."""
+        if self._recorder is None:
+            return
+        if request.resumable:
+            self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
+            return
+        self._beside(partial(self._arrival, request, time.monotonic_ns()))
+
+    def ended(self, request: Any, at_ns: int) -> None:
+        """A request was ended from outside."""
+        reason = str(request.get_finished_reason())
+        self._beside(partial(self._ending, request.request_id, at_ns, reason))
+
+    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts) -> None:
+        """A schedule was made."""
+        if self._recorder is not None:
+            self._flights.scheduled(plan, start_ns, scheduled_ns, before, self.counts())
+
+    def updated(self, plan: Any, results: Any, end_ns: int) -> None:
+        """The tokens of the oldest step in flight are there."""
+        if self._recorder is None:
+            return
+        oldest = self._flights.oldest
+        if oldest is None or oldest.plan is not plan:
+            self._give_up("steps do not come back in the order in which they were scheduled")
+            return
+        flight = self._flights.landed(end_ns, self.counts())
+        self._recorder.record_later(partial(self._told, flight, results, end_ns))
+
+    def close(self) -> None:
+        """End the recording; one with steps still in flight stays behind as cut off."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        try:
+            if self._flights:
+                recorder.abandon()
+            else:
+                recorder.close()
+        except Exception as error:
+            logger.warning("tracereel: %s", error)
+
+    def _beside(self, make: Beside) -> None:
+        """Something happened outside a step: it is told after the step that runs."""
+        oldest = self._flights.oldest
+        if oldest is not None:
+            oldest.after.append(make)
+        elif self._recorder is not None:
+            self._recorder.record_later(make)
+
+    def _give_up(self, why: str) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            logger.warning("tracereel: the recording ends here: %s", why)
+            recorder.abandon()
+
+    # On the recorder's thread.
+
+    def _arrival(self, request: Any, at_ns: int) -> Iterator[Arrival]:
+        sampling = request.sampling_params
+        prompt = text = None
+        if self._tokenizer is not None and sampling is not None and request.prompt_token_ids is not None:
+            prompt = (sampling.extra_args or {}).get(PROMPT_ARGUMENT) or self._tokenizer.decode(
+                request.prompt_token_ids, skip_special_tokens=True
+            )
+            spoken: list[str] | None = None
+            if sampling.stop:
+                spoken = []
+                stops = [sampling.stop] if isinstance(sampling.stop, str) else list(sampling.stop)
+                self._stops[request.request_id] = (stops, spoken)
+            detokenizer = IncrementalDetokenizer.from_new_request(self._tokenizer, request)
+            text = partial(_next_text, detokenizer, spoken)
+        yield self._journal.arrive(
+            request.request_id,
+            id=_RANDOM_SUFFIX.sub("", request.request_id),
+            arrival_ns=round(request.arrival_time * 1e9) - self._zero_wall_ns,
+            submitted_ns=at_ns - self._zero_ns,
+            prompt_tokens=request.num_prompt_tokens,
+            max_tokens=request.max_tokens,
+            priority=request.priority,
+            prompt=prompt,
+            text=text,
+        )
+
+    def _ending(self, key: str, at_ns: int, reason: str) -> Iterator[Finish]:
+        stops, texts = self._stops.pop(key, ([], []))
+        self._reached.pop(key, None)
+        # vLLM's front end looks for stop strings and aborts the request in the engine core; told apart by the text.
+        if reason == "abort" and any(stop in "".join(texts) for stop in stops):
+            reason = "stop"
+        finish = self._journal.leave(key, at_ns - self._zero_ns, reason)
+        if finish is not None:
+            yield finish
+
+    def _told(self, flight: Flight, results: Any, end_ns: int) -> Iterator[Arrival | Step | Finish]:
+        plan = flight.plan
+        self._carried |= plan.preempted_req_ids or set()
+        if plan.total_num_scheduled_tokens:
+            preempted, self._carried = self._carried, set()
+            moment = flight.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
+            yield self._journal.step(moment, self._members(plan, results), preempted)
+        for make in flight.after:
+            yield from make()
+
+    def _members(self, plan: Any, results: Any) -> Iterator[Member]:
+        outputs: dict[str, Any] = {}
+        for core_outputs in results.values():
+            for output in core_outputs.outputs:
+                outputs.setdefault(output.request_id, output)
+        cached = plan.scheduled_cached_reqs
+        planned = {new.req_id: (new.num_computed_tokens, new.block_ids) for new in plan.scheduled_new_reqs}
+        planned.update(
+            zip(cached.req_ids, zip(cached.num_computed_tokens, cached.new_block_ids, strict=True), strict=True)
+        )
+        drafts = plan.scheduled_spec_decode_tokens
+        for key, scheduled in plan.num_scheduled_tokens.items():
+            position, tables = planned[key]
+            output = outputs.get(key)
+            tokens = output.new_token_ids if output is not None else []
+            drafted = len(drafts.get(key, ()))
+            if drafted and self._flights.ahead:
+                # The schedule was made as if all drafts of the step before had been right.
+                position = self._reached.get(key, position)
+            if self._drafts and self._flights.ahead:
+                self._reached[key] = position + (len(tokens) if drafted and tokens else scheduled)
+            reason = str(output.finish_reason) if output is not None and output.finish_reason is not None else None
+            if reason is not None:
+                self._stops.pop(key, None)
+                self._reached.pop(key, None)
+            yield Member(
+                key=key,
+                position=position,
+                scheduled=scheduled,
+                drafted=drafted,
+                tokens=tokens,
+                reason=reason,
+                # vLLM's block 0 is never given to anybody: here blocks count from 0.
+                blocks=[block - 1 for block in tables[0]] if self._tables and tables else [],
+            )
+
+
+def _next_text(detokenizer: Any, spoken: list[str] | None, token_id: int) -> str:
+    """The text that a token completes, as vLLM's own front end makes it."""
+    detokenizer.token_ids.append(token_id)
+    text = str(detokenizer.decode_next(token_id))
+    if spoken is not None:
+        spoken.append(text)
+    return text
+
+
+def warn_of_untried(version: str) -> None:
+    """One line where this version of vLLM has not been tried."""
+    if ".".join(version.split(".")[:2]) not in TRIED:
+        logger.warning(
+            "tracereel: vLLM %s has not been tried (tried: %s); `tracereel check` tells whether the trace holds",
+            version,
+            ", ".join(TRIED),
+        )
+
+
+def trace_path(path: str, vllm_config: Any) -> Path:
+    """Where a replica's trace goes: a file in the folder `path`, or `path` itself, with the replica's number from 1."""
+    replica = vllm_config.parallel_config.data_parallel_index
+    target = Path(path)
+    for suffix in (".jsonl.zst", ".jsonl"):
+        if path.endswith(suffix):
+            return target if not replica else target.with_name(f"{target.name.removesuffix(suffix)}-{replica}{suffix}")
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return target / f"vllm-{started}-{os.getpid()}-replica-{replica}.jsonl.zst"
+
+
+def header(scheduler: Any, settings: Settings) -> Header:
+    """What is known of the run before it starts; its clock starts here."""
+    config = scheduler.vllm_config
+    parallel, options, cache_config = config.parallel_config, config.scheduler_config, config.cache_config
+    return Header(
+        schema=SCHEMA_VERSION,
+        engine=EngineInfo(name="vLLM", version=vllm.__version__),
+        policy="continuous",
+        slots=scheduler.max_num_running_reqs,
+        token_budget=scheduler.max_num_scheduled_tokens,
+        kv_blocks=scheduler.kv_cache_manager.block_pool.num_gpu_blocks - 1,
+        kv_block_tokens=scheduler.block_size,
+        model=model_info(config),
+        device=device_info(parallel),
+        workload=settings.workload or WorkloadInfo(name="served"),
+        run=settings.run,
+        parallel=ParallelInfo(
+            tensor=parallel.tensor_parallel_size,
+            pipeline=parallel.pipeline_parallel_size,
+            data=max(parallel.data_parallel_size, parallel.data_parallel_index + 1),
+            replica=parallel.data_parallel_index,
+        ),
+        config={
+            "scheduler": type(scheduler).__mro__[1].__name__,
+            "scheduling_policy": str(options.policy),
+            "async_scheduling": bool(options.async_scheduling),
+            "chunked_prefill": bool(options.enable_chunked_prefill),
+            "prefix_caching": bool(cache_config.enable_prefix_caching),
+            "kv_cache_dtype": str(cache_config.cache_dtype),
+            "max_model_len": config.model_config.max_model_len,
+            "compiled": not config.model_config.enforce_eager,
+            "executor": str(parallel.distributed_executor_backend),
+            "quantization": config.model_config.quantization,
+        },
+        libraries={"torch": str(torch.__version__)},
+        clock=start_clock(),
+    )
+
+
+def model_info(config: Any) -> ModelInfo:
+    """The model by its own name; an export of tracereel's carries a note of where its weights came from."""
+    model = config.model_config
+    dtype = DTYPES.get(model.dtype, str(model.dtype).removeprefix("torch."))
+    weights = "random" if config.load_config.load_format == "dummy" else "real"
+    note = read_note(Path(model.model)) if weights == "real" else None
+    if note is not None:
+        return ModelInfo(
+            name=note.name,
+            weights=weights,
+            dtype=dtype,
+            digest=note.digest,
+            architecture=note.architecture,
+            parameters=note.parameters,
+        )
+    name = Path(model.model).name if Path(model.model).is_dir() else model.model
+    return ModelInfo(name=str(name), weights=weights, dtype=dtype, architecture=model.hf_config.model_type)
+
+
+def device_info(parallel: Any) -> DeviceInfo:
+    """The device by its own name."""
+    kind = str(current_platform.device_type)
+    if kind == "cpu":
+        # The threads of a worker in a process of its own are not known here.
+        return DeviceInfo(
+            kind=kind,
+            name=cpu_name(),
+            threads=torch.get_num_threads() if parallel.distributed_executor_backend == "uni" else None,
+        )
+    return DeviceInfo(
+        kind=kind,
+        name=current_platform.get_device_name(),
+        driver=torch.version.cuda,
+        memory_bytes=current_platform.get_device_total_memory(),
+    )
