@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        engine, scenes = ("torch", "gguf", "tokenizers", "jinja2"), ("manim", "uharfbuzz", "cairo", "av")
+        engine = ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2")
+        scenes = ("manim", "uharfbuzz", "cairo", "av")
         extra = {**dict.fromkeys(engine, "engine"), **dict.fromkeys(scenes, "scenes")}
         missing = (error.name or "").split(".")[0]
         if missing not in extra:

@@ -16,7 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=160, help="stop an answer here (default: 160)")
     parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
     parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
-    parser.add_argument("--model", type=Path, help="a GGUF file (default: the one `tracereel fetch` keeps)")
+    parser.add_argument(
+        "--model",
+        help="a GGUF file, a folder in Hugging Face's layout, a name on its hub, or random:NAME for a known geometry"
+        " with random weights (default: the model that `tracereel fetch` keeps)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""From a model file to something that runs: device, dtype, model and tokenizer together, and how a trace names them."""
+"""From stored weights to something that runs: device, dtype, model and tokenizer, and how a trace names them."""
 
 import hashlib
 import platform
@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.cpu import cpu_facts, cpu_name
-from tracereel.engine.digest import file_digest
-from tracereel.engine.gguf_file import GgufFile
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.tokenizer import ChatTokenizer
+from tracereel.engine.weights import open_weights
 from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, RunInfo, WorkloadInfo
 from tracereel.trace.recorder import start_clock
 
@@ -60,27 +59,30 @@ class LoadedModel:
         )
 
 
-def load_model(path: Path, device: str | None = None, dtype: str | None = None) -> LoadedModel:
-    """Load a GGUF file onto a device.
+def load_model(source: str | Path, device: str | None = None, dtype: str | None = None) -> LoadedModel:
+    """Load a model onto a device.
 
-    `device` is a torch device name (default: cuda where there is one, else cpu), `dtype` one of `bf16` and `fp32`
-    (default: bf16 where the device computes in it, else fp32). Raises ModelFileError and ConfigError.
+    `source` is a GGUF file, a folder in Hugging Face's layout, a name on the Hugging Face hub, or `random:NAME` for a
+    known geometry with random weights. `device` is a torch device name (default: cuda where there is one, else cpu),
+    `dtype` one of `bf16` and `fp32` (default: bf16 where the device computes in it, else fp32). Raises ModelFileError
+    and ConfigError.
     """
     on = choose_device(device)
     name = dtype or ("bf16" if has_bf16(on) else "fp32")
     if name not in DTYPES:
         raise ConfigError(f"dtype: {name!r} is not one of {', '.join(DTYPES)}")
-    file = GgufFile(path)
-    model = LlamaModel(file, on, DTYPES[name])
+    weights = open_weights(source)
+    geometry = weights.geometry
     info = ModelInfo(
-        name=path.name.removesuffix(".gguf"),
-        weights="real",
+        name=weights.name,
+        weights="random" if weights.random else "real",
         dtype=name,
-        digest=file_digest(path),
-        architecture=file.geometry.architecture,
-        parameters=model.parameters,
+        digest=weights.digest(),
+        architecture=geometry.architecture,
+        parameters=geometry.parameters,
     )
-    return LoadedModel(model, ChatTokenizer(file.tokenizer_tables()), info, device_info(on))
+    tokenizer = weights.tokenizer()
+    return LoadedModel(LlamaModel(weights, on, DTYPES[name]), tokenizer, info, device_info(on))
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from tracereel.engine.attention import BatchLayout, GatherAttention
-from tracereel.engine.config import EngineConfig
+from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.sampler import greedy
 from tracereel.engine.scheduler import StepPlan
@@ -22,10 +22,17 @@ class Runner(Protocol):
 
 
 class ModelRunner:
-    """Runs plans with a `LlamaModel` and a paged KV cache."""
+    """Runs plans with a `LlamaModel` and a paged KV cache.
+
+    Raises ConfigError where the configuration allows sequences longer than the model's context.
+    """
 
     def __init__(self, model: LlamaModel, config: EngineConfig):
         geometry = model.geometry
+        if config.max_model_len > geometry.context:
+            raise ConfigError(
+                f"max_model_len: {config.max_model_len} is more than the model's context of {geometry.context} tokens"
+            )
         self._model = model
         self._block_tokens = config.block_tokens
         self._scratch_block = config.num_blocks  # one more than the pool has: where padding rows write

@@ -1,0 +1,6 @@
+"""Where models come from: the contract in `base`, one kind of store a file beside it, and `open_weights` to choose."""
+
+from tracereel.engine.weights.base import CheckedTensors, Weights
+from tracereel.engine.weights.source import open_weights
+
+__all__ = ["CheckedTensors", "Weights", "open_weights"]

@@ -1,0 +1,62 @@
+"""The contract of a source of weights: a geometry, its tensors by name, its tokenizer, and what a trace calls it."""
+
+from typing import Protocol
+
+import torch
+from tracereel.engine.geometry import Geometry, ModelFileError
+from tracereel.engine.tokenizer import ChatTokenizer
+
+
+class Weights(Protocol):
+    """A model as it is stored.
+
+    Tensors bear Hugging Face's names (`Geometry.tensors` lists them) and their rows stand in Hugging Face's order,
+    whatever the store has. They are read one at a time, so that a model of any size is never held twice.
+    """
+
+    name: str
+    geometry: Geometry
+    random: bool
+    """Were the numbers drawn rather than learnt?"""
+
+    def names(self) -> set[str]:
+        """The tensors that there are."""
+
+    def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """One tensor. Raises ModelFileError where it cannot be read."""
+
+    def tokenizer(self) -> ChatTokenizer:
+        """The model's tokenizer, a byte-level one where the store has none. Raises ModelFileError."""
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over all that the weights are made of."""
+
+
+class CheckedTensors:
+    """Reads a model's tensors onto a device, and refuses what does not fit its geometry.
+
+    Raises ModelFileError, when it is made, where tensors are missing or there are some that this architecture has no
+    use for: they would change the answers if the architecture did what they are there for.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype):
+        self._weights, self._device, self._dtype = weights, device, dtype
+        self._shapes = weights.geometry.tensors()
+        expected, found = set(self._shapes), weights.names()
+        if missing := sorted(expected - found):
+            raise ModelFileError(f"{weights.name}: the tensor {missing[0]} is missing ({len(missing)} missing in all)")
+        # A tied model's file may hold the output matrix all the same.
+        if unknown := sorted(found - expected - {"lm_head.weight"}):
+            raise ModelFileError(
+                f"{weights.name}: holds the tensor {unknown[0]}, for which {weights.geometry.architecture!r} has no use"
+                f" here ({len(unknown)} such in all)"
+            )
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """One tensor. Raises ModelFileError where it cannot be read or is of another shape."""
+        tensor = self._weights.read(name, self._device, self._dtype)
+        if tuple(tensor.shape) != self._shapes[name]:
+            raise ModelFileError(
+                f"{self._weights.name}: {name} has the shape {list(tensor.shape)}, expected {list(self._shapes[name])}"
+            )
+        return tensor

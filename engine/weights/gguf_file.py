@@ -1,0 +1,179 @@
+"""Reads a GGUF model file: geometry, tokenizer tables, and tensors in the names and order that the model wants.
+
+Every type that the `gguf` package dequantizes is read (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K and others).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import torch
+from tracereel.engine.digest import file_digest
+from tracereel.engine.geometry import Geometry, ModelFileError, require_supported, rotary_frequencies
+from tracereel.engine.tokenizer import ChatTokenizer, TokenizerTables
+
+_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_ROPE_FACTORS = "rope_freqs.weight"
+_CHUNK_ELEMENTS = 2**22
+"""Elements dequantized at a time: few enough for the caches, many enough that Python's part does not count."""
+
+
+class GgufFile:
+    """One GGUF file, memory-mapped. Raises ModelFileError where it is none or of another architecture."""
+
+    random = False
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.name = self.path.name.removesuffix(".gguf")
+        try:
+            self._reader = gguf.GGUFReader(self.path)
+        except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
+            raise ModelFileError(f"{self.path}: not a readable GGUF file ({error})") from None
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._own_names = {_hugging_face_name(name): name for name in self._tensors if name != _ROPE_FACTORS}
+        self.geometry = self._geometry()
+
+    def _geometry(self) -> Geometry:
+        architecture = str(self._value("general.architecture"))
+        require_supported(architecture, str(self.path))
+
+        def value(name: str, default: Any = None) -> Any:
+            return self._value(f"{architecture}.{name}", default)
+
+        scaling = str(value("rope.scaling.type", "none"))
+        if scaling != "none":
+            raise ModelFileError(f"{self.path}: RoPE scaling {scaling!r} is not supported; supported: none, Llama 3's")
+        heads = int(value("attention.head_count"))
+        hidden = int(value("embedding_length"))
+        head_dim = int(value("attention.key_length", hidden // max(heads, 1)))
+        rotated = int(value("rope.dimension_count", head_dim))
+        if rotated != head_dim:
+            raise ModelFileError(f"{self.path}: heads rotated in part ({rotated} of {head_dim}) are not supported")
+        frequencies = rotary_frequencies(head_dim, float(value("rope.freq_base", 10_000.0)))
+        if _ROPE_FACTORS in self._tensors:  # Llama 3's scaling: what each frequency is divided by
+            factors = self._dequantize(_ROPE_FACTORS, torch.float64).tolist()
+            if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
+                raise ModelFileError(f"{self.path}: {_ROPE_FACTORS} does not hold {len(frequencies)} factors")
+            frequencies = tuple(f / factor for f, factor in zip(frequencies, factors, strict=True))
+        return Geometry(
+            architecture=architecture,
+            layers=int(value("block_count")),
+            hidden=hidden,
+            heads=heads,
+            kv_heads=int(value("attention.head_count_kv", heads)),
+            head_dim=head_dim,
+            intermediate=int(value("feed_forward_length")),
+            vocabulary=len(self._field("tokenizer.ggml.tokens").data),
+            context=int(value("context_length")),
+            norm_epsilon=float(value("attention.layer_norm_rms_epsilon")),
+            rope_frequencies=frequencies,
+            tied="output.weight" not in self._tensors,
+            qkv_bias=architecture == "qwen2",
+            qk_norm=architecture == "qwen3",
+        )
+
+    def _field(self, name: str) -> Any:
+        field = self._reader.fields.get(name)
+        if field is None:
+            raise ModelFileError(f"{self.path}: the key {name} is missing")
+        return field
+
+    def _value(self, name: str, default: Any = None) -> Any:
+        if default is not None and name not in self._reader.fields:
+            return default
+        return self._field(name).contents()
+
+    def names(self) -> set[str]:
+        """The tensors that there are; see the contract."""
+        return set(self._own_names)
+
+    def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """One tensor; llama-type files store the rows of Q and K in pairs, here they are put back into halves."""
+        tensor = self._dequantize(self._own_names[name], dtype)
+        if self.geometry.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = self.geometry.heads if name.endswith("q_proj.weight") else self.geometry.kv_heads
+            rows, columns = tensor.shape
+            tensor = tensor.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+        return tensor.to(device)
+
+    def _dequantize(self, own_name: str, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor in `dtype`, some rows at a time, so that there is never a whole one in fp32 beside it."""
+        stored = self._tensors[own_name]
+        shape = [int(size) for size in reversed(stored.shape)]
+        out = torch.empty(shape, dtype=dtype)
+        try:
+            if len(shape) == 1:
+                out[:] = _fp32(gguf.dequantize(stored.data, stored.tensor_type))
+                return out
+            rows = max(1, _CHUNK_ELEMENTS // shape[-1])
+            for at in range(0, shape[0], rows):
+                out[at : at + rows] = _fp32(gguf.dequantize(stored.data[at : at + rows], stored.tensor_type))
+        except (NotImplementedError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: the tensor {own_name} cannot be read ({error})") from None
+        return out
+
+    def tokenizer(self) -> ChatTokenizer:
+        """The file's tokenizer. Raises ModelFileError for one that is not byte-level BPE."""
+        kind = self._value("tokenizer.ggml.model")
+        if kind != "gpt2":
+            raise ModelFileError(f"{self.path}: tokenizer {kind!r} is not supported; supported: gpt2 (byte-level BPE)")
+        types = self._value("tokenizer.ggml.token_type")
+        tokens = self._strings("tokenizer.ggml.tokens")
+        begin = int(self._value("tokenizer.ggml.bos_token_id", -1))
+        begins = self._reader.fields.get("tokenizer.ggml.add_bos_token")
+        end = int(self._value("tokenizer.ggml.eos_token_id"))
+        return ChatTokenizer.of_tables(
+            TokenizerTables(
+                tokens=tokens,
+                merges=self._strings("tokenizer.ggml.merges"),
+                control=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL),
+                whole=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.USER_DEFINED),
+                pre=str(self._value("tokenizer.ggml.pre")),
+                begin_id=begin if begin >= 0 else None,
+                adds_begin=bool(begins.contents()) if begins else False,
+                end_id=end,
+                end_ids=frozenset({end, int(self._value("tokenizer.ggml.eot_token_id", end))}),
+                chat_template=str(self._value("tokenizer.chat_template", "")),
+            )
+        )
+
+    def _strings(self, name: str) -> list[str]:
+        field = self._field(name)
+        return [str(bytes(field.parts[i]), "utf-8") for i in field.data]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the file."""
+        return file_digest(self.path)
+
+
+def _hugging_face_name(own_name: str) -> str:
+    """blk.3.attn_q.weight is model.layers.3.self_attn.q_proj.weight; a name that is not known stays as it is."""
+    stem, _, kind = own_name.rpartition(".")
+    layer, _, part = stem.removeprefix("blk.").rpartition(".")
+    if part not in _NAMES:
+        return own_name
+    prefix = f"model.layers.{layer}." if layer else ""
+    return f"{prefix}{_NAMES[part]}.{kind}"
+
+
+def _fp32(array: npt.NDArray[Any]) -> torch.Tensor:
+    # A copy where the file's own memory is handed out: torch wants arrays that may be written to.
+    return torch.from_numpy(np.require(array, np.float32, "W"))

@@ -1,0 +1,209 @@
+"""Reads a model folder in Hugging Face's layout: config.json, safetensors (one file or sharded), tokenizer.json.
+
+No pickle: folders that have nothing but PyTorch's own files are refused.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from tracereel.engine.digest import file_digest
+from tracereel.engine.geometry import (
+    Geometry,
+    ModelFileError,
+    llama3_frequencies,
+    require_supported,
+    rotary_frequencies,
+)
+from tracereel.engine.json_file import read_json
+from tracereel.engine.tokenizer import ChatTokenizer
+
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+Factor = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Ids = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+_USED_UP = ("rotary_emb.inv_freq",)
+"""Tensors of older files that say what the configuration says too."""
+_HEAD_DIM_OF_QWEN3 = 128
+"""What a Qwen3 configuration means that does not say it."""
+
+
+class _Rope(msgspec.Struct):
+    rope_theta: Factor | None = None
+    rope_type: str | None = None
+    type: str | None = None
+    factor: Factor = 1.0
+    low_freq_factor: Factor = 1.0
+    high_freq_factor: Factor = 4.0
+    original_max_position_embeddings: Size | None = None
+    partial_rotary_factor: Factor = 1.0
+
+
+class _Architecture(msgspec.Struct):
+    model_type: str
+
+
+class _Config(msgspec.Struct):
+    """What of config.json decides how a model computes; an absent field has the meaning that transformers gives it."""
+
+    model_type: str
+    hidden_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    intermediate_size: Size
+    vocab_size: Size
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
+    max_position_embeddings: Size = 2048
+    rms_norm_eps: Factor = 1e-6
+    rope_theta: Factor = 10_000.0
+    rope_parameters: _Rope | None = None
+    rope_scaling: _Rope | None = None
+    tie_word_embeddings: bool | None = None
+    hidden_act: str = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    use_sliding_window: bool = False
+    quantization_config: dict[str, Any] | None = None
+    eos_token_id: Ids | list[Ids] | None = None
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+class _Generation(msgspec.Struct):
+    eos_token_id: Ids | list[Ids] | None = None
+
+
+class HuggingFaceFolder:
+    """One model folder; tensors are mapped from their files as they are asked for.
+
+    Raises ModelFileError where something is missing, broken, or of another architecture.
+    """
+
+    random = False
+
+    def __init__(self, folder: Path, name: str | None = None):
+        self._folder = folder
+        self.name = name or folder.resolve().name
+        self._config = self._read_config()
+        self._files = self._tensor_files()
+        self.geometry = self._geometry()
+
+    def _read_config(self) -> _Config:
+        path = self._folder / "config.json"
+        # The architecture's name first: other models' configurations have other fields, and that would be the fault.
+        require_supported(read_json(path, _Architecture).model_type, str(self._folder))
+        return read_json(path, _Config)
+
+    def _geometry(self) -> Geometry:
+        config, path = self._config, self._folder / "config.json"
+        wanted = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
+        for field, value in wanted.items():
+            if (found := getattr(config, field)) != value:
+                raise ModelFileError(f"{path}: {field}: {found!r} is not supported; supported: {value!r}")
+        if config.quantization_config:
+            raise ModelFileError(f"{path}: quantization_config: quantized folders are not supported; a GGUF file is")
+        even = config.hidden_size // config.num_attention_heads
+        head_dim = config.head_dim or (_HEAD_DIM_OF_QWEN3 if config.model_type == "qwen3" else even)
+        tied = "lm_head.weight" not in self._files if config.tie_word_embeddings is None else config.tie_word_embeddings
+        return Geometry(
+            architecture=config.model_type,
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads or config.num_attention_heads,
+            head_dim=head_dim,
+            intermediate=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            context=config.max_position_embeddings,
+            norm_epsilon=config.rms_norm_eps,
+            rope_frequencies=self._rope_frequencies(head_dim),
+            tied=tied,
+            qkv_bias=config.model_type == "qwen2",
+            qk_norm=config.model_type == "qwen3",
+        )
+
+    def _rope_frequencies(self, head_dim: int) -> tuple[float, ...]:
+        path = self._folder / "config.json"
+        rope = self._config.rope_parameters or self._config.rope_scaling or _Rope()
+        kind = rope.rope_type or rope.type or "default"
+        if kind not in ("default", "llama3"):
+            raise ModelFileError(f"{path}: rope_type: {kind!r} is not supported; supported: default, llama3")
+        if rope.partial_rotary_factor != 1:
+            raise ModelFileError(f"{path}: partial_rotary_factor: {rope.partial_rotary_factor} is not supported")
+        frequencies = rotary_frequencies(head_dim, rope.rope_theta or self._config.rope_theta)
+        if kind == "default":
+            return frequencies
+        if rope.original_max_position_embeddings is None or rope.high_freq_factor <= rope.low_freq_factor:
+            raise ModelFileError(
+                f"{path}: llama3 RoPE scaling needs original_max_position_embeddings and a high_freq_factor above"
+                " low_freq_factor"
+            )
+        return llama3_frequencies(
+            frequencies,
+            factor=rope.factor,
+            low=rope.low_freq_factor,
+            high=rope.high_freq_factor,
+            original_context=rope.original_max_position_embeddings,
+        )
+
+    def _tensor_files(self) -> dict[str, Path]:
+        """Which file each tensor is in."""
+        index = self._folder / "model.safetensors.index.json"
+        single = self._folder / "model.safetensors"
+        if index.is_file():
+            names = sorted(set(read_json(index, _Index).weight_map.values()))
+            if any(Path(name).name != name for name in names):
+                raise ModelFileError(f"{index}: weight_map: a file outside the folder is named")
+            paths = [self._folder / name for name in names]
+        elif single.is_file():
+            paths = [single]
+        else:
+            raise ModelFileError(f"{self._folder}: holds no model.safetensors and no model.safetensors.index.json")
+        self._opened: dict[Path, Any] = {}
+        files: dict[str, Path] = {}
+        for path in paths:
+            try:
+                self._opened[path] = safe_open(path, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise ModelFileError(f"{path}: not a readable safetensors file ({error})") from None
+            files.update(dict.fromkeys(self._opened[path].keys(), path))
+        return {name: path for name, path in files.items() if not name.endswith(_USED_UP)}
+
+    def names(self) -> set[str]:
+        """The tensors that there are; see the contract."""
+        return set(self._files)
+
+    def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """One tensor; see the contract."""
+        path = self._files[name]
+        try:
+            tensor: torch.Tensor = self._opened[path].get_tensor(name)
+        except SafetensorError as error:
+            raise ModelFileError(f"{path}: the tensor {name} cannot be read ({error})") from None
+        if not tensor.is_floating_point() or tensor.itemsize < 2:
+            raise ModelFileError(f"{path}: the tensor {name} is {tensor.dtype}, which is not supported")
+        return tensor.to(device, dtype)
+
+    def tokenizer(self) -> ChatTokenizer:
+        """The folder's tokenizer, or a byte-level one; see the contract."""
+        path = self._folder / "generation_config.json"
+        ends = read_json(path, _Generation).eos_token_id if path.is_file() else None
+        if ends is None:
+            ends = self._config.eos_token_id
+        end_ids = frozenset([ends] if isinstance(ends, int) else ends or [])
+        if (self._folder / "tokenizer.json").is_file():
+            return ChatTokenizer.of_folder(self._folder, end_ids, self.geometry.vocabulary)
+        return ChatTokenizer.of_bytes(self.geometry.vocabulary, end_ids)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the configuration's and the tensors' files, in the order of their names."""
+        total = hashlib.sha256()
+        for path in sorted({self._folder / "config.json", *self._opened}):
+            total.update(f"{path.name}\0{file_digest(path)}\n".encode())
+        return total.hexdigest()

@@ -1,0 +1,394 @@
+"""Where models come from: GGUF files, Hugging Face folders, random geometries; and what is refused, in one line."""
+
+import json
+import math
+
+import families
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tracereel.engine.geometry import Geometry, ModelFileError, llama3_frequencies, rotary_frequencies
+from tracereel.engine.loading import load_model
+from tracereel.engine.tokenizer import ChatTokenizer
+from tracereel.engine.weights import CheckedTensors, open_weights
+from tracereel.engine.weights.random_weights import GEOMETRIES
+
+CPU = torch.device("cpu")
+TYPES = gguf.GGMLQuantizationType
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder for each family."""
+    made = {}
+    for name, family in families.FAMILIES.items():
+        made[name] = tmp_path_factory.mktemp("models") / name
+        families.make_model(family, made[name])
+    return made
+
+
+def all_tensors(weights):
+    tensors = CheckedTensors(weights, CPU, torch.float32)
+    return {name: tensors[name] for name in weights.geometry.tensors()}
+
+
+def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, extra=None):
+    """Write a folder's weights as llama.cpp's converter does: Q and K of llama permuted, Llama 3's factors apart."""
+    shape = weights.geometry
+    architecture = architecture or shape.architecture
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(shape.layers)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_feed_forward_length(shape.intermediate)
+    writer.add_context_length(shape.context)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_layer_norm_rms_eps(shape.norm_epsilon)
+    tokens = [*ChatTokenizer.of_bytes(256)._bpe.get_vocab(), *(f"<|{i}|>" for i in range(256, shape.vocabulary))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * (shape.vocabulary - 256))
+    writer.add_token_merges([f"{tokens[0]} {tokens[1]}"])
+    writer.add_bos_token_id(256)
+    writer.add_add_bos_token(True)
+    writer.add_eos_token_id(257)
+    for key, value in (extra or {}).items():
+        writer.add_string(key, value)
+    plain = rotary_frequencies(shape.head_dim, 10_000.0)
+    if shape.rope_frequencies != plain:
+        factors = [a / b for a, b in zip(plain, shape.rope_frequencies, strict=True)]
+        writer.add_tensor("rope_freqs.weight", np.array(factors, dtype=np.float32))
+    from tracereel.engine.weights.gguf_file import _NAMES
+
+    own = {theirs: ours for ours, theirs in _NAMES.items()}
+    for name, tensor in all_tensors(weights).items():
+        stem, _, kind = name.removeprefix("model.layers.").rpartition(".")
+        layer, _, part = stem.partition(".")
+        own_name = f"blk.{layer}.{own[part]}.{kind}" if layer.isdigit() else f"{own[stem]}.{kind}"
+        if architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = shape.heads if "q_proj" in name else shape.kv_heads
+            rows, columns = tensor.shape
+            tensor = tensor.view(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns)
+        array = tensor.numpy()
+        kind_of_tensor = types if array.ndim == 2 else TYPES.F32
+        writer.add_tensor(own_name, gguf.quantize(array, kind_of_tensor), raw_dtype=kind_of_tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
+    folder = open_weights(folders[name])
+    path = tmp_path / "model.gguf"
+    write_gguf(path, folder)
+    file = open_weights(path)
+    for field in Geometry.__dataclass_fields__:
+        theirs = getattr(folder.geometry, field)
+        if field in ("rope_frequencies", "norm_epsilon"):  # fp32 in the file
+            theirs = pytest.approx(theirs, rel=1e-6)
+        assert getattr(file.geometry, field) == theirs, field
+    expected = all_tensors(folder)
+    for tensor_name, tensor in all_tensors(file).items():
+        assert torch.equal(tensor, expected[tensor_name]), tensor_name
+    tokenizer = file.tokenizer()
+    ids = tokenizer.encode_prompt("naïve 漢字")
+    assert ids[0] == 256
+    stream = tokenizer.stream()
+    assert "".join(stream.text(i) for i in ids) == "naïve 漢字"
+    assert tokenizer.end_ids == {257}
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
+def test_quantized_gguf_files_are_near_what_they_were_made_of(tmp_path, kind):
+    save_tiny(tmp_path / "folder", hidden_size=64, intermediate_size=96, head_dim=16)
+    folder = open_weights(tmp_path / "folder")
+    path = tmp_path / "model.gguf"
+    write_gguf(path, folder, types=TYPES[kind])
+    exact = all_tensors(folder)
+    most = {"F16": 1e-3, "BF16": 1e-2, "Q8_0": 1e-2, "Q4_0": 0.15, "Q4_1": 0.15}[kind]
+    for name, tensor in all_tensors(open_weights(path)).items():
+        assert (tensor - exact[name]).norm() <= most * exact[name].norm(), name
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q5_K", "Q8_0"])
+def test_every_row_of_a_large_quantized_tensor_is_read(tmp_path, monkeypatch, kind):
+    # K-quants cannot be written by the gguf package: blocks of random bytes, and its own reading of them as a whole.
+    rows, columns = 40, 512
+    size = gguf.quant_shape_to_byte_shape((rows, columns), TYPES[kind])
+    data = np.random.default_rng(0).integers(0, 60, size, dtype=np.uint8)  # finite scales
+    save_tiny(tmp_path / "folder", hidden_size=columns, head_dim=16, vocab_size=320)
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("token_embd.weight", data, raw_dtype=TYPES[kind])
+    write_keys_only(writer)
+    monkeypatch.setattr("tracereel.engine.weights.gguf_file._CHUNK_ELEMENTS", 7 * columns)
+    file = open_weights(path)
+    got = file.read("model.embed_tokens.weight", CPU, torch.float32)
+    assert np.array_equal(got.numpy(), gguf.dequantize(data, TYPES[kind]))
+    bf16 = file.read("model.embed_tokens.weight", CPU, torch.bfloat16)
+    assert torch.equal(bf16, got.bfloat16())
+
+
+def write_keys_only(writer):
+    for key in ("block_count", "embedding_length", "feed_forward_length", "context_length"):
+        writer.add_uint32(f"llama.{key}", 64)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_token_list(["a"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def save_tiny(folder, **settings):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(**{**families.SIZES, "initializer_range": 0.02, **settings})
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def test_a_sharded_folder_is_sharded(folders):
+    # What the other tests of that family rest on.
+    assert len(list(folders["llama3-rope"].glob("*.safetensors"))) > 2
+    assert not (folders["llama3-rope"] / "model.safetensors").exists()
+
+
+def test_rotary_frequencies_are_those_of_transformers():
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    for factor, original, dim in ((8.0, 8192, 128), (32.0, 8192, 64), (4.0, 64, 16)):
+        rope = {
+            "rope_type": "llama3",
+            "rope_theta": 500_000.0,
+            "factor": factor,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": original,
+        }
+        theirs, scale = ROPE_INIT_FUNCTIONS["llama3"](LlamaConfig(head_dim=dim, rope_parameters=rope), CPU)
+        ours = llama3_frequencies(
+            rotary_frequencies(dim, 500_000.0), factor=factor, low=1.0, high=4.0, original_context=original
+        )
+        assert scale == 1
+        assert ours == pytest.approx(theirs.tolist(), rel=1e-5)
+
+
+def test_known_geometries_have_as_many_parameters_as_is_said_of_them():
+    # From the models' own cards, in millions.
+    published = {
+        "SmolLM2-135M": 134.5,
+        "Qwen2.5-0.5B": 494.0,
+        "Qwen3-0.6B": 596.0,
+        "Llama-3.2-1B": 1235.8,
+        "Llama-3.1-8B": 8030.3,
+    }
+    assert set(published) == set(GEOMETRIES)
+    for name, millions in published.items():
+        assert math.isclose(GEOMETRIES[name].parameters / 1e6, millions, rel_tol=1e-3), name
+
+
+def test_random_weights_are_the_same_every_time_and_say_what_they_are(monkeypatch):
+    small = Geometry("qwen3", 2, 48, 4, 2, 16, 80, 300, 512, 1e-6, rotary_frequencies(16, 1e4), True, qk_norm=True)
+    monkeypatch.setitem(GEOMETRIES, "Tiny", small)
+    first, second = load_model("random:tiny", "cpu", "fp32"), load_model("random:Tiny", "cpu", "fp32")
+    assert first.info == second.info
+    assert (first.info.weights, first.info.name, first.info.architecture) == ("random", "Tiny", "qwen3")
+    ours, theirs = all_tensors(open_weights("random:tiny")), all_tensors(open_weights("random:tiny"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    drawn = [tensor for name, tensor in ours.items() if not name.endswith("norm.weight")]
+    assert len({tuple(tensor.flatten()[:4].tolist()) for tensor in drawn}) == len(drawn)
+    assert ours["model.embed_tokens.weight"].std() == pytest.approx(0.02, rel=0.05)
+    text = "naïve 漢字"
+    ids = first.tokenizer.encode_chat(text)
+    assert bytes(ids) == text.encode()
+    stream = first.tokenizer.stream()
+    assert "".join(stream.text(i) for i in [*ids, 299]) == text
+
+
+# What is refused
+
+
+def change_config(folder, target, **changes):
+    target.mkdir()
+    for file in folder.iterdir():
+        (target / file.name).symlink_to(file)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (target / "config.json").unlink()
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "mistral"}, "architecture 'mistral' is not supported; supported: llama, qwen2, qwen3"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type: 'yarn' is not supported; supported: default, llama3"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "llama3 RoPE scaling needs original_max_position_embeddings"),
+        ({"use_sliding_window": True}, "use_sliding_window: True is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act: 'gelu' is not supported; supported: 'silu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config: quantized folders are not supported"),
+        ({"hidden_size": -3}, r"config.json: Expected `int` >= 1 - at `\$.hidden_size`"),
+        ({"num_key_value_heads": 3}, "4 heads cannot be shared by 3 KV heads"),
+        ({"intermediate_size": 81}, r"mlp.*has the shape \[80, 48\], expected \[81, 48\]"),
+        ({"num_hidden_layers": 3}, "the tensor model.layers.2.input_layernorm.weight is missing"),
+        ({"num_hidden_layers": 1}, "holds the tensor model.layers.1.input_layernorm.weight, for which 'llama' has no"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_folder_that_cannot_be_run_is_refused(folders, tmp_path, changes, message):
+    folder = change_config(folders["llama"], tmp_path / "changed", **changes)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(folder, "cpu", "fp32")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_files_missing_or_broken_is_refused(folders, tmp_path):
+    with pytest.raises(ModelFileError, match=r"config\.json: cannot be read \(No such file"):
+        open_weights(tmp_path)
+    (tmp_path / "config.json").write_bytes((folders["llama"] / "config.json").read_bytes())
+    with pytest.raises(ModelFileError, match=r"holds no model\.safetensors"):
+        open_weights(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x02nothing of the kind")
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
+        open_weights(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "../../etc/passwd"}}')
+    with pytest.raises(ModelFileError, match="a file outside the folder"):
+        open_weights(tmp_path)
+
+
+def test_a_tensor_that_is_no_float_is_refused(folders, tmp_path):
+    folder = change_config(folders["llama"], tmp_path / "changed")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(48, dtype=torch.int32)
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"model\.norm\.weight is torch\.int32"):
+        load_model(folder, "cpu", "fp32")
+
+
+def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
+    (tmp_path / "no.gguf").write_bytes(b"GGUF nothing of the kind")
+    with pytest.raises(ModelFileError, match="not a readable GGUF file"):
+        open_weights(tmp_path / "no.gguf")
+    folder = open_weights(folders["llama"])
+    write_gguf(tmp_path / "gemma.gguf", folder, architecture="gemma")
+    with pytest.raises(ModelFileError, match="architecture 'gemma' is not supported; supported: llama, qwen2, qwen3"):
+        open_weights(tmp_path / "gemma.gguf")
+    write_gguf(tmp_path / "yarn.gguf", folder, extra={"llama.rope.scaling.type": "yarn"})
+    with pytest.raises(ModelFileError, match="RoPE scaling 'yarn' is not supported"):
+        open_weights(tmp_path / "yarn.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing-here", "there is no such model"),
+        ("./no/such/folder", "there is no such model"),
+        ("random:gpt-9", "this geometry is not known; known: Llama-3.1-8B"),
+    ],
+)
+def test_a_name_that_means_nothing_is_refused(name, message):
+    with pytest.raises(ModelFileError, match=message):
+        open_weights(name)
+
+
+def test_a_hub_name_without_a_network_gets_one_line(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    def offline(name, **_):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("cannot reach the hub\nmore lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ModelFileError, match=r"could not be asked for it \(cannot reach the hub\)$"):
+        open_weights("someone/some-model")
+
+
+def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, folders):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folders["qwen3"]))
+    assert open_weights("someone/some-model").name == "someone/some-model"
+
+
+# Tokenizers
+
+
+def train_tokenizer(folder):
+    """A small byte-level BPE with control tokens and a begin token, saved as transformers saves one."""
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    control = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=310, special_tokens=control, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(["the quick brown fox and the lazy dog, the fox"] * 20, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", 0)])
+    theirs = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<|begin|>", eos_token="<|end|>")
+    theirs.add_tokens(["<think>"])
+    theirs.chat_template = TEMPLATE
+    theirs.save_pretrained(folder)
+    return theirs
+
+
+def test_a_folders_tokenizer_is_that_of_transformers(folders, tmp_path):
+    folder = change_config(folders["llama"], tmp_path / "changed", eos_token_id=[1, 3])
+    (folder / "generation_config.json").unlink()
+    theirs = train_tokenizer(folder)
+    ours = open_weights(folder).tokenizer()
+    assert ours.end_ids == {1, 3}
+    for text in ("the fox", " naïve 漢字 🎬\n", "<think> so"):
+        chat = theirs.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+        )
+        assert ours.encode_chat(text.strip()) == chat
+        assert ours.encode_prompt(text) == theirs.encode(text)
+        stream = ours.stream()
+        assert "".join(stream.text(i) for i in ours.encode(text)) == text
+    spelled = ours.encode("the fox<|end|>")
+    assert 1 not in spelled, "a control token spelled out in a prompt is text"
+    assert ours.stream().text(1) == ""
+
+
+def test_a_tokenizer_that_is_not_byte_level_streams_its_own_decoders_text(tmp_path):
+    pieces = ["<unk>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁the", "▁fox", "es"]
+    bpe = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], byte_fallback=True))
+    bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    bpe.add_special_tokens(["</s>"])
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    ours = ChatTokenizer.of_folder(tmp_path, frozenset({1}), len(pieces))
+    ids = [258, 259, 260, *(2 + byte for byte in "漢".encode()), 1]
+    stream = ours.stream()
+    texts = [stream.text(i, i == 1) for i in ids]
+    assert "".join(texts) == " the foxes漢"
+    assert texts[3:] == ["", "", "漢", ""]
+    cut = ours.stream()
+    assert [cut.text(258), cut.text(2 + 0xE6, last=True)] == [" the", "�"]
+
+
+def test_a_broken_template_is_refused_in_one_line(folders, tmp_path):
+    train_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(ModelFileError, match="chat template is broken"):
+        ChatTokenizer.of_folder(tmp_path, frozenset(), 320)
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('only poems') }}")
+    with pytest.raises(ModelFileError, match=r"cannot be rendered \(only poems\)"):
+        ChatTokenizer.of_folder(tmp_path, frozenset(), 320).encode_chat("x")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(ModelFileError, match="cannot be rendered"):
+        ChatTokenizer.of_folder(tmp_path, frozenset(), 320).encode_chat("x")
