@@ -43,26 +43,28 @@ class LineReader:
         self.digest = self.digest_all = hashlib.sha256().hexdigest()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        running = hashlib.sha256()
-        before_last = running.copy()
+        hashed = hashlib.sha256()
+        last = b""  # the newest whole line; hashed once another one follows it
         number = 0
         rest = b""
         for chunk in self._chunks():
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
+            *lines, rest = (rest + chunk).split(b"\n")
+            if lines:
+                hashed.update(b"\n".join((last, *lines[:-1], b"")) if number else b"\n".join((*lines[:-1], b"")))
+                last = lines[-1]
             for line in lines:
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
                     raise TraceError(self.path, f"the line is over {MAX_LINE_BYTES} bytes", number)
-                before_last = running.copy()
-                running.update(line)
-                running.update(b"\n")
                 yield number, line
             if len(rest) > MAX_LINE_BYTES:
                 raise TraceError(self.path, f"the line is over {MAX_LINE_BYTES} bytes", number + 1)
         if rest and self.cut is None:
             self.cut = f"line {number + 1} has no end"
-        self.digest, self.digest_all = before_last.hexdigest(), running.hexdigest()
+        self.digest = hashed.hexdigest()
+        if number:
+            hashed.update(last + b"\n")
+        self.digest_all = hashed.hexdigest()
 
     def _chunks(self) -> Iterator[bytes]:
         try:

@@ -17,6 +17,8 @@ from tracereel.trace.events import Arrival, End, Event, Finish, Header, Step
 from tracereel.trace.storage import LineReader, TraceError
 
 Ints = npt.NDArray[np.int64]
+SmallInts = npt.NDArray[np.int16] | npt.NDArray[np.int32]
+"""Values that are small as a rule: 16 bits each where they all fit, else 32."""
 ABSENT = -1
 """What an integer column holds where the source did not say."""
 
@@ -39,14 +41,19 @@ class Steps:
     running: Ints
     padding: Ints
     kv_used: Ints
+    latency_ns: Ints
+    device_gap_ns: Ints
+    replica: Ints
+    """The replica that made the step, as its place in `header.replicas`; 0 where the trace is of one engine."""
     first_member: Ints
     first_token: Ints
     member_request: npt.NDArray[np.int32]
-    member_slot: npt.NDArray[np.int32]
+    member_slot: SmallInts
     member_decode: npt.NDArray[np.bool_]
     member_position: npt.NDArray[np.int32]
-    member_computed: npt.NDArray[np.int32]
-    member_sampled: npt.NDArray[np.int32]
+    member_computed: SmallInts
+    member_sampled: SmallInts
+    member_drafted: SmallInts | None
     token_id: npt.NDArray[np.int32]
     token_text: npt.NDArray[np.int32]
     texts: tuple[str, ...]
@@ -60,18 +67,20 @@ class Steps:
         return slice(int(self.first_member[i]), int(self.first_member[i + 1]))
 
     @cached_property
-    def member_step(self) -> npt.NDArray[np.int64]:
+    def member_step(self) -> npt.NDArray[np.int32]:
         """For each member entry the step it belongs to."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first_member))
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.first_member))
 
     @cached_property
-    def token_step(self) -> npt.NDArray[np.int64]:
+    def token_step(self) -> npt.NDArray[np.int32]:
         """For each new token the step that gave it."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first_token))
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.first_token))
 
     @cached_property
     def token_request(self) -> npt.NDArray[np.int32]:
         """For each new token the request it belongs to."""
+        if bool((self.member_sampled == 1).all()):
+            return self.member_request
         return np.repeat(self.member_request, self.member_sampled)
 
     @cached_property
@@ -148,14 +157,11 @@ class Trace:
         return self.digest[:12]
 
     @cached_property
-    def token_order(self) -> tuple[Ints, Ints]:
+    def token_order(self) -> tuple[npt.NDArray[np.int32], Ints]:
         """The new tokens by request: (indices into the token columns, first entry of each request; one more)."""
-        request = self.steps.token_request
-        order = np.argsort(request, kind="stable")
-        bounds = np.searchsorted(request[order], np.arange(len(self.arrivals) + 1))
-        return order, bounds
+        return group_by(self.steps.token_request, len(self.arrivals))
 
-    def tokens_of(self, request: int) -> Ints:
+    def tokens_of(self, request: int) -> npt.NDArray[np.int32]:
         """Indices into the token columns of the request's output tokens, in order."""
         order, bounds = self.token_order
         return order[bounds[request] : bounds[request + 1]]
@@ -172,6 +178,17 @@ class Trace:
         return tuple(self.steps.texts[code] for code in codes)
 
     @property
+    def missing_steps(self) -> int:
+        """Steps that the engine made and the file does not hold: the recorder could not follow and dropped them."""
+        return int(self.steps.index[-1]) + 1 - len(self.steps) if len(self.steps) else 0
+
+    @cached_property
+    def step_slots(self) -> Ints:
+        """For each step the slots it could fill: all, or those of its replica in a merged trace."""
+        of_replica = [replica.slots for replica in self.header.replicas] or [self.header.slots]
+        return np.array(of_replica, dtype=np.int64)[self.steps.replica]
+
+    @property
     def span_ns(self) -> tuple[int, int]:
         """First arrival and end of the last step (0, 0 for an empty trace)."""
         first = min((arrival.arrival_ns for arrival in self.arrivals), default=0)
@@ -179,15 +196,76 @@ class Trace:
 
 
 NEVER_NS = np.iinfo(np.int64).max
-_STEP_SCALARS = ("index", "start_ns", "end_ns", "scheduled_ns", "device_ns", "waiting", "running", "padding", "kv_used")
+_FLUSH = 2**16
+"""Entries gathered in lists before they go into arrays: one conversion of many is quicker than many of few."""
+_GROUP_CHUNK = 2**20
+
+
+def group_by(keys: npt.NDArray[np.int32], count: int) -> tuple[npt.NDArray[np.int32], Ints]:
+    """The indices of `keys` (each 0 … count - 1) by key, in their order: (indices, first entry of each key; one more).
+
+    A counting sort, a piece at a time: numpy's argsort would take three times the memory and the time.
+    """
+    bounds = np.zeros(count + 1, dtype=np.int64)
+    for start in range(0, len(keys), _GROUP_CHUNK):
+        bounds[1:] += np.bincount(keys[start : start + _GROUP_CHUNK], minlength=count)
+    np.cumsum(bounds, out=bounds)
+    order = np.empty(len(keys), dtype=np.int32)
+    free = bounds[:-1].copy()
+    for start in range(0, len(keys), _GROUP_CHUNK):
+        piece = keys[start : start + _GROUP_CHUNK]
+        here = np.argsort(piece, kind="stable")
+        piece = piece[here]
+        first = np.flatnonzero(np.diff(piece, prepend=-1))
+        size = np.diff(first, append=len(piece))
+        order[np.arange(len(piece)) + np.repeat(free[piece[first]] - first, size)] = here + start
+        free[piece[first]] += size
+    return order, bounds
+
+
+class _Column:
+    """An integer column that grows by lists: narrow (16 bits) until a value does not fit, where that is asked for."""
+
+    def __init__(self, *, narrow: bool = False):
+        self.pending: list[int] = []
+        self._values = array("h" if narrow else "i")
+
+    def flush(self) -> None:
+        """Move what is pending into the array."""
+        try:
+            self._values.extend(array(self._values.typecode, self.pending))
+        except OverflowError:
+            self._values = array("i", self._values)
+            self._values.extend(array("i", self.pending))
+        self.pending.clear()
+
+    def freeze(self) -> npt.NDArray[Any]:
+        """The whole column, without a copy."""
+        self.flush()
+        dtype = np.dtype(f"i{self._values.itemsize}")
+        return np.frombuffer(self._values, dtype=dtype) if len(self._values) else np.empty(0, dtype)
+
+
+class _Codes(dict[str, int]):
+    """Numbers texts in the order in which they are first asked for."""
+
+    def __missing__(self, text: str) -> int:
+        code = self[text] = len(self)
+        return code
+
+
+def _known(value: int | None) -> int:
+    return ABSENT if value is None else value
 
 
 def _int64(values: "array[int]") -> Ints:
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.empty(0, np.int64)
 
 
-def _int32(values: "array[int]") -> npt.NDArray[np.int32]:
-    return np.frombuffer(values, dtype=np.int32) if len(values) else np.empty(0, np.int32)
+_STEP_SCALARS = (
+    *("line", "index", "start_ns", "end_ns", "scheduled_ns", "device_ns", "device_gap_ns", "latency_ns"),
+    *("waiting", "running", "padding", "kv_used", "replica", "first_member", "first_token"),
+)
 
 
 class _Loader:
@@ -201,19 +279,27 @@ class _Loader:
         self.arrivals: list[Arrival] = []
         self.arrival_lines: list[int] = []
         self.endings: dict[int, tuple[int, str, int]] = {}
-        self.scalars = {name: array("q") for name in _STEP_SCALARS}
-        self.line = array("q")
-        self.first_member, self.first_token = array("q", [0]), array("q", [0])
-        self.columns = {name: array("i") for name in ("requests", "slots", "positions", "computed", "sampled")}
+        self.places: dict[int, int] = {0: 0}
+        self.scalars = array("q")
+        self.steps = self.members = self.tokens = 0
+        self.requests, self.positions = _Column(), _Column()
+        self.slots, self.computed, self.sampled = _Column(narrow=True), _Column(narrow=True), _Column(narrow=True)
+        self.drafted: _Column | None = None
         self.phases = bytearray()
-        self.token_id, self.token_text = array("i"), array("i")
-        self.text_codes: dict[str, int] = {}
+        self.token_id, self.token_text = _Column(), _Column()
+        self.text_codes = _Codes()
         self.stays: dict[str, list[int]] = {
             name: []
             for name in ("request", "slot", "cached", "first_step", "last_step", "preempted", "from_ns", "to_ns")
         }
         self.open_stays: dict[int, int] = {}
         self.grants = {name: array("q") for name in ("step", "request", "block")}
+
+    @property
+    def columns(self) -> list[_Column]:
+        """Every column of members and tokens."""
+        members = [self.requests, self.positions, self.slots, self.computed, self.sampled]
+        return [*members, self.token_id, self.token_text, *([self.drafted] if self.drafted else [])]
 
     def fail(self, message: str, line: int) -> TraceError:
         return TraceError(self.path, message, line)
@@ -239,6 +325,7 @@ class _Loader:
             if not isinstance(event, Header):
                 raise self.fail("the first record is not a header", number)
             self.header = event
+            self.places = {replica.replica: i for i, replica in enumerate(event.replicas)} or {0: 0}
         elif self.end is not None:
             raise self.fail("a record after the end record", number)
         elif isinstance(event, Step):
@@ -252,7 +339,7 @@ class _Loader:
             self.arrival_lines.append(number)
         elif isinstance(event, Finish):
             self.known(event.request, number)
-            self.close_stay(event.request, len(self.line) - 1, event.at_ns, False)
+            self.close_stay(event.request, self.steps - 1, event.at_ns, False)
             self.endings[event.request] = (event.at_ns, event.reason, number)
         elif isinstance(event, End):
             self.end = event
@@ -271,26 +358,39 @@ class _Loader:
         new_tokens = sum(step.sampled)
         if step.tokens is not None and len(step.tokens) != new_tokens:
             raise self.fail(f"tokens: {len(step.tokens)} entries for {new_tokens} sampled tokens", number)
+        if step.drafted is not None and len(step.drafted) != members:
+            raise self.fail(f"drafted: {len(step.drafted)} entries for {members} requests", number)
         if step.texts is not None and len(step.texts) != new_tokens:
             raise self.fail(f"texts: {len(step.texts)} entries for {new_tokens} sampled tokens", number)
-        for request in step.requests:
-            self.known(request, number)
-        i = len(self.line)
-        self.line.append(number)
-        for name, column in self.scalars.items():
-            value = getattr(step, name)
-            column.append(ABSENT if value is None else value)
-        for name, member_column in self.columns.items():
-            member_column.extend(getattr(step, name))
-        self.phases.extend(step.phases.encode())
-        self.first_member.append(self.first_member[-1] + members)
-        self.first_token.append(self.first_token[-1] + new_tokens)
-        self.token_id.extend(step.tokens if step.tokens is not None else [ABSENT] * new_tokens)
+        self.known(max(step.requests, default=-1), number)
+        if step.replica not in self.places:
+            raise self.fail(f"replica: {step.replica} is not among those of the header", number)
+        i = self.steps
+        self.scalars.extend(
+            (
+                *(number, step.index, step.start_ns, step.end_ns, _known(step.scheduled_ns), _known(step.device_ns)),
+                *(_known(step.device_gap_ns), _known(step.latency_ns), step.waiting, step.running, step.padding),
+                *(_known(step.kv_used), self.places[step.replica], self.members, self.tokens),
+            )
+        )
+        self.requests.pending += step.requests
+        self.slots.pending += step.slots
+        self.positions.pending += step.positions
+        self.computed.pending += step.computed
+        self.sampled.pending += step.sampled
+        self.phases += step.phases.encode()
+        self.add_drafts(step)
+        self.token_id.pending += step.tokens if step.tokens is not None else [ABSENT] * new_tokens
         if step.texts is None:
-            self.token_text.extend([ABSENT] * new_tokens)
+            self.token_text.pending += [ABSENT] * new_tokens
         else:
-            codes = self.text_codes
-            self.token_text.extend([codes.setdefault(text, len(codes)) for text in step.texts])
+            self.token_text.pending += map(self.text_codes.__getitem__, step.texts)
+        self.steps += 1
+        self.members += members
+        self.tokens += new_tokens
+        if len(self.requests.pending) >= _FLUSH or len(self.token_id.pending) >= _FLUSH:
+            for column in self.columns:
+                column.flush()
         for request in step.preempted:
             self.known(request, number)
             self.close_stay(request, i - 1, step.start_ns, True)
@@ -306,6 +406,16 @@ class _Loader:
             self.known(ending.request, number)
             self.close_stay(ending.request, i, step.end_ns, False)
             self.endings[ending.request] = (step.end_ns, ending.reason, number)
+
+    def add_drafts(self, step: Step) -> None:
+        """Draft tokens make a column only where a step has them; it then holds ABSENT for those that do not say."""
+        members = len(step.requests)
+        if self.drafted is None:
+            if step.drafted is None:
+                return
+            self.drafted = _Column(narrow=True)
+            self.drafted.pending = [ABSENT] * self.members
+        self.drafted.pending += [ABSENT] * members if step.drafted is None else step.drafted
 
     def open_stay(self, request: int, slot: int, cached: int, step: int, at_ns: int) -> None:
         self.open_stays[request] = len(self.stays["request"])
@@ -324,20 +434,24 @@ class _Loader:
         assert self.header is not None
         stays: dict[str, Any] = {name: np.array(column, dtype=np.int64) for name, column in self.stays.items()}
         stays["preempted"] = stays["preempted"].astype(bool)
+        self.scalars.extend((*[0] * (len(_STEP_SCALARS) - 2), self.members, self.tokens))
+        scalars = dict(
+            zip(_STEP_SCALARS, np.array(_int64(self.scalars).reshape(-1, len(_STEP_SCALARS)).T), strict=True)
+        )
+        firsts = {name: scalars.pop(name) for name in ("first_member", "first_token")}
         steps = Steps(
-            line=_int64(self.line),
-            first_member=_int64(self.first_member),
-            first_token=_int64(self.first_token),
-            member_request=_int32(self.columns["requests"]),
-            member_slot=_int32(self.columns["slots"]),
-            member_decode=np.frombuffer(bytes(self.phases), dtype=np.uint8) == ord("D"),
-            member_position=_int32(self.columns["positions"]),
-            member_computed=_int32(self.columns["computed"]),
-            member_sampled=_int32(self.columns["sampled"]),
-            token_id=_int32(self.token_id),
-            token_text=_int32(self.token_text),
+            member_request=self.requests.freeze(),
+            member_slot=self.slots.freeze(),
+            member_decode=np.frombuffer(self.phases, dtype=np.uint8) == ord("D"),
+            member_position=self.positions.freeze(),
+            member_computed=self.computed.freeze(),
+            member_sampled=self.sampled.freeze(),
+            member_drafted=self.drafted.freeze() if self.drafted else None,
+            token_id=self.token_id.freeze(),
+            token_text=self.token_text.freeze(),
             texts=tuple(self.text_codes),
-            **{name: _int64(column) for name, column in self.scalars.items()},
+            **firsts,
+            **{name: column[:-1] for name, column in scalars.items()},
         )
         return Trace(
             path=self.path,
