@@ -21,11 +21,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracereel.cli.inspect import describe
 from tracereel.trace.catalogue import read_header
 from tracereel.trace.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
 from tracereel.trace.invariants import check
 from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.summary import measured
 from tracereel.trace.timeline import Timeline
 from tracereel.trace.trace import Trace
 
@@ -103,7 +103,7 @@ def measure_inspect(path: Path) -> dict[str, float]:
     clock = [time.perf_counter()]
     trace = Trace.read(path)
     clock.append(time.perf_counter())
-    describe(trace)
+    measured(trace, {"ttft": 200.0, "tpot": 50.0})
     clock.append(time.perf_counter())
     peak = peak_bytes()
     timeline = Timeline(trace)
