@@ -59,9 +59,9 @@ $(VENV)/.engine: pyproject.toml | system $(BIN)/python
 	@touch $@
 
 $(VENV)/.all: pyproject.toml | system $(BIN)/python
-	@echo "setting up the environment (.venv): engine, scenes, dev"
+	@echo "setting up the environment (.venv): engine, scenes, analysis, dev"
 	@$(PIP) install '$(TORCH)'
-	@$(PIP) install -e '.[engine,scenes,dev]'
+	@$(PIP) install -e '.[engine,scenes,analysis,dev]'
 	@touch $@ $(VENV)/.scenes $(VENV)/.engine
 
 $(BIN)/python: | system

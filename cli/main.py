@@ -6,10 +6,17 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from tracereel.cli import check, clip, compare, fetch, inspect, pin, record, render, verify
+from tracereel.cli import check, clip, compare, export, fetch, inspect, pin, record, render, verify
 from tracereel.cli.terminal import printable
 
-COMMANDS = (record, render, check, inspect, compare, verify, clip, pin, fetch)
+COMMANDS = (record, render, check, inspect, compare, export, verify, clip, pin, fetch)
+
+EXTRAS = {
+    "engine": ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2"),
+    "scenes": ("manim", "uharfbuzz", "cairo", "av", "fontpkg_inter", "fontpkg_jetbrains_mono"),
+    "analysis": ("matplotlib", "pyarrow"),
+}
+"""The optional parts of the package, and the modules that each brings."""
 
 
 class CommandError(Exception):
@@ -51,10 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        engine = ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2")
-        scenes = ("manim", "uharfbuzz", "cairo", "av")
-        extra = {**dict.fromkeys(engine, "engine"), **dict.fromkeys(scenes, "scenes")}
         missing = (error.name or "").split(".")[0]
+        extra = {package: extra for extra, packages in EXTRAS.items() for package in packages}
         if missing not in extra:
             raise
         print(

@@ -52,6 +52,8 @@ def test_the_arrows_point_one_way(room, forbidden):
         ("tracereel.engine.policies", "torch"),
         ("tracereel.trace", "torch"),
         ("tracereel.trace.measured", "manim"),
+        ("tracereel.trace.compare", "scipy"),
+        ("tracereel.trace.export.perfetto", "pyarrow"),
         ("tracereel.cli.main", "torch"),
         ("tracereel.cli.main", "manim"),
         ("tracereel.scenes.reel", "torch"),

@@ -1,0 +1,53 @@
+"""Export a trace: Chrome JSON for ui.perfetto.dev, or Parquet or CSV tables.
+
+Perfetto shows slots as threads, requests as spans, and counters for queue, batch, KV blocks and tokens. The tables are
+requests, stays, steps, members (one row for each sequence of a step) and tokens, in a folder. Prints what was written.
+"""
+
+import argparse
+from pathlib import Path
+
+from tracereel.cli.progress import ProgressReport
+
+FORMATS = ("perfetto", "parquet", "csv")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `export`."""
+    parser.add_argument("trace", type=Path, metavar="TRACE", help="a trace file")
+    parser.add_argument("--format", choices=FORMATS, default="perfetto", help="default: perfetto")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="file (perfetto) or folder (tables) to write (default: here, named after the trace)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it and print the files."""
+    from tracereel.trace.export.perfetto import write_perfetto
+    from tracereel.trace.storage import TraceError
+    from tracereel.trace.trace import Trace
+
+    if args.format != "perfetto":
+        from tracereel.trace.export.tables import write_tables
+    trace = Trace.read(args.trace)
+    name = args.trace.name.split(".jsonl")[0]
+    with ProgressReport() as report:
+
+        def progress(done: int, total: int) -> None:
+            report(f"writing {args.format}", done, total)
+
+        try:
+            if args.format == "perfetto":
+                files = [args.out or Path(f"{name}.perfetto.json")]
+                write_perfetto(trace, files[0], progress)
+            else:
+                files = write_tables(trace, args.out or Path(f"{name}.{args.format}"), args.format, progress)
+        except OSError as error:
+            raise TraceError(
+                error.filename or args.out or ".", f"cannot be written ({error.strerror or error})"
+            ) from None
+    for file in files:
+        print(file)
+    return 0

@@ -1,0 +1,191 @@
+"""A trace as tables: requests, steps, members of steps, output tokens, stays in slots; Parquet or CSV, through Arrow.
+
+What the trace does not say is null. Times are nanoseconds since the trace's zero, as in the trace itself. The header
+goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from tracereel.trace.export import Progress
+from tracereel.trace.metrics import Metrics
+from tracereel.trace.storage import PARTIAL_SUFFIX
+from tracereel.trace.trace import ABSENT, NEVER_NS, Trace
+
+FORMATS = ("parquet", "csv")
+_STRETCH = 2**14
+"""Steps that are written together."""
+
+Columns = dict[str, Any]
+
+
+def write_tables(
+    trace: Trace, folder: Path, file_format: str, progress: Progress = lambda done, total: None
+) -> list[Path]:
+    """Write all tables into `folder` as `requests.parquet` and so on, each whole or not at all; returns the files.
+
+    `file_format` is one of FORMATS. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {b"tracereel.header": msgspec.json.encode(trace.header), b"tracereel.digest": trace.digest.encode()}
+    tables: dict[str, Callable[[], Iterator[Columns]]] = {
+        "requests": lambda: iter([_requests(trace)]),
+        "stays": lambda: iter([_stays(trace)]),
+        "steps": lambda: iter([_steps(trace)]),
+        "members": lambda: _members(trace, progress),
+        "tokens": lambda: _tokens(trace),
+    }
+    files = []
+    for name, rows in tables.items():
+        path = folder / f"{name}.{file_format}"
+        _write(rows(), path, file_format, metadata)
+        files.append(path)
+    return files
+
+
+def _write(parts: Iterator[Columns], path: Path, file_format: str, metadata: dict[bytes, bytes]) -> None:
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    writer: Any = None
+    try:
+        for part in parts:
+            table = pa.table(part)
+            if writer is None:
+                schema = table.schema.with_metadata(metadata)
+                kind = pyarrow.parquet.ParquetWriter if file_format == "parquet" else pyarrow.csv.CSVWriter
+                writer = kind(str(partial), schema)
+            writer.write_table(table.cast(schema))
+        writer.close()
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, path)
+
+
+def _known(values: Any, absent: int = ABSENT) -> Any:
+    """A column in which `absent` is null."""
+    return pa.array(values, mask=np.asarray(values) == absent)
+
+
+def _requests(trace: Trace) -> Columns:
+    metrics, arrivals = Metrics(trace), trace.arrivals
+    per_request: dict[str, np.ndarray[Any, Any]] = {}
+    for name, requests in (
+        ("queue_ms", metrics.completed),
+        ("ttft_ms", metrics.completed),
+        ("tpot_ms", metrics.completed[metrics.output_lengths[metrics.completed] > 1]),
+        ("e2el_ms", metrics.completed),
+    ):
+        column = np.full(len(arrivals), np.nan)
+        column[requests] = getattr(metrics, name)
+        per_request[name] = column
+    endings = [trace.endings.get(request) for request in range(len(arrivals))]
+    return {
+        "request": pa.array(np.arange(len(arrivals)), pa.int32()),
+        "id": pa.array([arrival.id for arrival in arrivals], pa.string()),
+        "arrival_ns": pa.array([arrival.arrival_ns for arrival in arrivals], pa.int64()),
+        "submitted_ns": pa.array([arrival.submitted_ns for arrival in arrivals], pa.int64()),
+        "prompt_tokens": pa.array([arrival.prompt_tokens for arrival in arrivals], pa.int32()),
+        "max_tokens": pa.array([arrival.max_tokens for arrival in arrivals], pa.int32()),
+        "priority": pa.array([arrival.priority for arrival in arrivals], pa.int32()),
+        "prompt": pa.array([arrival.prompt for arrival in arrivals], pa.string()),
+        "output_tokens": pa.array(metrics.output_lengths, pa.int32()),
+        **{name: pa.array(column, from_pandas=True) for name, column in per_request.items()},
+        "ended_ns": pa.array([ending[0] if ending else None for ending in endings], pa.int64()),
+        "reason": pa.array([ending[1] if ending else None for ending in endings], pa.string()),
+    }
+
+
+def _stays(trace: Trace) -> Columns:
+    stays = trace.stays
+    return {
+        "request": pa.array(stays.request, pa.int32()),
+        "slot": pa.array(stays.slot, pa.int32()),
+        "cached": pa.array(stays.cached, pa.int32()),
+        "first_step": pa.array(stays.first_step),
+        "last_step": _known(stays.last_step),
+        "preempted": pa.array(stays.preempted),
+        "from_ns": pa.array(stays.from_ns),
+        "to_ns": _known(stays.to_ns, int(NEVER_NS)),
+    }
+
+
+def _steps(trace: Trace) -> Columns:
+    steps = trace.steps
+    decodes = np.concatenate([[0], np.cumsum(steps.member_decode, dtype=np.int64)])
+    computed = np.concatenate([[0], np.cumsum(steps.member_computed, dtype=np.int64)])
+    bounds = steps.first_member
+    return {
+        "step": pa.array(steps.index),
+        "start_ns": pa.array(steps.start_ns),
+        "end_ns": pa.array(steps.end_ns),
+        "scheduled_ns": _known(steps.scheduled_ns),
+        "device_ns": _known(steps.device_ns),
+        "batch": pa.array(steps.batch),
+        "decodes": pa.array(np.diff(decodes[bounds])),
+        "computed_tokens": pa.array(np.diff(computed[bounds])),
+        "output_tokens": pa.array(steps.sampled),
+        "padding": pa.array(steps.padding),
+        "waiting": pa.array(steps.waiting),
+        "running": pa.array(steps.running),
+        "kv_used": _known(steps.kv_used),
+    }
+
+
+def _stretches(trace: Trace) -> Iterator[tuple[int, int]]:
+    """(first, end) of the steps that are written together; one empty stretch where there is no step."""
+    total = len(trace.steps)
+    for first in range(0, max(total, 1), _STRETCH):
+        yield first, min(first + _STRETCH, total)
+
+
+def _members(trace: Trace, progress: Progress) -> Iterator[Columns]:
+    steps = trace.steps
+    for first, end in _stretches(trace):
+        rows = slice(int(steps.first_member[first]), int(steps.first_member[end]))
+        phase = pa.DictionaryArray.from_arrays(
+            pa.array(steps.member_decode[rows].astype(np.int8)), pa.array(["prefill", "decode"])
+        )
+        yield {
+            "step": pa.array(np.repeat(steps.index[first:end], steps.batch[first:end])),
+            "request": pa.array(steps.member_request[rows]),
+            "slot": pa.array(steps.member_slot[rows]),
+            "phase": phase.cast(pa.string()),
+            "position": pa.array(steps.member_position[rows]),
+            "computed": pa.array(steps.member_computed[rows]),
+            "sampled": pa.array(steps.member_sampled[rows]),
+        }
+        progress(end, len(steps))
+
+
+def _tokens(trace: Trace) -> Iterator[Columns]:
+    steps = trace.steps
+    texts = pa.array(steps.texts, pa.string())
+    so_far = np.zeros(len(trace.arrivals), np.int64)
+    for first, end in _stretches(trace):
+        members = slice(int(steps.first_member[first]), int(steps.first_member[end]))
+        rows = slice(int(steps.first_token[first]), int(steps.first_token[end]))
+        request = np.repeat(steps.member_request[members], steps.member_sampled[members])
+        order = np.argsort(request, kind="stable")
+        begins = np.flatnonzero(np.diff(request[order], prepend=-1))
+        counts = np.diff(begins, append=len(request))
+        place = np.empty(len(request), np.int64)
+        place[order] = np.arange(len(request)) - np.repeat(begins, counts)
+        who = request[order][begins]
+        step = np.repeat(np.arange(first, end), steps.sampled[first:end])
+        code = steps.token_text[rows]
+        yield {
+            "request": pa.array(request, pa.int32()),
+            "token": pa.array(place + so_far[request]),
+            "step": pa.array(steps.index[step]),
+            "time_ns": pa.array(steps.end_ns[step]),
+            "token_id": _known(steps.token_id[rows]),
+            "text": pa.DictionaryArray.from_arrays(_known(code), texts).cast(pa.string()),
+        }
+        so_far[who] += counts
