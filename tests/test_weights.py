@@ -39,7 +39,7 @@ def all_tensors(weights):
     return {name: tensors[name] for name in weights.geometry.tensors()}
 
 
-def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, extra=None):
+def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n a",), extra=None):
     """Write a folder's weights as llama.cpp's converter does: Q and K of llama permuted, Llama 3's factors apart."""
     shape = weights.geometry
     architecture = architecture or shape.architecture
@@ -53,15 +53,16 @@ def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, extra=None)
     writer.add_context_length(shape.context)
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(shape.norm_epsilon)
-    tokens = [*ChatTokenizer.of_bytes(256)._bpe.get_vocab(), *(f"<|{i}|>" for i in range(256, shape.vocabulary))]
+    letters = [ChatTokenizer.of_bytes(256)._bpe.id_to_token(byte) for byte in range(256)]
+    tokens = [*letters, "na", *(f"<|{i}|>" for i in range(257, shape.vocabulary))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("llama-bpe")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * (shape.vocabulary - 256))
-    writer.add_token_merges([f"{tokens[0]} {tokens[1]}"])
-    writer.add_bos_token_id(256)
+    writer.add_token_types([gguf.TokenType.NORMAL] * 257 + [gguf.TokenType.CONTROL] * (shape.vocabulary - 257))
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(257)
     writer.add_add_bos_token(True)
-    writer.add_eos_token_id(257)
+    writer.add_eos_token_id(258)
     for key, value in (extra or {}).items():
         writer.add_string(key, value)
     plain = rotary_frequencies(shape.head_dim, 10_000.0)
@@ -104,10 +105,10 @@ def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
         assert torch.equal(tensor, expected[tensor_name]), tensor_name
     tokenizer = file.tokenizer()
     ids = tokenizer.encode_prompt("naïve 漢字")
-    assert ids[0] == 256
+    assert ids[:2] == [257, 256]
     stream = tokenizer.stream()
     assert "".join(stream.text(i) for i in ids) == "naïve 漢字"
-    assert tokenizer.end_ids == {257}
+    assert tokenizer.end_ids == {258}
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
@@ -291,6 +292,9 @@ def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
     write_gguf(tmp_path / "yarn.gguf", folder, extra={"llama.rope.scaling.type": "yarn"})
     with pytest.raises(ModelFileError, match="RoPE scaling 'yarn' is not supported"):
         open_weights(tmp_path / "yarn.gguf")
+    write_gguf(tmp_path / "merges.gguf", folder, merges=("q q",))
+    with pytest.raises(ModelFileError, match=r"the tokenizer's tables are broken .*`qq` out of vocabulary"):
+        open_weights(tmp_path / "merges.gguf").tokenizer()
 
 
 @pytest.mark.parametrize(
