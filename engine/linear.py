@@ -34,10 +34,11 @@ class PackedLinear:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
         self._bias = bias
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """The product for T rows."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        out: torch.Tensor = self._product(x, self._weight, self._bias, "none", [], "")
         return out
 
 

@@ -124,12 +124,15 @@ def engine_info() -> EngineInfo:
 
 
 def source_digest() -> str:
-    """SHA-256 (hex) over the engine's Python files: recordings made by another engine are known by it.
+    """SHA-256 (hex) over the engine's Python and C files: recordings made by another engine are known by it.
 
     The adapters are left out: they record other engines.
     """
     folder = Path(__file__).resolve().parent
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix in (".py", ".c") and path.parent.name != "adapters"
+    )
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*.py") if path.parent.name != "adapters"):
+    for file in files:
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

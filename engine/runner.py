@@ -7,11 +7,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from tracereel.engine.attention import BatchLayout, GatherAttention
+from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import ConfigError, EngineConfig
+from tracereel.engine.kernels import make_kernels
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.sampler import greedy
 from tracereel.engine.scheduler import StepPlan
+from tracereel.trace.events import DECODE
 
 
 class Runner(Protocol):
@@ -28,74 +30,56 @@ class ModelRunner:
     """
 
     def __init__(self, model: LlamaModel, config: EngineConfig):
-        geometry = model.geometry
-        if config.max_model_len > geometry.context:
+        context = model.geometry.context
+        if config.max_model_len > context:
             raise ConfigError(
-                f"max_model_len: {config.max_model_len} is more than the model's context of {geometry.context} tokens"
+                f"max_model_len: {config.max_model_len} is more than the model's context of {context} tokens"
             )
         self._model = model
         self._block_tokens = config.block_tokens
-        self._scratch_block = config.num_blocks  # one more than the pool has: where padding rows write
-        self._attention = GatherAttention(
-            layers=geometry.layers,
-            heads=geometry.heads,
-            kv_heads=geometry.kv_heads,
-            head_dim=geometry.head_dim,
-            num_blocks=config.num_blocks + 1,
-            block_tokens=config.block_tokens,
-            dtype=model.dtype,
-            device=model.device,
-        )
+        self._kernels = make_kernels(model.shape, config.num_blocks + 1, config.block_tokens)
+        # A row a slot, and one of the block that is not the pool's, where padding rows write.
         width = -(-config.max_model_len // config.block_tokens)
-        self._tables = np.zeros((config.max_num_seqs, width), dtype=np.int64)
+        self._padding_row = config.max_num_seqs
+        self._tables = np.full((config.max_num_seqs + 1, width), config.num_blocks, dtype=np.int64)
         self._filled = [0] * config.max_num_seqs
         self._seated: list[int | None] = [None] * config.max_num_seqs
         self._slots: dict[int, int] = {}
 
     @property
     def attention_name(self) -> str:
-        """Which attention backend runs."""
-        return self._attention.name
+        """What computes attention."""
+        return self._kernels.name
 
     def execute(self, plan: StepPlan) -> list[int]:
         """Run one step; see the contract."""
         self._update_tables(plan)
-        decodes, padding = plan.phases.count("D"), plan.padding
-        counts = [len(ids) for ids in plan.token_ids]
         # Padding rows stand behind the decoding ones and are like them, but for where they write.
-        starts = plan.positions[:decodes] + [0] * padding + plan.positions[decodes:]
-        lengths = counts[:decodes] + [1] * padding + counts[decodes:]
-        ids = [token for member in plan.token_ids[:decodes] for token in member]
-        ids += [0] * padding
-        ids += [token for member in plan.token_ids[decodes:] for token in member]
-        device = self._model.device
-        tables = self._tables[plan.slots]
-        longest = max(start + length for start, length in zip(starts, lengths, strict=True))
-        tables = tables[:, : -(-longest // self._block_tokens)]
-        pad_rows = np.full((padding, tables.shape[1]), self._scratch_block, dtype=np.int64)
-        tables = np.concatenate([tables[:decodes], pad_rows, tables[decodes:]])
-        counts_array = np.array(lengths)
-        rows = np.repeat(np.arange(len(lengths)), counts_array)
-        first = np.cumsum(counts_array) - counts_array
-        positions = np.array(starts)[rows] + np.arange(len(rows)) - first[rows]
-        blocks = tables[rows, positions // self._block_tokens]
-        slot_mapping = blocks * self._block_tokens + positions % self._block_tokens
-        ends = first + counts_array - 1
-        samples = np.array(plan.samples[:decodes] + [False] * padding + plan.samples[decodes:])
-        self._attention.prepare(
+        decodes, padding = plan.phases.count(DECODE), plan.padding
+        slots = plan.slots[:decodes] + [self._padding_row] * padding + plan.slots[decodes:]
+        starts = np.array(plan.positions[:decodes] + [0] * padding + plan.positions[decodes:])
+        members = plan.token_ids[:decodes] + [[0]] * padding + plan.token_ids[decodes:]
+        samples = plan.samples[:decodes] + [False] * padding + plan.samples[decodes:]
+        counts = np.array([len(ids) for ids in members])
+        ends = counts.cumsum()
+        rows = np.arange(len(counts)).repeat(counts)
+        positions = np.arange(len(rows)) + (starts - ends + counts)[rows]
+        width = int((starts + counts).max() - 1) // self._block_tokens + 1
+        self._kernels.prepare(
             BatchLayout(
                 num_decodes=decodes + padding,
                 starts=starts,
-                counts=lengths,
-                tables=torch.from_numpy(tables).to(device),
-                slot_mapping=torch.from_numpy(slot_mapping).to(device),
+                counts=counts,
+                tables=self._tables[slots, :width],
+                rows=rows,
+                positions=positions,
             )
         )
+        device = self._model.device
         logits = self._model.forward(
-            torch.tensor(ids, device=device),
-            torch.from_numpy(positions).to(device),
-            self._attention,
-            torch.from_numpy(ends[samples]).to(device),
+            torch.tensor([token for ids in members for token in ids], device=device),
+            self._kernels,
+            torch.from_numpy((ends - 1)[samples]).to(device),
         )
         return greedy(logits) if len(logits) else []
 

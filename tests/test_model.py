@@ -1,12 +1,14 @@
 """The real model against transformers: the same tokens, alone and in mixed batches."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tracereel.engine.attention import BatchLayout, GatherAttention
+from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
+from tracereel.engine.kernels import make_kernels
 from tracereel.engine.loading import has_bf16, load_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
@@ -124,12 +126,12 @@ def model_tokenizer(fp32):
 
 def prefill_logits(loaded, ids):
     """Logits of the last position, prompt in one go."""
-    geometry = loaded.model.geometry
-    attention = make_attention(loaded.model.dtype, geometry.heads, geometry.kv_heads, geometry.head_dim, 16, 16, 30)
     count = len(ids)
-    attention.prepare(BatchLayout(0, [0], [count], torch.arange(16).unsqueeze(0), torch.arange(count)))
-    positions = torch.arange(count)
-    return loaded.model.forward(torch.tensor(ids), positions, attention, positions[-1:]).float()
+    kernels = make_kernels(loaded.model.shape, 16, 16)
+    positions = np.arange(count)
+    tables = np.arange(16).reshape(1, 16)
+    kernels.prepare(BatchLayout(0, np.array([0]), np.array([count]), tables, np.zeros(count, np.int64), positions))
+    return loaded.model.forward(torch.tensor(ids), kernels, torch.tensor([count - 1])).float()
 
 
 def test_bf16_is_near_fp32(fp32, model_file):
@@ -146,68 +148,3 @@ def test_in_bf16_a_request_gets_the_same_tokens_in_any_batch(model_file):
     bf16 = load_model(model_file, "cpu", "bf16")
     alone = [generate(bf16, [prompt], max_num_seqs=1, max_num_batched_tokens=128)[0] for prompt in PROMPTS[:6]]
     assert generate(bf16, PROMPTS[:6], max_num_seqs=6, max_num_batched_tokens=50) == alone
-
-
-def make_attention(dtype, heads, kv_heads, head_dim, num_blocks, block_tokens, layers=1):
-    return GatherAttention(
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        num_blocks=num_blocks,
-        block_tokens=block_tokens,
-        dtype=dtype,
-        device=torch.device("cpu"),
-    )
-
-
-@given(
-    seed=st.integers(0, 10**6),
-    kv_heads=st.integers(1, 3),
-    group=st.integers(1, 4),
-    head_dim=st.sampled_from([8, 16, 64]),
-    block_tokens=st.sampled_from([1, 4, 16]),
-    decodes=st.lists(st.integers(0, 70), max_size=4),
-    chunks=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), max_size=3),
-)
-@settings(max_examples=60, deadline=None)
-def test_paged_attention_is_plain_attention(seed, kv_heads, group, head_dim, block_tokens, decodes, chunks):
-    starts = [*decodes, *(start for start, _ in chunks)]
-    counts = [1] * len(decodes) + [count for _, count in chunks]
-    if not starts:
-        return
-    generator = torch.Generator().manual_seed(seed)
-    heads = kv_heads * group
-    ends = [start + count for start, count in zip(starts, counts, strict=True)]
-    per_sequence = [-(-end // block_tokens) for end in ends]
-    shuffled = torch.randperm(sum(per_sequence) + 3, generator=generator).tolist()
-    tables = torch.zeros(len(starts), max(per_sequence), dtype=torch.long)
-    at = 0
-    for row, need in enumerate(per_sequence):
-        tables[row, :need] = torch.tensor(shuffled[at : at + need])
-        at += need
-    attention = make_attention(torch.float32, heads, kv_heads, head_dim, len(shuffled), block_tokens)
-    keys = [torch.randn(end, kv_heads, head_dim, generator=generator) for end in ends]
-    values = [torch.randn(end, kv_heads, head_dim, generator=generator) for end in ends]
-    queries = [torch.randn(count, heads, head_dim, generator=generator) for count in counts]
-
-    def places(row, positions):
-        return tables[row, positions // block_tokens] * block_tokens + positions % block_tokens
-
-    for row, start in enumerate(starts):  # what earlier steps have left in the cache
-        earlier = torch.arange(start)
-        attention.cache[0, 0][places(row, earlier)] = keys[row][:start]
-        attention.cache[0, 1][places(row, earlier)] = values[row][:start]
-    slots = torch.cat([places(row, torch.arange(starts[row], ends[row])) for row in range(len(starts))])
-    attention.prepare(BatchLayout(len(decodes), starts, counts, tables, slots))
-    new_keys = torch.cat([keys[row][starts[row] :] for row in range(len(starts))])
-    new_values = torch.cat([values[row][starts[row] :] for row in range(len(starts))])
-    got = attention.attend(0, torch.cat(queries), new_keys, new_values)
-
-    for row in range(len(starts)):
-        for i in range(counts[row]):
-            seen = starts[row] + i + 1
-            for head in range(heads):
-                scores = keys[row][:seen, head // group] @ queries[row][i, head] / head_dim**0.5
-                want = torch.softmax(scores, 0) @ values[row][:seen, head // group]
-                assert torch.allclose(got[sum(counts[:row]) + i, head], want, atol=1e-5)

@@ -3,24 +3,48 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
-    """Where the tokens of a step are and what they may see.
+    """Where the tokens of a step are and what they may see; arrays on the host.
 
     The T tokens of a step lie one after the other: first `num_decodes` sequences with one token each, then the chunks
-    of the sequences that prefill. `starts` and `counts` say for each sequence the position of its first token and how
-    many there are; `tables` its KV blocks, one row each, padded with any valid block. `slot_mapping` [T] is the place
-    in the cache of each token: block x block_tokens + offset.
+    of the sequences that prefill. Of each of the S sequences `starts` [S] is the position of its first token, `counts`
+    [S] how many there are, `tables` [S, width] its KV blocks, padded with any valid block. Of each token `rows` [T] is
+    its sequence, `positions` [T] its position.
     """
 
     num_decodes: int
-    starts: list[int]
-    counts: list[int]
-    tables: torch.Tensor
-    slot_mapping: torch.Tensor
+    starts: Ints
+    counts: Ints
+    tables: Ints
+    rows: Ints
+    positions: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """What all layers of a model share. `cos` and `sin` are fp32 [positions, rotated dimensions / 2].
+
+    `qk_norms` holds each layer's RMSNorm weights of queries and keys, fp32 [head_dim], where the model has them.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    epsilon: float
+    cos: torch.Tensor
+    sin: torch.Tensor
+    qk_norms: tuple[tuple[torch.Tensor, torch.Tensor], ...] | None
+    dtype: torch.dtype
+    device: torch.device
 
 
 class Attention(Protocol):

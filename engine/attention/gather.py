@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from tracereel.engine.attention.base import BatchLayout
+from tracereel.engine.attention.base import BatchLayout, DecoderShape
 
 _PAD_TOKENS = 32
 """Contexts are padded to a multiple of this, masked. The kernel sums in pieces of this size: a sequence's result is the
@@ -20,32 +20,25 @@ class GatherAttention:
 
     name: ClassVar[str] = "gather + scaled_dot_product_attention"
 
-    def __init__(
-        self,
-        *,
-        layers: int,
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
-        num_blocks: int,
-        block_tokens: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        self.heads, self.kv_heads, self.head_dim, self.block_tokens = heads, kv_heads, head_dim, block_tokens
-        shape = (layers, 2, num_blocks * block_tokens, kv_heads, head_dim)
-        self.cache = torch.zeros(shape, dtype=dtype, device=device)
-        self._scale = head_dim**-0.5
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int):
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self.block_tokens = block_tokens
+        size = (shape.layers, 2, num_blocks * block_tokens, shape.kv_heads, shape.head_dim)
+        self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        self._scale = shape.head_dim**-0.5
 
     def prepare(self, layout: BatchLayout) -> None:
         """Build the gather indices and masks: one for the decoding rows together, one for each chunk."""
-        self._layout = layout
-        device = self.cache.device
-        decodes = layout.num_decodes
-        ends = [start + count for start, count in zip(layout.starts, layout.counts, strict=True)]
+        device, size = self.cache.device, self.block_tokens
+        self._decodes = decodes = layout.num_decodes
+        blocks = layout.tables[layout.rows, layout.positions // size]
+        self._new_places = torch.from_numpy(blocks * size + layout.positions % size).to(device)
+        starts, counts = layout.starts.tolist(), layout.counts.tolist()
+        ends = [start + count for start, count in zip(starts, counts, strict=True)]
         padded = [-(-end // _PAD_TOKENS) * _PAD_TOKENS for end in ends]
-        offsets = torch.arange(self.block_tokens, device=device)
-        places = (layout.tables.unsqueeze(-1) * self.block_tokens + offsets).flatten(1)  # [sequences, tokens]
+        offsets = torch.arange(size, device=device)
+        tables = torch.from_numpy(layout.tables).to(device)
+        places = (tables.unsqueeze(-1) * size + offsets).flatten(1)  # [sequences, tokens]
         places = F.pad(places, (0, max(0, max(padded) - places.shape[1])))
         if decodes:
             longest = max(padded[:decodes])
@@ -56,10 +49,10 @@ class GatherAttention:
         self._chunks: list[tuple[slice, torch.Tensor, torch.Tensor]] = []
         at = decodes
         for row in range(decodes, len(ends)):
-            queries = torch.arange(layout.starts[row], ends[row], device=device).unsqueeze(1)
+            queries = torch.arange(starts[row], ends[row], device=device).unsqueeze(1)
             mask = self._mask(torch.arange(padded[row], device=device) <= queries)
-            self._chunks.append((slice(at, at + layout.counts[row]), places[row, : padded[row]], mask))
-            at += layout.counts[row]
+            self._chunks.append((slice(at, at + counts[row]), places[row, : padded[row]], mask))
+            at += counts[row]
 
     def _mask(self, visible: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(visible.shape, dtype=self.cache.dtype, device=self.cache.device)
@@ -68,9 +61,9 @@ class GatherAttention:
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Store k and v, return the outputs for q; see the contract."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
-        keys.index_copy_(0, self._layout.slot_mapping, k)
-        values.index_copy_(0, self._layout.slot_mapping, v)
-        decodes = self._layout.num_decodes
+        keys.index_copy_(0, self._new_places, k)
+        values.index_copy_(0, self._new_places, v)
+        decodes = self._decodes
         parts = []
         if decodes:
             group = self.heads // self.kv_heads

@@ -1,0 +1,32 @@
+"""The contract of what lies between a decoder's matrix products: norms, rotation, paged attention, the MLP's gate.
+
+An implementation owns the KV cache of all layers, in a layout of its own. It knows nothing of requests and schedules.
+"""
+
+from typing import Protocol
+
+import torch
+from tracereel.engine.attention.base import BatchLayout
+
+
+class Kernels(Protocol):
+    """Computes a layer but for its matrix products. Tensors are in the model's dtype where nothing else is said."""
+
+    @property
+    def name(self) -> str:
+        """What computes, for the trace."""
+
+    def prepare(self, layout: BatchLayout) -> None:
+        """Get ready for one step: what all layers share is computed once, here."""
+
+    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+        """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""
+
+    def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
+        """Rotate, store keys and values, attend over all earlier tokens: softmax(q kᵀ / √d) v.
+
+        `qkv` is [T, (heads + 2 kv_heads) x head_dim]; returns [T, heads x head_dim].
+        """
+
+    def gate(self, both: torch.Tensor) -> torch.Tensor:
+        """silu(both[:, :n]) x both[:, n:] for `both` [T, 2n]."""

@@ -1,0 +1,212 @@
+"""The kernels in C (`cpu.c`), for bf16 on a CPU: built once with the machine's own compiler, then loaded.
+
+Between its matrix products a decode step is many small operations; each costs torch more to start than to do. Without
+a compiler the plain ones do the same, slower. Knows compilers, pointers and the C code's layout of the KV cache.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tracereel.engine.attention import BatchLayout, DecoderShape
+from tracereel.engine.model_store import cache_folder
+
+SOURCE = Path(__file__).with_name("cpu.c")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+LANES = 16
+"""Elements of the C code's vectors: what a head's size and a block must be a multiple of."""
+MAX_HEAD_DIM = 512
+_TILE_ROWS = 12
+"""Query rows that share one load of the cache; as in the C code."""
+
+_Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class NativeKernelsError(Exception):
+    """The C kernels cannot be had here; the message says why, in one line."""
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _Int) for name in ("heads", "kv_heads", "head_dim", "block_tokens", "rotary_dim")),
+        *((name, _Float) for name in ("scale", "epsilon")),
+        *((name, _Pointer) for name in ("cos", "sin", "q_norm", "k_norm", "keys", "values")),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        ("tokens", _Int),
+        *((name, _Pointer) for name in ("positions", "rows", "tables")),
+        ("table_width", _Int),
+        ("tiles", _Int),
+        ("tile_starts", _Pointer),
+    )
+
+
+class NativeKernels:
+    """The C kernels and their KV cache. Raises NativeKernelsError where they cannot be had for this shape."""
+
+    name = "C, built for this processor"
+
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int):
+        if shape.device.type != "cpu" or shape.dtype != torch.bfloat16:
+            raise NativeKernelsError(f"they compute bf16 on a CPU, not {shape.dtype} on {shape.device}")
+        if shape.head_dim % LANES or shape.head_dim > MAX_HEAD_DIM or block_tokens % LANES:
+            raise NativeKernelsError(
+                f"head_dim ({shape.head_dim}) and block_tokens ({block_tokens}) must be multiples of {LANES}"
+            )
+        self._library = _load()
+        self._shape = shape
+        self._tile = max(1, _TILE_ROWS // (shape.heads // shape.kv_heads))
+        size = (shape.layers, num_blocks * shape.kv_heads * shape.head_dim * block_tokens)
+        self._keys = torch.zeros(size, dtype=shape.dtype)
+        self._values = torch.zeros(size, dtype=shape.dtype)
+        self._layers = [self._layer(i, block_tokens) for i in range(shape.layers)]
+        self._epsilon = _Float(shape.epsilon)
+        self._tokens = 0
+        self._buffers: dict[tuple[str, int], tuple[torch.Tensor, int]] = {}
+
+    def _layer(self, index: int, block_tokens: int) -> _Layer:
+        shape = self._shape
+        norms = shape.qk_norms[index] if shape.qk_norms is not None else None
+        return _Layer(
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            block_tokens=block_tokens,
+            rotary_dim=2 * shape.cos.shape[1],
+            scale=shape.head_dim**-0.5,
+            epsilon=shape.epsilon,
+            cos=shape.cos.data_ptr(),
+            sin=shape.sin.data_ptr(),
+            q_norm=norms[0].data_ptr() if norms else None,
+            k_norm=norms[1].data_ptr() if norms else None,
+            keys=self._keys[index].data_ptr(),
+            values=self._values[index].data_ptr(),
+        )
+
+    def prepare(self, layout: BatchLayout) -> None:
+        """Get ready for one step: which tokens share the loads of the cache."""
+        if len(layout.positions) != self._tokens:
+            self._tokens = len(layout.positions)
+            self._buffers.clear()
+        self._layout = layout  # keeps the arrays alive that the step points to
+        starts = list(range(layout.num_decodes))
+        first = layout.num_decodes
+        for count in layout.counts[layout.num_decodes :].tolist():
+            starts.extend(range(first, first + count, self._tile))
+            first += count
+        self._tile_starts = np.array([*starts, first], dtype=np.int64)
+        tables = np.ascontiguousarray(layout.tables)
+        self._kept = tables
+        self._step = _Step(
+            tokens=len(layout.positions),
+            positions=layout.positions.ctypes.data,
+            rows=layout.rows.ctypes.data,
+            tables=tables.ctypes.data,
+            table_width=tables.shape[1],
+            tiles=len(starts),
+            tile_starts=self._tile_starts.ctypes.data,
+        )
+
+    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+        """Add, then RMSNorm; see the contract."""
+        rows, width = residual.shape
+        out, to = self._buffer("normalize", rows, width)
+        added = None if delta is None else delta.data_ptr()
+        self._library.add_norm(rows, width, residual.data_ptr(), added, weight.data_ptr(), self._epsilon, to)
+        return out
+
+    def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
+        """Rotate, store, attend; see the contract."""
+        out, to = self._buffer("attend", qkv.shape[0], self._shape.heads * self._shape.head_dim)
+        if self._library.attend(self._layers[layer], self._step, qkv.data_ptr(), to):
+            raise MemoryError("attention: no memory for the scores of a step")
+        return out
+
+    def gate(self, both: torch.Tensor) -> torch.Tensor:
+        """SwiGLU; see the contract."""
+        rows, width = both.shape
+        out, to = self._buffer("gate", rows, width // 2)
+        self._library.gate(rows, width // 2, both.data_ptr(), to)
+        return out
+
+    def _buffer(self, use: str, rows: int, width: int) -> tuple[torch.Tensor, int]:
+        """Where a kernel writes, and its address: the same in every layer, for the product that follows at once."""
+        key = (use, rows)
+        if key not in self._buffers:
+            out = torch.empty((rows, width), dtype=torch.bfloat16)
+            self._buffers[key] = out, out.data_ptr()
+        return self._buffers[key]
+
+
+@cache
+def _load() -> ctypes.CDLL:
+    """The library, built where this source, compiler and processor have not met before."""
+    command = _compiler()
+    key = hashlib.sha256(SOURCE.read_bytes())
+    for part in (*command, *FLAGS, _version(command), platform.machine(), _processor()):
+        key.update(part.encode() + b"\0")
+    path = cache_folder() / "kernels" / f"cpu-{key.hexdigest()[:16]}.so"
+    if not path.is_file():
+        _build(command, path)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeKernelsError(f"{path} cannot be loaded ({error})") from None
+    library.add_norm.argtypes = (_Int, _Int, _Pointer, _Pointer, _Pointer, _Float, _Pointer)
+    library.gate.argtypes = (_Int, _Int, _Pointer, _Pointer)
+    library.attend.argtypes = (ctypes.POINTER(_Layer), ctypes.POINTER(_Step), _Pointer, _Pointer)
+    library.add_norm.restype = library.gate.restype = None
+    return library
+
+
+def _compiler() -> tuple[str, ...]:
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return tuple(command)
+    raise NativeKernelsError("there is no C compiler (cc, gcc, clang or $CC)")
+
+
+def _version(command: tuple[str, ...]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.split("\n", 1)[0]
+
+
+def _processor() -> str:
+    """What `-march=native` depends on: a cache folder may be shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def _build(command: tuple[str, ...], path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            # Two steps: what optimizes must not link, or the library would change the process's rounding at its start.
+            built, linked = Path(folder) / "cpu.o", Path(folder) / "cpu.so"
+            for arguments in (
+                (*FLAGS, "-c", str(SOURCE), "-o", str(built)),
+                ("-shared", "-fopenmp", str(built), "-o", str(linked), "-lm"),
+            ):
+                done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    fault = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
+                    raise NativeKernelsError(f"{command[0]} cannot build them ({fault})")
+            linked.replace(path)
+    except OSError as error:
+        raise NativeKernelsError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,234 @@
+"""The kernels against the textbook's formulas in fp32, over any shapes; the C ones against having none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tracereel.engine.attention import BatchLayout, DecoderShape, GatherAttention
+from tracereel.engine.kernels import make_kernels, native
+from tracereel.engine.kernels.native import NativeKernels, NativeKernelsError
+from tracereel.engine.kernels.plain import TorchKernels
+
+POSITIONS = 128
+LARGEST_ERROR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+
+def has_compiler():
+    try:
+        native._load()
+    except NativeKernelsError:
+        return False
+    return True
+
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler here")
+
+
+def plain(shape, num_blocks, block_tokens):
+    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_tokens))
+
+
+KINDS = [
+    pytest.param(plain, torch.float32, id="torch fp32"),
+    pytest.param(plain, torch.bfloat16, id="torch bf16"),
+    pytest.param(NativeKernels, torch.bfloat16, id="C", marks=needs_compiler),
+]
+
+
+def make_shape(kv_heads, group, head_dim, dtype, norms=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    frequencies = 100.0 ** (-torch.arange(head_dim // 2) / (head_dim // 2))
+    angles = torch.arange(POSITIONS).unsqueeze(1) * frequencies
+    weights = tuple(torch.rand(head_dim, generator=generator) + 0.5 for _ in range(2))
+    return DecoderShape(
+        layers=2,
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        epsilon=1e-5,
+        cos=angles.cos(),
+        sin=angles.sin(),
+        qk_norms=((weights[0], weights[1]),) * 2 if norms else None,
+        dtype=dtype,
+        device=torch.device("cpu"),
+    )
+
+
+@dataclass
+class Batch:
+    """Sequences of random q, k, v [tokens, ...], those that decode first; a step computes the tail of each."""
+
+    qkv: list[torch.Tensor]
+    counts: list[int]
+    num_decodes: int
+    tables: np.ndarray
+
+    @classmethod
+    def random(cls, shape, decodes, chunks, block_tokens, seed):
+        generator = torch.Generator().manual_seed(seed)
+        starts = [*decodes, *(start for start, _ in chunks)]
+        counts = [1] * len(decodes) + [count for _, count in chunks]
+        ends = [start + count for start, count in zip(starts, counts, strict=True)]
+        blocks = torch.randperm(sum(-(-end // block_tokens) for end in ends) + 3, generator=generator).tolist()
+        tables = np.zeros((len(ends), -(-max(ends) // block_tokens)), dtype=np.int64)
+        at = 0
+        for row, end in enumerate(ends):
+            need = -(-end // block_tokens)
+            tables[row, :need] = blocks[at : at + need]
+            at += need
+        width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        qkv = [torch.randn(end, width, generator=generator).bfloat16().to(shape.dtype) for end in ends]
+        return cls(qkv, counts, len(decodes), tables)
+
+    def step(self, kernels, rows, spans, num_decodes):
+        """Run one step over `spans` (start, end) of the sequences `rows`, layer 1."""
+        starts = np.array([start for start, _ in spans])
+        counts = np.array([end - start for start, end in spans])
+        kernels.prepare(
+            BatchLayout(
+                num_decodes=num_decodes,
+                starts=starts,
+                counts=counts,
+                tables=self.tables[rows],
+                rows=np.arange(len(rows)).repeat(counts),
+                positions=np.concatenate([np.arange(start, end) for start, end in spans]),
+            )
+        )
+        parts = [self.qkv[row][start:end] for row, (start, end) in zip(rows, spans, strict=True)]
+        return kernels.attend(1, torch.cat(parts).contiguous()).clone()
+
+    def run(self, kernels):
+        """What earlier steps left behind is put there by earlier steps; then the step in question."""
+        for row, count in enumerate(self.counts):
+            if earlier := len(self.qkv[row]) - count:
+                self.step(kernels, [row], [(0, earlier)], 0)
+        spans = [(len(qkv) - count, len(qkv)) for qkv, count in zip(self.qkv, self.counts, strict=True)]
+        return self.step(kernels, list(range(len(self.counts))), spans, self.num_decodes)
+
+
+def textbook(shape, qkv):
+    """Causal attention of one sequence in fp32, head by head."""
+    count, half = len(qkv), shape.head_dim // 2
+    parts = qkv.float().view(count, -1, shape.head_dim)
+    q, k, v = parts.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=1)
+    if shape.qk_norms is not None:
+        q, k = (
+            F.rms_norm(x, (shape.head_dim,), w, shape.epsilon) for x, w in zip((q, k), shape.qk_norms[1], strict=True)
+        )
+    cos, sin = shape.cos[:count, None], shape.sin[:count, None]
+    q, k = (
+        torch.cat([x[..., :half] * cos - x[..., half:] * sin, x[..., half:] * cos + x[..., :half] * sin], -1)
+        for x in (q, k)
+    )
+    hidden = torch.ones(count, count, dtype=torch.bool).triu(1)
+    outs = []
+    for head in range(shape.heads):
+        kv = head // (shape.heads // shape.kv_heads)
+        scores = (q[:, head] @ k[:, kv].T / shape.head_dim**0.5).masked_fill(hidden, float("-inf"))
+        outs.append(scores.softmax(-1) @ v[:, kv])
+    return torch.cat(outs, -1)
+
+
+@pytest.mark.parametrize(("make", "dtype"), KINDS)
+@given(
+    seed=st.integers(0, 10**6),
+    kv_heads=st.integers(1, 3),
+    group=st.sampled_from([1, 2, 3, 7, 16]),
+    head_dim=st.sampled_from([16, 64, 80]),
+    block_tokens=st.sampled_from([16, 32]),
+    decodes=st.lists(st.integers(0, 70), max_size=4),
+    chunks=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), max_size=3),
+    norms=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_paged_attention_is_plain_attention(
+    make, dtype, seed, kv_heads, group, head_dim, block_tokens, decodes, chunks, norms
+):
+    if not decodes and not chunks:
+        return
+    shape = make_shape(kv_heads, group, head_dim, dtype, norms, seed)
+    batch = Batch.random(shape, decodes, chunks, block_tokens, seed)
+    got = batch.run(make(shape, int(batch.tables.max()) + 4, block_tokens)).float()
+    want = torch.cat([textbook(shape, x)[-count:] for x, count in zip(batch.qkv, batch.counts, strict=True)])
+    assert (got - want).abs().max() <= LARGEST_ERROR[dtype] * want.abs().max()
+
+
+@needs_compiler
+@given(
+    decodes=st.lists(st.integers(0, 100), min_size=1, max_size=5),
+    cut=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_row_is_the_same_bits_in_any_batch_and_however_its_prompt_was_cut(decodes, cut, seed):
+    shape = make_shape(2, 3, 64, torch.bfloat16)
+    batch = Batch.random(shape, decodes, [(0, 61)], 16, seed)
+    blocks = int(batch.tables.max()) + 4
+    together = batch.run(NativeKernels(shape, blocks, 16))
+    for row in range(len(decodes)):
+        alone = Batch([batch.qkv[row]], [1], 1, batch.tables[[row]])
+        assert torch.equal(alone.run(NativeKernels(shape, blocks, 16))[0], together[row])
+    in_two = Batch([batch.qkv[-1]], [61 - cut], 0, batch.tables[[-1]])
+    assert torch.equal(in_two.run(NativeKernels(shape, blocks, 16)), together[len(decodes) + cut :])
+
+
+@pytest.mark.parametrize(("make", "dtype"), KINDS)
+@given(
+    rows=st.integers(1, 40), width=st.integers(1, 100), scale=st.sampled_from([1e-3, 1.0, 30.0]), delta=st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_norm_and_gate_are_their_formulas(make, dtype, rows, width, scale, delta):
+    kernels = make(make_shape(1, 1, 16, dtype), 1, 16)
+    kernels.prepare(
+        BatchLayout(
+            rows, *[np.zeros(rows, np.int64)] * 2, np.zeros((rows, 1), np.int64), *[np.zeros(rows, np.int64)] * 2
+        )
+    )
+    residual, added = torch.randn(rows, width) * scale, (torch.randn(rows, width) * scale).to(dtype)
+    weight = torch.rand(width)
+    total = residual + added.float() if delta else residual.clone()
+    got = kernels.normalize(residual, added if delta else None, weight)
+    assert torch.equal(residual, total)
+    want = total * torch.rsqrt(total.square().mean(-1, keepdim=True) + 1e-5) * weight
+    assert torch.allclose(got.float(), want, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+    both = (torch.randn(rows, 2 * width) * scale).to(dtype)
+    x, up = both.float().chunk(2, -1)
+    want = x / (1 + torch.exp(-x)) * up
+    assert torch.allclose(kernels.gate(both).float(), want, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+def test_without_a_compiler_the_plain_kernels_run(monkeypatch):
+    native._load.cache_clear()
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    try:
+        kernels = make_kernels(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
+    finally:
+        native._load.cache_clear()
+    assert isinstance(kernels, TorchKernels)
+
+
+def test_what_the_c_code_does_not_compute_is_refused_by_name():
+    with pytest.raises(NativeKernelsError, match="float32"):
+        NativeKernels(make_shape(1, 1, 16, torch.float32), 1, 16)
+    with pytest.raises(NativeKernelsError, match="block_tokens"):
+        NativeKernels(make_shape(1, 1, 16, torch.bfloat16), 1, 8)
+
+
+def test_a_compiler_that_fails_is_named_with_its_first_line(monkeypatch, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "cpu.c:1: no such luck" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("TRACEREEL_CACHE", str(tmp_path / "cache"))
+    native._load.cache_clear()
+    try:
+        with pytest.raises(NativeKernelsError, match="no such luck"):
+            NativeKernels(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
+    finally:
+        native._load.cache_clear()
+    assert not list((tmp_path / "cache" / "kernels").iterdir())
