@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help film test record lint typecheck wheel showcase clean system
+.PHONY: help film test record pin lint typecheck wheel showcase clean system
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,9 +21,13 @@ test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and pyt
 	@$(MAKE) --no-print-directory lint typecheck
 	@$(BIN)/pytest
 
-record: $(VENV)/.engine ## make the film's recordings anew on this machine's best device
+record: $(VENV)/.engine ## make the films' recordings anew on this machine's best device
 	@$(BIN)/tracereel fetch
-	@$(BIN)/tracereel record --suite film
+	@$(BIN)/tracereel record --suite film paging chunked sweep
+
+pin: $(VENV)/.engine ## answer the suites' prompts anew and note the lengths; all after a change of arithmetic: make pin record
+	@$(BIN)/tracereel fetch
+	@$(BIN)/tracereel pin engine/suites/*.jsonl
 
 lint: $(VENV)/.all ## ruff: lint and format
 	@$(BIN)/ruff check .

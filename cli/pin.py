@@ -1,4 +1,4 @@
-"""Pin the output lengths of a prompt file: how long the model's own greedy answers are.
+"""Pin the output lengths of prompt files: how long the model's own greedy answers are.
 
 Each prompt is answered up to the model's end token, or to --max-tokens, and its length is written into the file: every
 policy then decodes the same number of tokens.
@@ -12,7 +12,13 @@ from tracereel.cli.progress import ProgressReport
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `pin`."""
-    parser.add_argument("file", type=Path, help="a prompt file: JSON Lines with id and prompt; rewritten in place")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a prompt file: JSON Lines with id and prompt; rewritten in place",
+    )
     parser.add_argument("--max-tokens", type=int, default=160, help="stop an answer here (default: 160)")
     parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
     parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
@@ -30,11 +36,12 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.engine.pinning import pin_lengths
     from tracereel.engine.workload import read_prompts, write_prompts
 
-    prompts = read_prompts(args.file)
+    contents = [read_prompts(file) for file in args.files]
     loaded = load_model(args.model or require_model(), args.device, args.dtype)
-    with ProgressReport() as progress:
-        answers = pin_lengths(prompts, loaded, args.max_tokens, progress)
-    write_prompts(args.file, [answer.prompt for answer in answers])
-    for answer in answers:
-        print(f"{answer.prompt.id} ({answer.prompt.output_tokens} tokens, {answer.reason}): {answer.text!r}")
+    for file, prompts in zip(args.files, contents, strict=True):
+        with ProgressReport() as progress:
+            answers = pin_lengths(prompts, loaded, args.max_tokens, progress)
+        write_prompts(file, [answer.prompt for answer in answers])
+        for answer in answers:
+            print(f"{answer.prompt.id} ({answer.prompt.output_tokens} tokens, {answer.reason}): {answer.text!r}")
     return 0

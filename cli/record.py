@@ -1,4 +1,4 @@
-"""Record a suite: run the engine and write down every step.
+"""Record suites: run the engine and write down every step.
 
 A suite says which runs belong together; they are made in turns and replace earlier recordings only when all are whole.
 """
@@ -12,9 +12,18 @@ from tracereel.cli.progress import ProgressReport
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `record`."""
     parser.add_argument(
-        "--suite", default="film", help="a suite of the package, or a .toml of one's own (default: film)"
+        "--suite",
+        nargs="+",
+        default=["film"],
+        metavar="SUITE",
+        help="suites of the package, or .toml files of one's own (default: film)",
     )
-    parser.add_argument("--out", type=Path, help="folder for the recordings (default: the package's own recordings)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the recordings, with one in it for each suite where there are several (default: the package's"
+        " own recordings)",
+    )
     parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
     parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
     parser.add_argument(
@@ -31,11 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.engine.suite import record_suite, suite_named
     from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
 
-    suite = suite_named(args.suite)
+    suites = [suite_named(name) for name in args.suite]
     loaded = load_model(args.model or require_model(), args.device, args.dtype)
-    out = args.out or PACKAGE_RECORDINGS / suite.name / device_folder(loaded.device)
-    with ProgressReport() as progress:
-        files = record_suite(suite, loaded, out, progress)
-    for file in files:
-        print(file)
+    for suite in suites:
+        out = args.out or PACKAGE_RECORDINGS / suite.name / device_folder(loaded.device)
+        if args.out and len(suites) > 1:
+            out = args.out / suite.name
+        with ProgressReport() as progress:
+            files = record_suite(suite, loaded, out, progress)
+        for file in files:
+            print(file)
     return 0

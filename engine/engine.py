@@ -6,8 +6,10 @@ Knows scheduler, runner, clock and recorder. Does not know which model runs, nor
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Protocol
 
+import msgspec
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request
 from tracereel.engine.runner import Runner
@@ -23,8 +25,7 @@ class TextStream(Protocol):
         """The text that this token completes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True, gc=False):
     """One new token of a request; `finish_reason` is set on the last one. `time_ns` is when its id was on the host."""
 
     request: int
@@ -137,10 +138,10 @@ class Engine:
         end_ns = self.now_ns()
         outcome = self.scheduler.update(plan, tokens)
         reasons = {ending.request: ending.reason for ending in outcome.finished}
-        producers = [request for request, samples in zip(plan.requests, plan.samples, strict=True) if samples]
+        producers = list(compress(plan.requests, plan.samples))
+        streams = self._streams
         texts = [
-            self._streams[request].text(token, request in reasons)
-            for request, token in zip(producers, tokens, strict=True)
+            streams[request].text(token, request in reasons) for request, token in zip(producers, tokens, strict=True)
         ]
         for request in reasons:
             del self._streams[request]
@@ -157,7 +158,7 @@ class Engine:
                     slots=plan.slots,
                     phases=plan.phases,
                     positions=plan.positions,
-                    computed=[len(ids) for ids in plan.token_ids],
+                    computed=list(map(len, plan.token_ids)),
                     sampled=outcome.sampled,
                     tokens=outcome.tokens,
                     texts=texts,

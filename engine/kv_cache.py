@@ -62,7 +62,7 @@ class KVCacheManager:
         """Begin the sequence's block table with what the cache holds of it."""
         self.pool.share(prefix.blocks)
         sequence.block_table = list(prefix.blocks)
-        sequence.prefix, sequence.num_remembered_blocks = prefix.number, len(prefix.blocks)
+        sequence.prefix, sequence.num_full_blocks = prefix.number, len(prefix.blocks)
         sequence.num_computed_tokens = prefix.tokens
 
     def grow(self, sequence: Sequence, tokens: int) -> list[int] | None:
@@ -78,13 +78,13 @@ class KVCacheManager:
 
     def remember(self, sequence: Sequence) -> None:
         """Offer the blocks that the sequence's computed tokens have filled."""
-        if not self._caches:
-            return
         size = self._block_tokens
-        for i in range(sequence.num_remembered_blocks, sequence.num_computed_tokens // size):
-            content = (sequence.prefix, tuple(sequence.token_ids[i * size : (i + 1) * size]))
-            sequence.prefix = self.pool.remember(sequence.block_table[i], content)
-            sequence.num_remembered_blocks = i + 1
+        full = sequence.num_computed_tokens // size
+        if self._caches:
+            for i in range(sequence.num_full_blocks, full):
+                content = (sequence.prefix, tuple(sequence.token_ids[i * size : (i + 1) * size]))
+                sequence.prefix = self.pool.remember(sequence.block_table[i], content)
+        sequence.num_full_blocks = full
 
     def leave(self, sequence: Sequence) -> None:
         """Take the sequence's blocks back."""

@@ -54,10 +54,10 @@ class Sequence:
     prefills: bool = True
     """Does it compute tokens that are known? From its admission until it gives a token; after that it decodes."""
     block_table: list[int] = field(default_factory=list)
-    num_remembered_blocks: int = 0
-    """The blocks at the head of its table that the prefix cache knows the content of."""
+    num_full_blocks: int = 0
+    """The blocks at the head of its table whose tokens are all computed."""
     prefix: int = 0
-    """The number of that content; see `block_pool`."""
+    """The number of those blocks' content in the prefix cache; see `block_pool`."""
     last_step: int = -1
     """The newest step this sequence advanced in."""
     rank: tuple[int, int] = field(init=False)

@@ -56,12 +56,18 @@ class StepOutcome:
 
 @dataclass(slots=True)
 class _Draft:
-    """A plan in the making."""
+    """A plan in the making: who decodes, who computes how many known tokens, and what changed for it."""
 
-    members: list[tuple[Sequence, int]] = field(default_factory=list)
+    decodes: list[Sequence] = field(default_factory=list)
+    prefills: list[tuple[Sequence, int]] = field(default_factory=list)
     admitted: list[Admission] = field(default_factory=list)
     preempted: list[int] = field(default_factory=list)
     blocks: list[BlockGrant] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Is nobody to be computed?"""
+        return not (self.decodes or self.prefills)
 
 
 class Scheduler:
@@ -148,31 +154,33 @@ class Scheduler:
         room = self.policy.admits(batch)
         draft = _Draft()
         self._advance(draft, self.policy.advances(batch))
-        while self.running and not draft.members:  # the chosen ones had to give way: choose among those that are left
+        while self.running and draft.empty:  # the chosen ones had to give way: choose among those that are left
             self._advance(draft, self.policy.advances(self._batch(now_ns)))
         if room and not draft.preempted:
             self._admit(draft, room, now_ns)
         self._just_admitted = bool(draft.admitted)
-        return self._plan(draft) if draft.members else None
+        return None if draft.empty else self._plan(draft)
 
     def _batch(self, now_ns: int) -> Batch:
         return Batch(self.config, self.running, self.waiting, self._just_admitted, self._opened_ns, now_ns)
 
     def _advance(self, draft: _Draft, chosen: Many[Sequence]) -> None:
         """Give the chosen running sequences their tokens, in their order."""
-        members = list(chosen)
-        budget = self.config.max_num_batched_tokens - sum(not sequence.prefills for sequence in members)
-        for sequence in members:
+        size = self.config.block_tokens
+        prefills = [sequence for sequence in chosen if sequence.prefills]
+        budget = self.config.max_num_batched_tokens - (len(chosen) - len(prefills))
+        for sequence in list(chosen):
             if sequence.slot is None:
                 continue  # preempted a moment ago, for one before it
-            count = 1
             if sequence.prefills:
                 count = min(sequence.num_uncomputed_tokens, budget)
-                if not count:
-                    continue
-                budget -= count
-            if self._reserve(draft, sequence, sequence.num_computed_tokens + count):
-                draft.members.append((sequence, count))
+                if count and self._reserve(draft, sequence, sequence.num_computed_tokens + count):
+                    budget -= count
+                    draft.prefills.append((sequence, count))
+            elif sequence.num_computed_tokens < len(sequence.block_table) * size or self._reserve(
+                draft, sequence, sequence.num_computed_tokens + 1
+            ):
+                draft.decodes.append(sequence)
 
     def _reserve(self, draft: _Draft, sequence: Sequence, tokens: int) -> bool:
         """Let the sequence's blocks hold `tokens` tokens, preempting later ones for it; False where it had to go."""
@@ -187,7 +195,7 @@ class Scheduler:
 
     def _admit(self, draft: _Draft, room: int, now_ns: int) -> None:
         """Let up to `room` waiting requests take free slots while budget and blocks last."""
-        budget = self.config.max_num_batched_tokens - sum(count for _, count in draft.members)
+        budget = self.config.max_num_batched_tokens - len(draft.decodes) - sum(count for _, count in draft.prefills)
         while self.waiting and self._free_slots and budget > 0 and room > len(draft.admitted):
             if self.policy.pads and self._rows == self.config.max_num_seqs:
                 break  # a row of this batch that has ended is not to be had again
@@ -209,7 +217,7 @@ class Scheduler:
             assert new_blocks is not None
             draft.blocks.append(BlockGrant(request=sequence.number, blocks=prefix.blocks + new_blocks))
             draft.admitted.append(Admission(request=sequence.number, slot=slot, cached=prefix.tokens))
-            draft.members.append((sequence, count))
+            draft.prefills.append((sequence, count))
 
     def _preempt(self, draft: _Draft, sequence: Sequence) -> None:
         self._leave(sequence)
@@ -227,22 +235,25 @@ class Scheduler:
         self.kv.leave(sequence)
 
     def _plan(self, draft: _Draft) -> StepPlan:
-        members = sorted(draft.members, key=lambda member: member[0].prefills)
-        decodes = sum(not sequence.prefills for sequence, _ in members)
-        step = self._steps
+        decodes, prefills = draft.decodes, draft.prefills
+        members = decodes + [sequence for sequence, _ in prefills] if prefills else decodes
+        for sequence in members:
+            sequence.last_step = self._steps
         self._steps += 1
-        for sequence, _ in members:
-            sequence.last_step = step
-        padding = self._rows - len(members) if self.policy.pads and decodes == len(members) else 0
-        spans = [(sequence, sequence.num_computed_tokens, count) for sequence, count in members]
+        token_ids = [sequence.token_ids[-1:] for sequence in decodes]
+        samples = [True] * len(decodes)
+        for sequence, count in prefills:
+            end = sequence.num_computed_tokens + count
+            token_ids.append(sequence.token_ids[sequence.num_computed_tokens : end])
+            samples.append(end == len(sequence.token_ids))
         return StepPlan(
-            requests=[sequence.number for sequence, _ in members],
-            slots=[sequence.slot for sequence, _ in members if sequence.slot is not None],
-            phases=DECODE * decodes + PREFILL * (len(members) - decodes),
-            positions=[start for _, start, _ in spans],
-            token_ids=[sequence.token_ids[start : start + count] for sequence, start, count in spans],
-            samples=[start + count == len(sequence.token_ids) for sequence, start, count in spans],
-            padding=padding,
+            requests=[sequence.number for sequence in members],
+            slots=[sequence.slot for sequence in members],  # type: ignore[misc]  # who is computed holds one
+            phases=DECODE * len(decodes) + PREFILL * len(prefills),
+            positions=[sequence.num_computed_tokens for sequence in members],
+            token_ids=token_ids,
+            samples=samples,
+            padding=self._rows - len(members) if self.policy.pads and not prefills else 0,
             admitted=draft.admitted,
             preempted=draft.preempted,
             blocks=draft.blocks,
@@ -254,26 +265,26 @@ class Scheduler:
     def update(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
         """Take the step's new tokens, one for each member that samples, in the plan's order; say who ended."""
         finished: list[Ending] = []
-        sampled: list[int] = []
         new_tokens = iter(tokens)
+        sequences, kv, size = self.sequences, self.kv, self.config.block_tokens
         for number, ids, samples in zip(plan.requests, plan.token_ids, plan.samples, strict=True):
-            sequence = self.sequences[number]
+            sequence = sequences[number]
             sequence.num_computed_tokens += len(ids)
-            sampled.append(int(samples))
-            self.kv.remember(sequence)
+            if sequence.num_computed_tokens >= (sequence.num_full_blocks + 1) * size:
+                kv.remember(sequence)
             if samples:
                 token = next(new_tokens)
                 sequence.token_ids.append(token)
                 sequence.prefills = False
                 if reason := self._ended(sequence, token):
                     finished.append(Ending(request=number, reason=reason))
-                    del self.sequences[number]
+                    del sequences[number]
                     self._leave(sequence)
-        return StepOutcome(sampled, tokens, finished)
+        return StepOutcome(list(map(int, plan.samples)), tokens, finished)
 
     def _ended(self, sequence: Sequence, token: int) -> str | None:
         sampling = sequence.request.sampling
-        count = sequence.num_output_tokens
+        count = len(sequence.token_ids) - len(sequence.request.prompt_ids)
         if token in self.end_ids and count >= sampling.min_tokens:
             return "stop"
         return "length" if count >= sampling.max_tokens else None

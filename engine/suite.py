@@ -17,6 +17,7 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.online import OnlineEngine, drive
+from tracereel.engine.policies import policy_named
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.workload import Arrivals, Prompt, Workload, WorkloadError, read_prompts
@@ -89,6 +90,7 @@ class Suite:
         unknown = set(settings) - {setting.name for setting in fields(EngineConfig) if setting.name != "policy"}
         if unknown:
             raise SuiteError(f"engine: {', '.join(sorted(unknown))} is not a setting")
+        policy_named(case.policy)
         return EngineConfig(policy=case.policy, **settings)  # type: ignore[arg-type]  # it checks every type itself
 
     def repeats_of(self, case: Case) -> int:

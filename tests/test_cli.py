@@ -83,7 +83,10 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("check", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read (No such file or directory)"),
         (("inspect", "."), "tracereel: .: holds no trace"),
         (("inspect", "--slo", "speed=3", "."), "tracereel: slo: 'speed=3' in 'speed=3' is not one of ttft, tpot, e2el"),
-        (("record", "--suite", "nothing"), "tracereel: suite 'nothing': there is no such suite; the package has film"),
+        (
+            ("record", "--suite", "nothing"),
+            "tracereel: suite 'nothing': there is no such suite; the package has chunked, film",
+        ),
         (("pin", "nowhere.jsonl"), "tracereel: nowhere.jsonl: cannot be read"),
         (("record", "--model", "nowhere.gguf"), "tracereel: nowhere.gguf: there is no such model; a GGUF file"),
         (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
