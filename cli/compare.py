@@ -5,6 +5,7 @@ same settings are taken as repeats of each other. Runs of different workloads, m
 """
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tracereel.cli.tables import Page
     from tracereel.trace.compare import Estimate, Group
     from tracereel.trace.waterfall import Waterfall
+
+FEW = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,32 +66,46 @@ def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
     return [waterfall(before, after) for before, after in (median_pair(base, other), *pairs)]
 
 
-def show_ratios(page: "Page", base: "Group", other: "Group", found: "dict[str, Estimate | None]") -> None:
-    """Medians, ratio and interval of each metric."""
-    import statistics
-
+def show_ratios(
+    page: "Page",
+    base: "Group",
+    other: "Group",
+    found: "dict[str, Estimate | None]",
+    names: tuple[str, str] | None = None,
+) -> None:
+    """Medians, ratio and interval of each metric; `names` head the columns in place of the groups' labels."""
     from tracereel.cli.tables import Table, number
     from tracereel.trace.compare import compared_label
 
     rows = []
     for name, ratio in found.items():
         sides = [group.values[name] for group in (base, other)]
-        medians = [None if None in side else statistics.median(v for v in side if v is not None) for side in sides]
+        medians = [_median([value for value in side if value is not None]) for side in sides]
         if medians == [None, None] or not any(medians):
             continue
         shown = f"{ratio.ratio:.2f}×" if ratio else "–"
         interval = f"{ratio.low:.2f}× to {ratio.high:.2f}×" if ratio and ratio.low is not None else "–"
         rows.append((compared_label(name), *(number(value) for value in medians), shown, interval))
-    page.table(Table(("median of the runs", base.label, other.label, "ratio", "95 % interval"), rows))
+    page.table(Table(("median of the runs", *(names or (base.label, other.label)), "ratio", "95 % interval"), rows))
     runs = f"{len(base.traces)} and {len(other.traces)} runs"
     some = next((ratio for ratio in found.values() if ratio), None)
-    if some and some.paired:
-        page.remark(f"{runs}; ratio: median of the {some.n} pairs made one right after the other; interval: bootstrap")
-    elif some and some.low is not None:
-        page.remark(f"{runs}, not made in turns; ratio: that of the medians; interval: bootstrap")
-    else:
+    if some is None or some.low is None:
         page.remark(f"{runs}: too few for an interval")
+    elif some.paired:
+        page.remark(f"{runs}; ratio: median of the {some.n} pairs made one right after the other; interval: bootstrap")
+    else:
+        page.remark(f"{runs}, not made in turns; ratio: that of the medians; interval: bootstrap")
+    if some and some.low is not None and some.n < FEW:
+        page.remark(f"of fewer than {FEW} runs an interval comes out too narrow")
     page.gap()
+
+
+def _median(values: "Sequence[float]") -> float | None:
+    """The median, whole where all values are."""
+    if not values:
+        return None
+    found = statistics.median(values)
+    return int(found) if found == int(found) and all(isinstance(value, int) for value in values) else found
 
 
 def show_waterfall(page: "Page", falls: "Sequence[Waterfall]") -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
 from tracereel.trace.compare import NotComparableError, estimate, group_runs, pairs_of, require_comparable
+from tracereel.trace.difference import NothingInCommonError, differences, parting
 from tracereel.trace.events import RunInfo
 from tracereel.trace.metrics import Distribution, Metrics, SloError, parse_slo
 from tracereel.trace.recorder import Recorder
@@ -281,3 +282,60 @@ def test_what_is_not_known_to_be_the_same_is_refused(tmp_path):
 def test_groups_of_one_name_are_told_apart_by_what_differs(tmp_path):
     traces = [record(tmp_path / f"{slots}.jsonl", "static", slots=slots) for slots in (2, 4)]
     assert [group.label for group in group_runs(traces)] == ["static (slots 2)", "static (slots 4)"]
+
+
+def test_a_difference_says_where_schedules_part_and_who_gained(tmp_path):
+    old = record(tmp_path / "old.jsonl", "continuous")
+    same = record(tmp_path / "same.jsonl", "continuous", step_ns=lambda entry: 500_000)
+    (found,) = differences([old], [same])
+    assert found.parting is None
+    assert found.metrics["output_throughput"].ratio == pytest.approx(2)
+    assert len(found.requests) == 12
+    assert all(change.new_ms == pytest.approx(change.old_ms / 2) for change in found.requests)
+    fewer = record(tmp_path / "fewer.jsonl", "continuous", slots=3)
+    (found,) = differences([old], [fewer])
+    assert found.parting.step == 1, "the first step of both is full by its token budget"
+    assert found.parting.new == ()
+    assert found.parting.old == (f"request-3 in slot 3 prefills {old.arrivals[3].prompt_tokens} from 0",)
+    changes = [change.new_ms - change.old_ms for change in found.requests]
+    assert changes == sorted(changes)
+    # In the plainest way: step by step, as sets.
+    static = record(tmp_path / "static.jsonl", "static")
+    parted = parting(old, static)
+    rows_of = [
+        [
+            set(zip(*(getattr(t.steps, f"member_{c}")[t.steps.members(i)].tolist() for c in COLUMNS), strict=True))
+            for i in range(len(t.steps))
+        ]
+        for t in (old, static)
+    ]
+    want = next(i for i, (a, b) in enumerate(zip(*rows_of, strict=False)) if a != b)
+    assert parted.step == want
+    assert len(parted.old) == len(rows_of[0][want] - rows_of[1][want])
+    assert len(parted.new) == len(rows_of[1][want] - rows_of[0][want])
+
+
+COLUMNS = ("request", "slot", "decode", "position", "computed")
+
+
+def test_requests_are_matched_by_id_not_by_number(tmp_path):
+    old = record(tmp_path / "old.jsonl", "continuous")
+    renamed = tuple(msgspec.structs.replace(arrival, id=f"other-{arrival.id}") for arrival in old.arrivals)
+    assert parting(old, old) is None
+    assert parting(old, dataclasses.replace(old, arrivals=renamed)).step == 0
+    assert _changes([old], [dataclasses.replace(old, arrivals=renamed)]) == ()
+
+
+def _changes(old, new):
+    (found,) = differences(old, new)
+    return found.requests
+
+
+def test_a_difference_needs_a_case_in_common(tmp_path):
+    a, b, c = (record(tmp_path / f"{policy}.jsonl", policy) for policy in ("static", "continuous", "same-position"))
+    with pytest.raises(NothingInCommonError, match="static there, continuous, same-position here"):
+        list(differences([a], [b, c]))
+    assert [found.new.label for found in differences([a], [b])] == ["continuous"]
+    twin = record(tmp_path / "twin.jsonl", "static", slots=3)
+    with pytest.raises(NothingInCommonError, match="different runs of one case"):
+        list(differences([a, twin], [a]))

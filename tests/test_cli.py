@@ -249,3 +249,17 @@ def test_compare_shows_ratios_and_the_waterfall(capsys, film_recordings):
     code, _, err = run(capsys, "compare", str(film_recordings))
     assert code == 2
     assert "differ in workload.digest" in err
+
+
+def test_diff_shows_metrics_schedule_and_requests(capsys, film_recordings):
+    static, continuous = (str(film_recordings / f"{case}-1.jsonl.zst") for case in ("static", "continuous"))
+    code, out, _ = run(capsys, "diff", static, continuous)
+    assert code == 0
+    for words in ("the schedules part at step", "only old:", "most helped", "too few for an interval"):
+        assert words in out
+    code, out, _ = run(capsys, "diff", "--json", str(film_recordings), str(film_recordings))
+    found = [json.loads(line) for line in out.splitlines()]
+    assert {each["old"]["label"] for each in found} == {"static", "continuous", "same-position", "online"}
+    for each in found:
+        assert each["parting"] is None
+        assert each["ratios"]["output_throughput"]["ratio"] == 1

@@ -1,0 +1,93 @@
+"""Show what moved between two recordings of the same work: after an engine change, the old ones and the new ones.
+
+OLD and NEW are trace files, or folders of repeats and cases; cases are matched by name. Shows each metric with its
+interval, the first step in which the schedules part, and the requests that were helped and hurt most.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracereel.cli.tables import Page
+    from tracereel.trace.difference import Difference, RequestChange
+
+SHOWN = 5
+"""Requests, and members of a step, that are listed on each side."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `diff`."""
+    parser.add_argument("old", type=Path, metavar="OLD", help="a trace file, or a folder of them")
+    parser.add_argument("new", type=Path, metavar="NEW", help="a trace file, or a folder of them")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one JSON object for each case instead of tables")
+    how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare case by case."""
+    import msgspec
+    from tracereel.cli.files import trace_files
+    from tracereel.cli.tables import Page
+    from tracereel.trace.difference import differences
+    from tracereel.trace.trace import Trace
+
+    old, new = ([Trace.read(path) for path in trace_files([side])] for side in (args.old, args.new))
+    page = Page(args.markdown)
+    for difference in differences(old, new):
+        if args.json:
+            sides = {
+                name: {"label": group.label, "files": [str(trace.path) for trace in group.traces], **group.values}
+                for name, group in (("old", difference.old), ("new", difference.new))
+            }
+            rest = {"ratios": difference.metrics, "parting": difference.parting, "requests": difference.requests}
+            print(msgspec.json.encode({**sides, **rest}).decode())
+        else:
+            show(page, difference)
+    return 0
+
+
+def show(page: "Page", difference: "Difference") -> None:
+    """One case's tables."""
+    from tracereel.cli.compare import show_ratios
+    from tracereel.trace.compare import compared_label
+    from tracereel.trace.difference import case_of
+
+    old, new = difference.old, difference.new
+    page.heading(f"{case_of(old.traces[0])}: new against old")
+    show_ratios(page, old, new, difference.metrics, ("old", "new"))
+    moved = [compared_label(name) for name, ratio in difference.metrics.items() if ratio and ratio.moved]
+    if moved:
+        page.remark(f"moved (the interval leaves out 1.00×): {', '.join(moved)}")
+    parting = difference.parting
+    if parting is None:
+        page.remark("the schedules are the same, step by step")
+    else:
+        page.remark(f"the schedules part at step {parting.step}")
+        for name, members in (("old", parting.old), ("new", parting.new)):
+            more = f"; and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
+            page.remark(f"  only {name}: {'; '.join(members[:SHOWN]) or 'nothing'}{more}")
+    page.gap()
+    helped = [change for change in difference.requests if change.new_ms < change.old_ms][:SHOWN]
+    hurt = [change for change in reversed(difference.requests) if change.new_ms > change.old_ms][:SHOWN]
+    _show_requests(page, "most helped", helped)
+    _show_requests(page, "most hurt", hurt)
+
+
+def _show_requests(page: "Page", title: str, changes: "Sequence[RequestChange]") -> None:
+    from tracereel.cli.tables import Table, number
+
+    rows = [
+        (
+            change.id,
+            number(change.old_ms),
+            number(change.new_ms),
+            f"{change.new_ms - change.old_ms:+,.2f}",
+            f"{change.new_ms / change.old_ms:.2f}×" if change.old_ms else "–",
+        )
+        for change in changes
+    ]
+    page.table(Table((f"{title}: E2EL, ms", "old", "new", "change", "ratio"), rows))
+    page.gap()
