@@ -1,4 +1,8 @@
 """Other engines, the same trace: what records vLLM and transformers without a fork of either.
 
-Each adapter imports its engine only when that engine is there; this package imports neither, nor torch.
+Each adapter is a module that imports its engine; this package imports neither, nor torch.
 """
+
+
+class AdapterError(Exception):
+    """This run of another engine cannot be recorded; the message is one line that says why, or what to do."""

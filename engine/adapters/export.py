@@ -36,6 +36,11 @@ def read_note(folder: Path) -> Note | None:
         return None
 
 
+def exported_model(file: Path) -> Path:
+    """The export of a model file that lies in the cache, made where it is not there yet."""
+    return export_model(file, file.parent / f"{file.name.removesuffix('.gguf')}-bf16")
+
+
 def export_model(file: Path, folder: Path) -> Path:
     """Export a GGUF file of llama architecture into `folder` in bf16, whole or not at all; returns the folder.
 

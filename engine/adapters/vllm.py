@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 import torch
 import vllm
+from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.export import read_note
 from tracereel.engine.adapters.flights import Beside, Counts, Flight, Flights
 from tracereel.engine.adapters.journal import Journal, Member
@@ -65,10 +66,6 @@ PROMPT_ARGUMENT = "tracereel_prompt"
 _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 
 logger = init_logger("vllm.tracereel")
-
-
-class AdapterError(Exception):
-    """The run cannot be recorded; the message is one line that names the setting and says what to do."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

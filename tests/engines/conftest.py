@@ -1,0 +1,20 @@
+"""Recordings of other engines, by those engines: `make test-engines` builds what they need and runs these tests.
+
+TRACEREEL_VLLM_PYTHON names the interpreter of an environment that holds vLLM and tracereel; without it these tests are
+not there.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+collect_ignore = [] if "TRACEREEL_VLLM_PYTHON" in os.environ else ["test_vllm.py", "test_transformers.py"]
+
+
+@pytest.fixture(scope="session")
+def model_folder(model_file: Path) -> Path:
+    """The default model, exported for engines that load folders."""
+    from tracereel.engine.adapters.export import exported_model
+
+    return exported_model(model_file)

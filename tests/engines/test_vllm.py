@@ -1,0 +1,228 @@
+"""vLLM itself, recorded: offline, over HTTP, over two ranks, as two replicas; every token as the client got it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from recorded import render, said, trace_of
+from tracereel.engine.model_store import FILE_SHA256
+from tracereel.trace.invariants import check
+from tracereel.trace.trace import Trace
+
+HERE = Path(__file__).parent
+VLLM_PYTHON = Path(os.environ["TRACEREEL_VLLM_PYTHON"])
+SCHEDULER = "tracereel.engine.adapters.vllm.scheduler"
+
+
+def environment(**more: str) -> dict[str, str]:
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    own |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+    return os.environ | own | more
+
+
+def run_offline(model: Path, answers: Path, options: dict, **more: str) -> dict[str, tuple[list[int], str]]:
+    command = [str(VLLM_PYTHON), str(HERE / "vllm_offline.py"), str(model), str(answers), json.dumps(options)]
+    done = subprocess.run(command, env=environment(**more), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {name: (tokens, text) for name, (tokens, text) in json.loads(answers.read_text()).items()}
+
+
+def test_offline_by_the_plugin(model_folder, tmp_path):
+    answers = run_offline(model_folder, tmp_path / "answers.json", {}, TRACEREEL_VLLM=str(tmp_path / "run"))
+    (path,) = (tmp_path / "run").iterdir()
+    trace = trace_of(path)
+    assert said(trace) == answers
+    # All that a scheduler can do to a request was done here.
+    assert trace.stays.preempted.any()
+    assert trace.stays.cached.any()
+    assert any(arrival.prompt_tokens > (trace.header.token_budget or 0) for arrival in trace.arrivals)
+    assert {reason for _, reason, _ in trace.endings.values()} == {"length"}
+    assert (trace.steps.kv_used > 0).all()
+    assert trace.header.model.digest == FILE_SHA256
+    assert trace.header.engine.name == "vLLM"
+    render(path, tmp_path)
+
+
+def test_tensor_parallel_is_one_trace_of_two_ranks(model_folder, tmp_path):
+    # SmolLM2 has nine heads, which do not part in two: a model of the same kind that does, with random weights.
+    settings = {"tracereel": {"path": str(tmp_path / "tp.jsonl")}}
+    options = {
+        "scheduler_cls": SCHEDULER,
+        "additional_config": settings,
+        "tensor_parallel_size": 2,
+        "load_format": "dummy",
+        "hf_overrides": {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64},
+    }
+    answers = run_offline(model_folder, tmp_path / "answers.json", options)
+    trace = trace_of(tmp_path / "tp.jsonl")
+    assert {name: tokens for name, (tokens, _) in said(trace).items()} == {n: t for n, (t, _) in answers.items()}
+    assert trace.header.parallel is not None
+    assert trace.header.parallel.tensor == 2
+    assert trace.header.model.weights == "random"
+    render(tmp_path / "tp.jsonl", tmp_path)
+
+
+# Served.
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(model: Path, log: Path, *options: str) -> Iterator[int]:
+    """`vllm serve` on loopback, ended by SIGTERM."""
+    port = free_port()
+    command = [str(VLLM_PYTHON.parent / "vllm"), "serve", str(model), "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--served-model-name", "m", "--enforce-eager", "--max-model-len", "512"]
+    command += ["--max-num-seqs", "4", "--scheduler-cls", SCHEDULER, *options]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, env=environment(), stdout=out, stderr=subprocess.STDOUT)
+        try:
+            for _ in range(600):
+                assert process.poll() is None, log.read_text()[-3000:]
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            else:
+                pytest.fail("the server did not come up: " + log.read_text()[-3000:])
+            yield port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(90)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Client(threading.Thread):
+    """One streamed completion; `leave_after` chunks the connection is cut."""
+
+    def __init__(self, port: int, name: str, leave_after: int | None = None, **options: object):
+        super().__init__()
+        self.port, self.id, self.leave_after = port, name, leave_after
+        self.body = {
+            "model": "m",
+            "stream": True,
+            "temperature": 0,
+            "return_token_ids": True,
+            "max_tokens": 24,
+            **options,
+        }
+        self.tokens: list[int] = []
+        self.text, self.reason = "", None
+
+    def run(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
+        headers = {"Content-Type": "application/json", "X-Request-Id": self.id}
+        connection.request("POST", "/v1/completions", json.dumps(self.body), headers)
+        answer = connection.getresponse()
+        chunks = 0
+        for line in answer:
+            if not line.startswith(b"data: {"):
+                continue
+            (choice,) = json.loads(line[6:])["choices"] or ({},)
+            self.tokens += choice.get("token_ids") or []
+            self.text += choice.get("text") or ""
+            self.reason = choice.get("finish_reason") or self.reason
+            chunks += 1
+            if chunks == self.leave_after:
+                break
+        # The socket itself: http.client would read on.
+        if self.leave_after:
+            answer.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+
+def serve_clients(port: int, clients: list[Client]) -> None:
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(200)
+        assert not client.is_alive()
+    time.sleep(2)  # a disconnect is noticed, and what was written is flushed
+
+
+def own_name(id: str, clients: list[Client]) -> Client:
+    (found,) = (client for client in clients if f"-{client.id}-" in f"{id}-")
+    return found
+
+
+def compare(traces: list[Trace], clients: list[Client]) -> None:
+    """Every client's tokens and text are what a trace says, as far as the client listened."""
+    answered = 0
+    for trace in traces:
+        answers = said(trace)
+        for number, arrival in enumerate(trace.arrivals):
+            client, (tokens, text) = own_name(arrival.id, clients), answers[arrival.id]
+            reason = trace.endings[number][1]
+            answered += 1
+            if client.leave_after:
+                assert reason == "abort"
+                assert tokens[: len(client.tokens)] == client.tokens
+            elif client.body.get("stop"):
+                # The engine goes on until it hears of the stop string, and the client gets what stands before it.
+                assert reason == client.reason == "stop"
+                assert tokens[: len(client.tokens)] == client.tokens
+                assert text.split(str(client.body["stop"]))[0] == client.text
+            else:
+                assert (tokens, reason) == (client.tokens, client.reason)
+                assert text == client.text
+    assert answered == len(clients)
+
+
+def test_served_with_a_disconnect_and_a_stop_string(model_folder, tmp_path):
+    config = json.dumps({"tracereel": {"path": str(tmp_path / "served.jsonl.zst")}})
+    with server(model_folder, tmp_path / "log", "--shutdown-timeout", "20", "--additional-config", config) as port:
+        clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(6)]
+        clients.append(Client(port, "gone", leave_after=3, prompt="Tell a very long story.", max_tokens=400))
+        clients.append(Client(port, "stops", prompt="One, two, three, four, five, six,", stop="ten", max_tokens=60))
+        serve_clients(port, clients)
+    path = tmp_path / "served.jsonl.zst"
+    trace = trace_of(path)
+    compare([trace], clients)
+    assert all(0 <= arrival.arrival_ns <= arrival.submitted_ns for arrival in trace.arrivals)
+    assert trace.header.workload.digest is None
+    render(path, tmp_path)
+
+
+def test_two_replicas_are_two_traces_that_merge(model_folder, tmp_path):
+    config = json.dumps({"tracereel": {"path": str(tmp_path / "dp")}})
+    options = ("--data-parallel-size", "2", "--shutdown-timeout", "20", "--additional-config", config)
+    with server(model_folder, tmp_path / "log", *options) as port:
+        clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(8)]
+        serve_clients(port, clients)
+    files = sorted((tmp_path / "dp").iterdir(), key=lambda path: path.name.split("replica")[-1])
+    traces = [trace_of(path) for path in files]
+    assert [trace.header.parallel.replica for trace in traces if trace.header.parallel] == [0, 1]
+    assert all(trace.arrivals for trace in traces), "both replicas were given something"
+    compare(traces, clients)
+    for path in files:
+        render(path, tmp_path)
+
+
+def test_what_was_flushed_outlives_a_killed_server(model_folder, tmp_path):
+    config = json.dumps({"tracereel": {"path": str(tmp_path / "killed.jsonl.zst")}})
+    with server(model_folder, tmp_path / "log", "--additional-config", config) as port:
+        clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(2)]
+        serve_clients(port, clients)
+    # Without --shutdown-timeout vLLM may kill its engine core before it can write the end.
+    (path,) = tmp_path.glob("killed*")
+    report = check(path)
+    assert not report.violations
+    compare([Trace.read(path)], clients)
