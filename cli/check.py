@@ -1,16 +1,23 @@
 """Check traces against everything that must hold: lifecycle, tokens, slots, blocks, queues, times, digest.
 
-Prints one line a file, and every violation with its line. Exit code 0: all whole and valid; 1: a violation, or a
-recording that was cut off; 2: a file that cannot be read.
+Prints one line a file, and every violation with its line. --strict is for those who write an emitter. Exit code 0: all
+whole and valid; 1: a violation, or a recording that was cut off; 2: a file that cannot be read.
 """
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `check`."""
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="trace files, or folders of them")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="name misspelt fields, requests that never end and ids given twice as well: the conformance check of an"
+        " emitter",
+    )
     parser.add_argument("--limit", type=int, default=20, help="violations printed for each file (default: 20)")
 
 
@@ -18,11 +25,16 @@ def run(args: argparse.Namespace) -> int:
     """Check each file."""
     from tracereel.cli.files import trace_files
     from tracereel.cli.terminal import printable
+    from tracereel.trace.conformance import strictly
     from tracereel.trace.invariants import check
 
     bad = False
     for path in trace_files(args.traces):
         report = check(path, limit=args.limit)
+        if args.strict and report.complete:
+            found = strictly(path)
+            report.violations += islice(found, args.limit - len(report.violations))
+            report.complete = next(found, None) is None
         bad = bad or not report.ok
         counts = f"{report.requests} requests, {report.steps} steps, {report.output_tokens} output tokens"
         more = "" if report.complete else " or more"

@@ -18,8 +18,8 @@ _LONGEST_S = 14.0
 
 
 def pipeline_flow(reel: ReelScene) -> None:
-    """Tell the beat with the recording of requests that come by the clock, else with the continuous run."""
-    run = reel.run("online" if reel.recordings.has("online") else "continuous")
+    """Tell the beat with the recording of requests that come by the clock, else with the continuous or the only run."""
+    run = reel.run(reel.recordings.preferred("online", "continuous"))
     clock, turns = _clock(run)
     say = reel.say.say
     captions = tuple(

@@ -89,6 +89,10 @@ class Catalogue:
             raise TraceError(self.folder, f"no recording of the case {name!r}; there are: {there}")
         return found
 
+    def preferred(self, *names: str) -> str:
+        """The first of these cases that there is; the first recording's where there is none of them."""
+        return next(filter(self.has, names), self.recordings[0].case)
+
     def has(self, name: str) -> bool:
         """Is there a recording of that case?"""
         return any(recording.case == name for recording in self.recordings)

@@ -131,6 +131,7 @@ class Client(threading.Thread):
         connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
         headers = {"Content-Type": "application/json", "X-Request-Id": self.id}
         connection.request("POST", "/v1/completions", json.dumps(self.body), headers)
+        line_itself = connection.sock
         answer = connection.getresponse()
         chunks = 0
         for line in answer:
@@ -143,9 +144,8 @@ class Client(threading.Thread):
             chunks += 1
             if chunks == self.leave_after:
                 break
-        # The socket itself: http.client would read on.
-        if self.leave_after:
-            answer.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+        # The line itself is cut: closing the answer would first read the rest of it.
+        line_itself.shutdown(socket.SHUT_RDWR)
         connection.close()
 
 
@@ -190,7 +190,9 @@ def test_served_with_a_disconnect_and_a_stop_string(model_folder, tmp_path):
     config = json.dumps({"tracereel": {"path": str(tmp_path / "served.jsonl.zst")}})
     with server(model_folder, tmp_path / "log", "--shutdown-timeout", "20", "--additional-config", config) as port:
         clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(6)]
-        clients.append(Client(port, "gone", leave_after=3, prompt="Tell a very long story.", max_tokens=400))
+        clients.append(
+            Client(port, "gone", leave_after=3, prompt="Tell a very long story.", max_tokens=400, ignore_eos=True)
+        )
         clients.append(Client(port, "stops", prompt="One, two, three, four, five, six,", stop="ten", max_tokens=60))
         serve_clients(port, clients)
     path = tmp_path / "served.jsonl.zst"
