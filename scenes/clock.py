@@ -91,6 +91,11 @@ class Script:
         """Film seconds written so far: where the next passage begins."""
         return sum(passage.film_s for passage in self._passages)
 
+    @property
+    def at_ns(self) -> int:
+        """The engine time that has been reached."""
+        return self._at_ns
+
     def clock(self) -> FilmClock:
         """The clock as written."""
         return FilmClock(self._passages)

@@ -6,6 +6,9 @@ worth what it was measured to be worth. The title says what was measured on what
 `throughput_comparison` the race and the ratio. The end card says how to measure and to render it again.
 """
 
+from collections.abc import Iterator
+
+from tracereel.scenes.beat import Beat
 from tracereel.scenes.cards import end_card, title_card
 from tracereel.scenes.decode_batching import decode_batching
 from tracereel.scenes.pipeline_flow import pipeline_flow
@@ -14,16 +17,23 @@ from tracereel.scenes.same_position import same_position
 from tracereel.scenes.throughput_comparison import throughput_comparison
 
 
+def film(reel: ReelScene) -> Iterator[Beat]:
+    """The film's beats, each made when it is its turn; a beat whose recordings are not there is left out."""
+    has = reel.recordings.has
+    yield title_card(reel, reel.run(reel.main_case("continuous", "online")))
+    yield pipeline_flow(reel)
+    yield decode_batching(reel)
+    if has("same-position") and has("continuous"):
+        yield same_position(reel)
+    yield throughput_comparison(reel)
+    compared = [case for case in ("static", "same-position", "continuous") if has(case)]
+    yield end_card(reel, [run for case in compared or [reel.main_case()] for run in reel.runs(case)])
+
+
 class ContinuousBatching(ReelScene):
     """The whole film."""
 
     def construct(self) -> None:
-        """Title, four beats, end."""
-        title_card(self, self.run("continuous"))
-        pipeline_flow(self)
-        decode_batching(self)
-        if self.recordings.has("same-position"):
-            same_position(self)
-        throughput_comparison(self)
-        compared = [case for case in ("static", "same-position", "continuous") if self.recordings.has(case)]
-        end_card(self, [run for case in compared for run in self.runs(case)])
+        """Title, the beats that the recordings can tell, end."""
+        for beat in film(self):
+            self.tell(beat)

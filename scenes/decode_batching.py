@@ -6,47 +6,78 @@ belongs to somebody else. Beat three: from afar, the same requests in static bat
 rows stay empty until the longest member of the batch has ended; the empty slot-steps of both are counted.
 """
 
+from tracereel.scenes.beat import Beat, Caption
 from tracereel.scenes.clock import Script, ease
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.lettering import wrap
 from tracereel.scenes.components.slot_grid import SlotGrid, View, first_handover
-from tracereel.scenes.phrases import figure, quote
+from tracereel.scenes.phrases import Phrase, figure, quote
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Box, Caption, Chrome
-from tracereel.scenes.theme import BODY, CONTINUOUS, DIM, HEADING, IDLE_SLOT, SMALL_STRONG, STATIC, TEXT
+from tracereel.scenes.stage import Box, Shape
+from tracereel.scenes.theme import (
+    BODY,
+    CONTINUOUS,
+    DIM,
+    GROUND,
+    HEADING,
+    IDLE_SLOT,
+    SMALL,
+    SMALL_STRONG,
+    STATIC,
+    TEXT,
+    Colour,
+)
 from tracereel.trace.measured import Run
 
 PULL_S = 2.2
-_CLOSE_STEPS = {True: 13, False: 7}
-"""Steps in view close up, in a wide frame and in others."""
+_CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
+"""Steps in view close up."""
+_CLOSE_SLOTS = 16
+"""Most slots in view close up: more could not be lettered."""
 _MOST_LINES = 4
+_COLOURS: dict[str, Colour] = {"continuous": CONTINUOUS, "static": STATIC}
 
 
-def decode_batching(reel: ReelScene) -> None:
-    """Tell the beat with the continuous run and the static run of the same requests."""
-    _Beat(reel).play()
+def decode_batching(reel: ReelScene) -> Beat:
+    """The beat of the continuous run, with the static run of the same requests where there is one."""
+    return _Telling(reel).beat()
 
 
-class _Beat:
-    """One telling: the clock, the views, and what is drawn when."""
+class _Telling:
+    """The clock, the views, and what is drawn when."""
 
     def __init__(self, reel: ReelScene):
         self.reel, self.stage, self.say = reel, reel.stage, reel.say.say
-        self.run, self.static = reel.run("continuous"), reel.run("static")
-        self.grids = SlotGrid(self.run, reel.say), SlotGrid(self.static, reel.say)
-        steps = self.run.trace.steps
-        self.handover = first_handover(self.run, int(steps.end_ns[min(4, len(steps) - 1)]))
+        self.case = reel.main_case("continuous", "online")
+        self.run = reel.run(self.case)
+        paired = self.case == "continuous" and reel.recordings.has("static")
+        self.static = reel.run("static") if paired else None
+        self.grid = SlotGrid(self.run, reel.say)
+        self.static_grid = SlotGrid(self.static, reel.say) if self.static else None
+        self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
+        steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
+        self.last = len(steps) - 1
+        self.handover = first_handover(self.run, self._step_end(4), self.close_slots)
+        # Both runs on one clock: each counts from its own beginning.
+        spans = [run.timeline.end_ns - run.timeline.begin_ns for run in self._runs]
+        self.end_ns = self.begin_ns + max(*spans, 1)
         self._write_script()
-        whole = max(self.run.timeline.end_ns, self.static.timeline.end_ns)
-        self.far = View(0, whole * 1.01)
-        shown = steps.end_ns[: min(60, len(steps))] - steps.start_ns[: min(60, len(steps))]
-        self.close_span = float(sorted(shown.tolist())[len(shown) // 2]) * _CLOSE_STEPS[self.stage.wide]
+        self.far = View(self.begin_ns, self.begin_ns + (self.end_ns - self.begin_ns) * 1.01)
+        shown = sorted((steps.end_ns[:60] - steps.start_ns[:60]).tolist()) or [1]
+        self.close_span = max(float(shown[len(shown) // 2]), 1.0) * _CLOSE_STEPS[self.stage.shape]
+
+    @property
+    def _runs(self) -> tuple[Run, ...]:
+        return (self.run, self.static) if self.static else (self.run,)
+
+    def _step_end(self, step: int) -> int:
+        """When a step ended, or the last one; the run's beginning where it has none."""
+        return int(self.run.trace.steps.end_ns[min(step, self.last)]) if self.last >= 0 else self.begin_ns
 
     def _write_script(self) -> None:
         steps = self.run.trace.steps
-        last = len(steps) - 1
-        script = Script()
-        script.run(int(steps.end_ns[min(4, last)]), 5.5)
+        script = Script(self.begin_ns)
+        script.run(self._step_end(4), 5.5)
         self.step_s = 2.8
         handover = self.handover
         self.ends_s = self.retaken_s = script.film_s
@@ -56,12 +87,11 @@ class _Beat:
             script.run(handover.ended_ns, 0.9).hold(0.7)
             self.retaken_s = script.film_s
             script.run(int(steps.end_ns[handover.taken_step]), 1.6).hold(1.6)
-            script.run(int(steps.end_ns[min(handover.taken_step + 4, last)]), 1.6)
+            script.run(self._step_end(handover.taken_step + 4), 1.6)
         self.pull_s = script.film_s
-        whole = max(self.run.timeline.end_ns, self.static.timeline.end_ns)
-        script.run(script.clock().engine_ns(script.film_s) + whole // 40, PULL_S)
+        script.run(min(script.at_ns + (self.end_ns - self.begin_ns) // 40, self.end_ns), PULL_S)
         self.same_s = script.film_s
-        script.run(whole, 8.5)
+        script.run(self.end_ns, 8.5)
         self.verdict_s = script.film_s
         script.hold(3.2)
         self.clock = script.clock()
@@ -79,36 +109,35 @@ class _Beat:
             )
             captions.append(Caption(self.ends_s, say("decode_batching.ends", first=left)))
             captions.append(Caption(self.retaken_s, say("decode_batching.retaken", first=left, second=came)))
-        end = max(self.run.timeline.end_ns, self.static.timeline.end_ns)
-        captions += [
-            Caption(self.pull_s, say("decode_batching.same")),
-            Caption(self.same_s + 1.8, say("decode_batching.static_is")),
-            Caption(
-                self.verdict_s,
-                say(
-                    "decode_batching.verdict",
-                    static=figure(self.static.measure("idle_slot_steps", t_ns=end), ",d"),
-                    continuous=figure(self.run.measure("idle_slot_steps", t_ns=end), ",d"),
-                ),
-            ),
-        ]
+        idle = self._idle(run)
+        if self.static is None:
+            captions.append(Caption(self.pull_s, say("decode_batching.whole")))
+            captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
+        else:
+            captions.append(Caption(self.pull_s, say("decode_batching.same")))
+            captions.append(Caption(self.same_s + 1.8, say("decode_batching.static_is")))
+            verdict = say("decode_batching.verdict", static=self._idle(self.static), continuous=idle)
+            captions.append(Caption(self.verdict_s, verdict))
         return tuple(captions)
 
-    def play(self) -> None:
-        """Play it."""
-        reel = self.reel
-        runs = (self.run, self.static)
-        chrome = Chrome(self.stage, reel.say, self.say("decode_batching.name"), self._captions(), self.clock, runs)
+    def _idle(self, run: Run) -> Phrase:
+        return figure(run.measure("idle_slot_steps", t_ns=run.timeline.end_ns), ",d")
 
-        def paint(canvas: Canvas, film_s: float) -> None:
-            self.paint(canvas, film_s)
-            chrome.paint(canvas, film_s)
-
-        reel.replay(paint, self.clock.film_s, runs)
+    def beat(self) -> Beat:
+        """All of it."""
+        return Beat(
+            "decode_batching",
+            self.say("decode_batching.name"),
+            self._captions(),
+            self.clock,
+            self._runs,
+            self.paint,
+            still_s=self.clock.film_s - 0.2,
+        )
 
     def _view(self, now_ns: int, pulled: float) -> View:
         """Close up the newest steps, pulled back the whole of both runs."""
-        close_to = max(self.close_span, now_ns + self.close_span * 0.12)
+        close_to = max(self.begin_ns + self.close_span, now_ns + self.close_span * 0.12)
         close = View(close_to - self.close_span, close_to)
         return close if not pulled else close.towards(self.far, pulled)
 
@@ -117,45 +146,55 @@ class _Beat:
         now_ns = self.clock.engine_ns(film_s)
         pulled = ease((film_s - self.pull_s) / PULL_S)
         content = self.stage.content
-        head = 62.0
+        head = 62.0 if self.stage.shape is not Shape.SQUARE else 54.0
         half = (content.h - 2 * head - 34) / 2
         above = Box(content.x, content.y + head, content.w, half)
-        below = Box(content.x, above.bottom + 34 + head, content.w, half)
         full = Box(content.x, content.y + head, content.w, content.h - head)
-        grid, static_grid = self.grids
+        below = Box(content.x, above.bottom + 34 + head, content.w, half) if self.static else full
         view = self._view(now_ns, pulled)
-        if pulled:
-            with canvas.faded(pulled):
-                self._head(canvas, above, self.static, now_ns, "static")
-                static_grid.paint(canvas, above, view, now_ns)
         box = full.towards(below, pulled)
-        self._head(canvas, box, self.run, now_ns, "continuous")
-        grid.paint(canvas, box, view, now_ns)
-        self._done(canvas, below, view, now_ns)
+        shown = self.close_slots * (self.grid.slots / self.close_slots) ** pulled
+        if self.static and self.static_grid:
+            # It comes once the other has made room.
+            with canvas.faded(ease(pulled * 2.5 - 1.5)):
+                shift = self.static.timeline.begin_ns - self.begin_ns
+                self._head(canvas, above, self.static, now_ns + shift, "static")
+                moved = View(view.from_ns + shift, view.to_ns + shift)
+                self.static_grid.paint(canvas, above, moved, now_ns + shift)
+        self._head(canvas, box, self.run, now_ns, "continuous", shown)
+        self.grid.paint(canvas, box, view, now_ns, shown)
+        if pulled == 1:
+            self._done(canvas, below, view, now_ns)
         self._spotlight(canvas, box, view, film_s)
 
-    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str) -> None:
-        say = self.say
-        y = box.y - 20
-        canvas.text(say(f"decode_batching.{key}"), box.x, y, HEADING, CONTINUOUS if key == "continuous" else STATIC)
+    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, shown: float | None = None) -> None:
+        say, y = self.say, box.y - 20
+        name = say(f"decode_batching.{key}") if self.static else self.reel.case_name(self.case, run)
+        wide = canvas.text(name, box.x, y, HEADING, _COLOURS[key], room=box.w * 0.4)
+        if shown is not None and shown < self.grid.slots:
+            count = figure(run.measure("slots_shown", shown=int(shown)))
+            windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
+            canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_slot_steps", t_ns=now_ns), ",d"))
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
         wide = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
         canvas.box(box.right - wide - 34, y - 20, 22, 22, IDLE_SLOT)
-        canvas.text(tokens, box.right - (390 if self.stage.wide else 350), y, SMALL_STRONG, TEXT, align=1)
+        least = 390 if self.stage.wide else 350
+        canvas.text(tokens, box.right - max(wide + 60, least), y, SMALL_STRONG, TEXT, align=1)
 
     def _done(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
-        """When the continuous run is through, say so beside it, where there is room."""
+        """When the run is through, say so beside it, where there is room."""
         end_ns = self.run.timeline.end_ns
         x = box.x + box.w * (end_ns - view.from_ns) / (view.to_ns - view.from_ns)
         phrase = self.say(
             "decode_batching.done",
-            requests=figure(self.run.measure("num_requests")),
-            seconds=figure(self.run.measure("engine_time_s", t_ns=end_ns), ".1f"),
+            requests=figure(self.run.measure("finished", t_ns=end_ns)),
+            seconds=figure(self.run.measure("duration_s"), ".1f"),
         )
         shown = ease((now_ns - end_ns) / (0.02 * (view.to_ns - view.from_ns)))
-        lines = wrap(phrase.text, BODY, max(box.right - x - 44, 1))
-        if shown > 0 and len(lines) <= _MOST_LINES:
+        lines = wrap(phrase.text, BODY, max(box.right - x - 60, 1))
+        if shown > 0 and len(lines) <= _MOST_LINES and "…" not in "".join(lines):
+            canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, shown)
             top = box.y + box.h / 2 + 10 - (len(lines) - 1) * 21
             for i, line in enumerate(lines):
                 canvas.text(phrase, x + 28, top + i * 42, BODY, TEXT, shown, part=line)
@@ -170,10 +209,9 @@ class _Beat:
             return
         steps = self.run.trace.steps
         before = handover.taken_step - 1
-        seat = self.grids[0].seat_box(
-            box, view, handover.slot, int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
-        )
-        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, (1.0, 1.0, 1.0), shown, radius=10, outline=4)
+        begin, end = int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
+        seat = self.grid.seat_box(box, view, handover.slot, begin, end, self.close_slots)
+        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, shown, radius=10, outline=4)
 
 
 class DecodeBatching(ReelScene):
@@ -181,4 +219,4 @@ class DecodeBatching(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        decode_batching(self)
+        self.tell(decode_batching(self))

@@ -4,7 +4,6 @@ Knows phrases and frame numbers. Does not draw; written beside the film, read by
 """
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,8 @@ class Ledger:
         if phrase.figures:
             self._now.add((phrase, text))
 
-    def frame(self, standing: Iterable[Phrase], count: int = 1) -> None:
-        """The frame is done and stands `count` times; `standing` phrases are in it without having been drawn anew."""
-        for phrase in standing:
-            self.note(phrase, phrase.text)
+    def frame(self, count: int = 1) -> None:
+        """The frame is done and stands `count` times."""
         first, last = self.frames, self.frames + count - 1
         for key in self._now:
             shown = self._open.get(key)

@@ -99,6 +99,11 @@ class Catalogue:
         self.language = language
         self._entries = _load(language)
 
+    def has(self, key: str) -> bool:
+        """Are there words of that key?"""
+        scene, _, name = key.partition(".")
+        return name in self._entries.get(scene, {})
+
     def say(self, key: str, /, **phrases: Phrase) -> Phrase:
         """The words of that key with phrases in their {places}.
 

@@ -6,48 +6,47 @@ Prefill reads its prompt in one go. Beat three: Decode advances all slots togeth
 four: whoever has ended leaves at once, and its slot is taken again, while the queue breathes with the load.
 """
 
+from tracereel.scenes.beat import Beat, Caption
 from tracereel.scenes.clock import FilmClock, Script
-from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.pipeline import PipelineView
 from tracereel.scenes.phrases import Phrase, figure
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Caption, Chrome
 from tracereel.trace.measured import Run
 
 _LONGEST_S = 14.0
 
 
-def pipeline_flow(reel: ReelScene) -> None:
-    """Tell the beat with the recording of requests that come by the clock, else with the continuous or the only run."""
-    run = reel.run(reel.recordings.preferred("online", "continuous"))
+def pipeline_flow(reel: ReelScene) -> Beat:
+    """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
+    run = reel.run(reel.main_case("online", "continuous"))
     clock, turns = _clock(run)
     say = reel.say.say
+    # Who was all there at the start did not come by the clock.
+    first = "arrive" if len(set(run.timeline.arrival_times)) > 1 else "waits"
     captions = tuple(
         Caption(start, say(f"pipeline_flow.{key}"))
-        for start, key in zip(turns, ("arrive", "read", "write", "leave"), strict=True)
+        for start, key in zip(turns, (first, "read", "write", "leave"), strict=True)
     )
 
     def live(t_ns: int) -> Phrase:
         return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
 
-    chrome = Chrome(reel.stage, reel.say, say("pipeline_flow.name"), captions, clock, (run,), live)
     view = PipelineView(run, clock, reel.stage, reel.say)
-
-    def paint(canvas: Canvas, film_s: float) -> None:
-        view.paint(canvas, film_s)
-        chrome.paint(canvas, film_s)
-
-    reel.replay(paint, clock.film_s, [run])
+    name = say("pipeline_flow.name")
+    return Beat("pipeline_flow", name, captions, clock, (run,), view.paint, live, still_s=clock.film_s - 10)
 
 
 def _clock(run: Run) -> tuple[FilmClock, tuple[float, ...]]:
     """Slowly through the first request's prefill and first tokens, then as fast as it was measured."""
-    steps, end = run.trace.steps, run.timeline.end_ns
+    steps, begin, end = run.trace.steps, run.timeline.begin_ns, run.timeline.end_ns
+    last = len(steps) - 1
+    if last < 0:
+        return Script(begin).hold(4.0).clock(), (0.0, 1.0, 2.0, 3.0)
     first_start, first_end = int(steps.start_ns[0]), int(steps.end_ns[0])
-    script = Script().run(first_start, 1.6)
+    script = Script(begin).run(first_start, 1.6)
     read = script.film_s
     script.run(first_end, 1.8)
-    wrote = int(steps.end_ns[min(8, len(steps) - 1)])
+    wrote = int(steps.end_ns[min(8, last)])
     write = script.film_s
     script.run(wrote, 4.0)
     first_ended = run.timeline.ended_times[0] if run.timeline.ended_times else end
@@ -64,4 +63,4 @@ class PipelineFlow(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        pipeline_flow(self)
+        self.tell(pipeline_flow(self))

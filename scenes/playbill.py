@@ -5,6 +5,15 @@ from pathlib import Path
 
 from tracereel.scenes.reel import ReelScene
 
+SCENES = (
+    "continuous_batching",
+    "pipeline_flow",
+    "decode_batching",
+    "same_position",
+    "throughput_comparison",
+)
+"""The film, then its beats."""
+
 
 def scene_file(name: str) -> Path:
     """The file of a scene."""

@@ -1,35 +1,33 @@
-"""The base of every scene: recordings, stage, film clock, and the one way in which a replay is played.
+"""The base of every scene: recordings, stage, and the one way in which a beat is told.
 
-A scene is a subclass whose `construct` tells beats; `replay` plays one painter from start to end as a single Manim
-animation, driven by one tracker of film time. Knows Manim and the catalogue of recordings.
+A scene is a subclass whose `construct` tells beats; `tell` plays one from start to end as a single Manim animation,
+driven by one tracker of film time. Knows Manim and the catalogue of recordings.
 """
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-from manim import FadeIn, FadeOut, Mobject, Scene, ValueTracker, config, linear, logger
+from manim import FadeIn, FadeOut, Scene, ValueTracker, config, linear, logger
 from manim.utils.color import ManimColor
-from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.layer import Layer, ReelRenderer
-from tracereel.scenes.components.lettered import unit
+from tracereel.scenes.beat import Beat, framed
+from tracereel.scenes.components.layer import Layer, OnFrame, ReelRenderer
+from tracereel.scenes.components.lettering import FontError, add_faces
 from tracereel.scenes.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path
 from tracereel.scenes.phrases import Catalogue as Words
 from tracereel.scenes.phrases import Phrase, figure, quote
 from tracereel.scenes.provenance import provenance_of, stamp
+from tracereel.scenes.settings import Settings, SettingsError
 from tracereel.scenes.stage import Stage
 from tracereel.scenes.theme import GROUND
 from tracereel.trace.catalogue import Catalogue
+from tracereel.trace.compare import NotComparableError
 from tracereel.trace.measured import Run, measure, median_of
 from tracereel.trace.storage import TraceError, replace_text
-
-Paint = Callable[[Canvas, float], None]
-Placed = TypeVar("Placed", bound=Mobject)
 
 X264 = {
     "preset": "veryfast",
@@ -40,14 +38,24 @@ X264 = {
     "color_range": "tv",
 }
 _OPENERS = ("xdg-open", "open", "cygstart")
+FADE_S = 0.5
+"""Seconds of film in which a beat comes and goes."""
 
 
 class ReelScene(Scene):
-    """A scene that replays recordings."""
+    """A scene that replays recordings.
+
+    `settings` default to those in the environment; `on_frame` is told every frame (see `ReelRenderer`).
+    """
 
     renderer: ReelRenderer
 
-    def __init__(self, renderer: ReelRenderer | None = None, **options: Any):
+    def __init__(self, settings: Settings | None = None, on_frame: OnFrame | None = None, **options: Any):
+        with _one_line():
+            self.settings = settings or Settings.from_environment()
+            add_faces((*self.settings.brand.fonts, *self.settings.fonts))
+            self.say = Words(self.settings.language)
+        self.palette = self.settings.palette
         if config.preview and not _can_open():
             logger.info("Nothing here can open a film; it is rendered all the same.")
             config.preview = False
@@ -57,19 +65,17 @@ class ReelScene(Scene):
         # out of the ledger.
         config.frame_width = config.frame_height * config.pixel_width / config.pixel_height
         config.disable_caching = True
-        config.background_color = ManimColor.from_rgb(GROUND)
-        super().__init__(renderer=renderer or ReelRenderer(), **options)
-        self.say = Words()
-        self.stage = Stage.of_pixels(config.pixel_width, config.pixel_height)
+        config.background_color = ManimColor.from_rgb(self.palette.rgb(GROUND))
+        super().__init__(renderer=options.pop("renderer", None) or ReelRenderer(self.palette, on_frame), **options)
+        self.stage = Stage.of_pixels(config.pixel_width, config.pixel_height, self.settings.captions)
         self.shown: dict[str, Run] = {}
+        self.told: list[tuple[float, Beat]] = []
+        """The beats that were told, each with the second of film at which its own clock begins."""
 
     def render(self, preview: bool = False) -> bool:
         """Render; recordings that cannot be played end it with one line and exit code 2."""
-        try:
+        with _one_line():
             rerun = super().render(preview)
-        except TraceError as error:
-            print(f"tracereel: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
         self._write_ledger()
         return rerun
 
@@ -79,11 +85,11 @@ class ReelScene(Scene):
         return Catalogue()
 
     def runs(self, case: str) -> list[Run]:
-        """All repeats of a case."""
+        """All repeats of a case. Raises TraceError where there is no recording of it."""
         found = self._runs.get(case)
         if found is None:
             found = self._runs[case] = [Run(recording.read()) for recording in self.recordings.case(case)]
-            self.shown.update({run.trace.digest: run for run in found})
+        self.shown.update({run.trace.digest: run for run in found})
         return found
 
     @cached_property
@@ -94,32 +100,36 @@ class ReelScene(Scene):
         """The repeat of a case that is shown: the one with the median throughput."""
         return median_of(self.runs(case))
 
+    def main_case(self, *wanted: str) -> str:
+        """The first of the wanted cases that is there, else the first that is: any trace can be shown."""
+        there = sorted({recording.case for recording in self.recordings.recordings})
+        return next((case for case in wanted if case in there), there[0])
+
+    def case_name(self, case: str, run: Run) -> Phrase:
+        """What a case is called on screen: by its word in the catalogue, else by the policy its trace names."""
+        key = case.replace("-", "_")
+        return self.say.say(f"cases.{key}") if self.say.has(f"cases.{key}") else quote(run.measure("policy"))
+
     def ask(self, query: str, numerator: Sequence[Run], denominator: Sequence[Run], style: str) -> Phrase:
         """A figure from two cases' repeats."""
         return figure(measure(query, [*numerator, *denominator], numerator=len(numerator)), style)
 
-    def replay(self, paint: Paint, film_s: float, runs: Sequence[Run], *, fade: bool = True) -> None:
-        """Play a painter for `film_s` seconds: `paint(canvas, s)` draws what is seen at second s of the replay."""
+    def tell(self, beat: Beat) -> None:
+        """Play a beat."""
+        film_s = beat.clock.film_s
         film_time = ValueTracker(0.0)
-        identity = " ".join(run.trace.digest for run in runs)
-        layer = Layer(lambda canvas: paint(canvas, film_time.get_value()), identity)
-        if fade:
-            self.play(FadeIn(layer), run_time=0.5)
-        else:
-            self.add(layer)
+        paint = framed(beat, self.stage, self.say)
+        layer = Layer(
+            lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
+        )
+        self.play(FadeIn(layer), run_time=FADE_S)
+        self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
         layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame
         self.play(film_time.animate.set_value(film_s), run_time=film_s, rate_func=linear)
         layer.clear_updaters()
-        if fade:
-            self.play(FadeOut(layer), run_time=0.5)
+        self.play(FadeOut(layer), run_time=FADE_S)
         # A tracker left in the scene would make everything that is added later move with it.
         self.remove(layer, film_time)
-
-    def place(self, mobject: Placed, x: float, y: float) -> Placed:
-        """Put a lettered line's start on the baseline at (x, y), in units from the frame's top left corner."""
-        corner = np.array([-config.frame_width / 2, config.frame_height / 2, 0.0])
-        mobject.shift(corner + np.array([x, -y, 0.0]) * unit())
-        return mobject
 
     def quote(self, run: Run, query: str) -> Phrase:
         """What a run says of itself."""
@@ -142,6 +152,18 @@ class ReelScene(Scene):
         text = encode_ledger(file)
         replace_text(ledger_path(Path(path)), text)
         stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)})
+
+
+class _one_line:  # noqa: N801 (used as a function)
+    """Within it what cannot be used (a trace, a setting) ends the program with one line and exit code 2."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TraceError | SettingsError | FontError | NotComparableError):
+            print(f"tracereel: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def _can_open() -> bool:

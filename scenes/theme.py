@@ -1,50 +1,157 @@
-"""How everything looks: colours by meaning, sizes of type, spaces. Values only.
+"""How everything looks: colours by meaning, sizes of type. Values only.
 
-Lengths are in units: a frame is 1,080 units along its shorter side, whatever its resolution.
+A colour in a scene is a meaning (`PREFILL`, `STATIC`, the colour of a request); a `Palette` says what it looks like, on
+a dark ground or on a light one. Lengths are in units: a frame is 1,080 units along its shorter side, whatever its
+resolution. Knows neither where nor when anything is drawn.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-Colour = tuple[float, float, float]
+Rgb = tuple[float, float, float]
+"""Red, green and blue, 0 to 1 (sRGB)."""
 
 
-def rgb(code: str) -> Colour:
-    """A colour from its #rrggbb code, components 0 to 1."""
-    return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255
+@dataclass(frozen=True)
+class Role:
+    """A colour by its meaning."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """`one` with `share` (0 to 1) of `other` in it."""
+
+    one: "Colour"
+    other: "Colour"
+    share: float
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A colour as text on the ground: darkened on a light ground until it can be read."""
+
+    colour: "Colour"
+
+
+Colour = Role | Mixed | Letters
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
     """`one` with `share` (0 to 1) of `other` in it."""
-    r, g, b = (a + (z - a) * share for a, z in zip(one, other, strict=True))
-    return r, g, b
+    return Mixed(one, other, round(share, 3))
 
 
-GROUND = rgb("#10141b")
-PANEL = rgb("#181e28")
-LINE = rgb("#2e3848")
-TEXT = rgb("#edf1f7")
-DIM = rgb("#9aa7bb")
-INK = rgb("#10141b")
+GROUND, PANEL, LINE = Role("ground"), Role("panel"), Role("line")
+TEXT, DIM = Role("text"), Role("dim")
+INK = Role("ink")
 """Text on a request's colour."""
+PAPER = Role("paper")
+"""What a QR code is printed on."""
 
-PREFILL = rgb("#f2c14e")
-DECODE = rgb("#58c4dd")
-FINISHED = rgb("#8fd694")
-IDLE = rgb("#ff6f61")
-IDLE_SLOT = mix(GROUND, IDLE, 0.34)
+PREFILL, DECODE, FINISHED = Role("prefill"), Role("decode"), Role("finished")
+IDLE = Role("idle")
+IDLE_SLOT = mix(GROUND, IDLE, 0.42)
+ACCENT = Role("accent")
+"""The brand's own colour; DECODE's where no brand says otherwise."""
 
 CONTINUOUS = DECODE
-STATIC = rgb("#f08a5d")
-SAME_POSITION = rgb("#b99cf5")
+STATIC, SAME_POSITION = Role("static"), Role("same_position")
 
-REQUESTS = tuple(
-    rgb(code) for code in ("#6bb3f0", "#f5a962", "#8fd06a", "#f08bb4", "#f2dc6d", "#b09ff5", "#55d3c4", "#f08a6c")
-)
+REQUESTS = tuple(Role(f"request_{letter}") for letter in "abcdefgh")
 
 
 def request_colour(request: int) -> Colour:
     """The colour of a request, the same in every scene; neighbours in the order of arrival differ."""
     return REQUESTS[request % len(REQUESTS)]
+
+
+def rgb_of(code: str) -> Rgb:
+    """A colour from its #rrggbb code."""
+    return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What each meaning looks like; `letters` is the share of TEXT in a colour that is lettered with."""
+
+    name: str
+    codes: Mapping[str, str]
+    letters: float
+    _made: dict[Colour, Rgb] = field(default_factory=dict, repr=False, compare=False)
+
+    def rgb(self, colour: Colour) -> Rgb:
+        """What a colour looks like. Raises KeyError for a role that the palette does not have."""
+        made = self._made.get(colour)
+        if made is None:
+            made = self._made[colour] = self._make(colour)
+        return made
+
+    def _make(self, colour: Colour) -> Rgb:
+        if isinstance(colour, Role):
+            return rgb_of(self.codes[colour.name])
+        if isinstance(colour, Letters):
+            return self._make(Mixed(colour.colour, TEXT, self.letters))
+        r, g, b = (
+            a + (z - a) * colour.share for a, z in zip(self.rgb(colour.one), self.rgb(colour.other), strict=True)
+        )
+        return r, g, b
+
+    def with_accent(self, code: str) -> "Palette":
+        """The same palette with another accent (#rrggbb)."""
+        return replace(self, codes={**self.codes, ACCENT.name: code}, _made={})
+
+
+# Found by search over sRGB: the smallest difference between two colours of a set, seen normally and as simulated for
+# protanopia, deuteranopia and tritanopia (Machado, Oliveira and Fernandes 2009), as large as it gets while text in and
+# on each reaches WCAG AA. A test holds them to it.
+_REQUEST_CODES = ("#7896ff", "#f0e187", "#f069b4", "#87f0ff", "#b4965a", "#ffa5a5", "#b4c31e", "#87c3ff")
+_REQUESTS_SHOWN = {role.name: code for role, code in zip(REQUESTS, _REQUEST_CODES, strict=True)}
+
+DARK = Palette(
+    "dark",
+    {
+        "ground": "#10141b",
+        "panel": "#181e28",
+        "line": "#3a465a",
+        "text": "#edf1f7",
+        "dim": "#a3afc2",
+        "ink": "#10141b",
+        "paper": "#ffffff",
+        "prefill": "#ffe066",
+        "decode": "#4fd3ee",
+        "finished": "#9ad29c",
+        "idle": "#e8556a",
+        "accent": "#4fd3ee",
+        "static": "#f58a4b",
+        "same_position": "#b18cff",
+        **_REQUESTS_SHOWN,
+    },
+    letters=0.0,
+)
+LIGHT = Palette(
+    "light",
+    {
+        "ground": "#f8f9fb",
+        "panel": "#e8ecf2",
+        "line": "#b3bdcb",
+        "text": "#10141b",
+        "dim": "#465064",
+        "ink": "#10141b",
+        "paper": "#ffffff",
+        "prefill": "#695a0f",
+        "decode": "#2f55d4",
+        "finished": "#004b1e",
+        "idle": "#200808",
+        "accent": "#2f55d4",
+        "static": "#a52a00",
+        "same_position": "#3d1173",
+        **_REQUESTS_SHOWN,
+    },
+    letters=0.66,
+)
+PALETTES = {palette.name: palette for palette in (DARK, LIGHT)}
 
 
 @dataclass(frozen=True)
@@ -66,4 +173,5 @@ SMALL_STRONG = Type(26, 600)
 MONO = Type(30, 400, mono=True)
 FIGURE = Type(64, 650)
 HUGE = Type(168, 700)
-# 26 units are 11.5 pixels at 480p: nothing is set smaller.
+LEAST_SIZE = 26.0
+"""Nothing is set smaller: 26 units are 11.5 pixels at 480p."""

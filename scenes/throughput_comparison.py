@@ -6,45 +6,57 @@ slowest batch run. Beat two: output throughput against static batching, which is
 made one right after the other, each pair a dot, with the spread and how many there were.
 """
 
+from tracereel.scenes.beat import Beat, Caption
 from tracereel.scenes.clock import Script, ease
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.race import Bars, Contender, Curves
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Caption, Chrome
 from tracereel.scenes.theme import CONTINUOUS, SAME_POSITION, STATIC
 
 RACE_S = 9.0
+_COLOURS = {"static": STATIC, "same-position": SAME_POSITION, "continuous": CONTINUOUS}
 
 
-def throughput_comparison(reel: ReelScene) -> None:
-    """Tell the beat with all repeats of the static and the continuous case, and of same-position where it is there."""
+def throughput_comparison(reel: ReelScene) -> Beat:
+    """The beat of all repeats of the static, the same-position and the continuous case, of those that are there.
+
+    Where none is, the first case of the recordings runs alone, without a ratio. Raises NotComparableError where the
+    cases do not belong together.
+    """
     say, stage = reel.say.say, reel.stage
-    cases = [("static", "static", STATIC), ("continuous", "continuous", CONTINUOUS)]
-    if reel.recordings.has("same-position"):
-        cases.insert(1, ("same-position", "same_position", SAME_POSITION))
+    cases = [case for case in _COLOURS if reel.recordings.has(case)] or [reel.main_case()]
     contenders = [
-        Contender(say(f"throughput_comparison.{key}"), colour, reel.run(case), tuple(reel.runs(case)))
-        for case, key, colour in cases
+        Contender(
+            reel.case_name(case, reel.run(case)),
+            _COLOURS.get(case, CONTINUOUS),
+            reel.run(case),
+            tuple(reel.runs(case)),
+        )
+        for case in cases
     ]
-    shown = tuple(reel.run(case) for case in ("continuous", "static"))
-    end_ns = max(run.timeline.end_ns for run in shown)
-    clock = Script().hold(0.8).run(end_ns, RACE_S).hold(5.2).clock()
-    captions = (
-        Caption(0.0, say("throughput_comparison.race")),
-        Caption(RACE_S + 1.2, say("throughput_comparison.verdict")),
-    )
-    chrome = Chrome(stage, reel.say, say("throughput_comparison.name"), captions, clock, shown)
-    left, right = stage.content.columns((58, 42), 70) if stage.wide else stage.content.rows(2, 70)
-    curves = Curves(contenders, end_ns, reel.say)
-    bars = Bars(contenders, right, reel.say)
+    compared = len(contenders) > 1
+    # The slowest of the two that are raced sets the pace; same-position may be left far behind.
+    raced = [c.run for c, case in zip(contenders, cases, strict=True) if case != "same-position"] or [contenders[0].run]
+    main = raced[-1]
+    span_ns = max(run.timeline.end_ns - run.timeline.begin_ns for run in raced)
+    end_ns = main.timeline.begin_ns + max(span_ns, 1)
+    clock = Script(main.timeline.begin_ns).hold(0.8).run(end_ns, RACE_S).hold(5.2 if compared else 2.0).clock()
+    captions = [Caption(0.0, say("throughput_comparison.race" if compared else "throughput_comparison.alone"))]
+    if compared:
+        captions.append(Caption(RACE_S + 1.2, say("throughput_comparison.verdict")))
+    content = stage.content
+    left, right = content.columns((58, 42), 70) if stage.wide else content.shares((42, 58), 30)
+    curves = Curves(contenders, main, span_ns, reel.say)
+    bars = Bars(contenders, right, reel.say) if compared else None
 
     def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - RACE_S - 0.9) / 0.9)
-        curves.paint(canvas, stage.content.towards(left, aside), clock.engine_ns(film_s))
-        bars.paint(canvas, film_s - RACE_S - 1.6)
-        chrome.paint(canvas, film_s)
+        aside = ease((film_s - RACE_S - 0.9) / 0.9) if bars else 0.0
+        curves.paint(canvas, content.towards(left, aside), clock.engine_ns(film_s) - main.timeline.begin_ns)
+        if bars:
+            bars.paint(canvas, film_s - RACE_S - 1.6)
 
-    reel.replay(paint, clock.film_s, [run for contender in contenders for run in contender.runs])
+    shown = tuple(dict.fromkeys([main, *raced]))
+    return Beat("throughput_comparison", say("throughput_comparison.name"), tuple(captions), clock, shown, paint)
 
 
 class ThroughputComparison(ReelScene):
@@ -52,4 +64,4 @@ class ThroughputComparison(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        throughput_comparison(self)
+        self.tell(throughput_comparison(self))

@@ -149,6 +149,26 @@ def engine(run: Run) -> Answer:
     return f"{info.name} {info.version}", (1, 1)
 
 
+@_query
+def policy(run: Run) -> Answer:
+    """How the engine batched, in its own word."""
+    return run.trace.header.policy, (1, 1)
+
+
+@_query
+def provenance(*runs: Run) -> Answer:
+    """Where runs come from, in words: engine, model, device, workload, and each trace's digest."""
+    first = runs[0]
+    facts = [
+        engine(first)[0],
+        model(first)[0],
+        device(first)[0],
+        first.trace.header.workload.name,
+        *sorted(run.trace.name for run in runs),
+    ]
+    return "; ".join(map(str, facts)), (1, 1)
+
+
 # One request.
 
 
@@ -247,6 +267,12 @@ def finished_beyond(run: Run, *, t_ns: int, shown: int) -> Answer:
 def slots_beyond(run: Run, *, shown: int) -> Answer:
     """Slots beyond the first `shown`."""
     return max(run.trace.header.slots - shown, 0), (1, 1)
+
+
+@_query
+def slots_shown(run: Run, *, shown: int) -> Answer:
+    """How many of the slots are shown where there is room for so many."""
+    return min(run.trace.header.slots, shown), (1, 1)
 
 
 @_query

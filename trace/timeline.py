@@ -127,6 +127,12 @@ class Timeline:
         """The state at engine time t_ns."""
         return State(self, t_ns)
 
+    @cached_property
+    def begin_ns(self) -> int:
+        """First arrival, or the first step's start where that is earlier; 0 where there is neither."""
+        starts = [*self.arrival_times[:1], *self._starts[:1].tolist()]
+        return min(starts, default=0)
+
     @property
     def end_ns(self) -> int:
         """End of the last step."""

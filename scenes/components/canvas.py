@@ -6,26 +6,48 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import cairo
-from tracereel.scenes.components.lettering import shorten, sprite, width
+import numpy as np
+import segno
+from tracereel.scenes.components.lettering import ink, shorten, sprite, width
+from tracereel.scenes.layout import Drawn, Kind, Watch
 from tracereel.scenes.phrases import Phrase
-from tracereel.scenes.theme import Colour, Type
+from tracereel.scenes.theme import DARK, INK, PAPER, Colour, Palette, Type
 
 Note = Callable[[Phrase, str], None]
 """Told which phrase is drawn, and as which text where it had to be shortened."""
+_UNSEEN = 0.004
+"""What is fainter is not drawn."""
 
 
 class Canvas:
     """One frame being drawn. `note` is told every phrase that is drawn, so that a ledger can be kept.
 
+    `watch`, where there is one, is told the place of everything that is drawn, so that a layout can be checked.
     `swapped`: the surface's red and blue are exchanged, as in Manim's frame.
     """
 
-    def __init__(self, ctx: "cairo.Context[Any]", pixels: tuple[int, int], note: Note, *, swapped: bool = False):
+    def __init__(
+        self,
+        ctx: "cairo.Context[Any]",
+        pixels: tuple[int, int],
+        note: Note,
+        palette: Palette = DARK,
+        *,
+        watch: Watch | None = None,
+        swapped: bool = False,
+    ):
         self._ctx = ctx
         self._note = note
+        self.palette = palette
+        self._watch = watch
+        self._moving = False
+        self._window: tuple[float, float, float, float] | None = None
         self._swapped = swapped
         self._alpha = 1.0
         self.scale = min(pixels) / 1080
@@ -43,22 +65,54 @@ class Canvas:
             self._alpha = before
 
     @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Draw what is on its way from one place to another, and may pass over what stands."""
+        before, self._moving = self._moving, True
+        try:
+            yield
+        finally:
+            self._moving = before
+
+    @contextmanager
     def clipped(self, x: float, y: float, w: float, h: float) -> Iterator[None]:
         """Draw nothing outside this box."""
         self._ctx.save()
         self._ctx.rectangle(*self._box(x, y, w, h))
         self._ctx.clip()
+        before, self._window = self._window, (x, y, x + w, y + h)
         try:
             yield
         finally:
+            self._window = before
             self._ctx.restore()
+
+    def _tell(
+        self,
+        kind: Kind,
+        name: str,
+        box: tuple[float, float, float, float],
+        colour: Colour,
+        alpha: float,
+        size: float = 0,
+    ) -> None:
+        """Tell the watch what is drawn where."""
+        assert self._watch is not None
+        if self._window is not None:
+            left, top, right, bottom = self._window
+            box = max(box[0], left), max(box[1], top), min(box[2], right), min(box[3], bottom)
+        if box[2] > box[0] and box[3] > box[1]:
+            self._watch(Drawn(kind, name, box, self.palette.rgb(colour), alpha * self._alpha, size, self._moving))
+
+    def _tell_text(self, text: str, x: float, y: float, style: Type, colour: Colour, alpha: float) -> None:
+        left, top, right, bottom = ink(text, style)
+        self._tell(Kind.TEXT, text, (x + left, y + top, x + right, y + bottom), colour, alpha, style.size)
 
     def _source(self, colour: Colour, alpha: float) -> bool:
         """Set the pen; False where nothing would be seen."""
         alpha *= self._alpha
-        if alpha <= 0.004:
+        if alpha <= _UNSEEN:
             return False
-        r, g, b = colour
+        r, g, b = self.palette.rgb(colour)
         if self._swapped:
             r, b = b, r
         self._ctx.set_source_rgba(r, g, b, alpha)
@@ -75,6 +129,8 @@ class Canvas:
         if self._source(colour, alpha):
             self._ctx.rectangle(*self._box(x, y, w, h))
             self._ctx.fill()
+            if self._watch:
+                self._tell(Kind.BOX, "box", (x, y, x + w, y + h), colour, alpha)
 
     def card(
         self,
@@ -91,6 +147,9 @@ class Canvas:
         """A box with round corners: filled, or only its outline of that width."""
         if not self._source(colour, alpha):
             return
+        if self._watch:
+            kind = Kind.CARD if outline is None else Kind.OUTLINE
+            self._tell(kind, "card", (x, y, x + w, y + h), colour, alpha)
         s = self.scale
         x, y, w, h = x * s, y * s, w * s, h * s
         r = min(radius * s, w / 2, h / 2)
@@ -107,11 +166,20 @@ class Canvas:
             ctx.set_line_width(max(outline * s, 1))
             ctx.stroke()
 
+    def glow(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float) -> None:
+        """A light behind letters."""
+        watch, self._watch = self._watch, None
+        self.card(x, y, w, h, colour, alpha, radius=6)
+        self._watch = watch
+
     def disc(
         self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0, *, outline: float | None = None
     ) -> None:
         """A filled circle around (x, y), or only its outline of that width."""
         if self._source(colour, alpha):
+            if self._watch:
+                kind = Kind.DISC if outline is None else Kind.OUTLINE
+                self._tell(kind, "disc", (x - radius, y - radius, x + radius, y + radius), colour, alpha)
             self._ctx.new_sub_path()
             self._ctx.arc(x * self.scale, y * self.scale, radius * self.scale, 0, 2 * math.pi)
             if outline is None:
@@ -132,6 +200,11 @@ class Canvas:
         """A line through points."""
         if len(points) < 2 or not self._source(colour, alpha):
             return
+        if self._watch:
+            half = thickness / 2
+            for (ax, ay), (bx, by) in pairwise(points):
+                box = min(ax, bx) - half, min(ay, by) - half, max(ax, bx) + half, max(ay, by) + half
+                self._tell(Kind.LINE, "line", box, colour, alpha)
         ctx, s = self._ctx, self.scale
         ctx.set_line_width(max(thickness * s, 1))
         ctx.set_line_join(cairo.LINE_JOIN_ROUND)
@@ -177,9 +250,11 @@ class Canvas:
         if room is not None:
             text = shorten(text, style, room)
         wide = width(text, style)
-        if not text or self._alpha * alpha <= 0.004:
+        if not text or self._alpha * alpha <= _UNSEEN:
             return wide
         self._note(phrase, phrase.text if part is not None else text)
+        if self._watch:
+            self._tell_text(text, x - align * wide, y, style, colour, alpha)
         drawn = sprite(text, style, self.scale)
         self._source(colour, alpha)
         left = round((x - align * wide) * self.scale) + drawn.left
@@ -198,6 +273,8 @@ class Canvas:
         wide = width(phrase.text, style)
         start = min(x, x + room - wide)
         with self.clipped(x, y - style.size * 1.2, room, style.size * 1.7):
+            if self._watch:
+                self._tell_text(phrase.text, start, y, style, colour, 1.0)
             self._source(colour, 1.0)
             self._ctx.mask_surface(
                 drawn.mask, round(start * self.scale) + drawn.left, round(y * self.scale) + drawn.top
@@ -206,9 +283,43 @@ class Canvas:
             self._veil(x, y - style.size, 44, style.size * 1.4, ground)
         return min(wide, room)
 
+    def image(self, file: Path, sides: tuple[float, float, float, float], alpha: float = 1.0) -> None:
+        """A PNG as large as it fits into a place (left, top, width, height), at its left."""
+        x, y, w, h = sides
+        picture = _picture(file, self._swapped)
+        by = min(w / picture.get_width(), h / picture.get_height()) * self.scale
+        self._ctx.save()
+        self._ctx.translate(x * self.scale, y * self.scale)
+        self._ctx.scale(by, by)
+        self._ctx.set_source_surface(picture, 0, 0)
+        self._ctx.paint_with_alpha(alpha * self._alpha)
+        self._ctx.restore()
+
+    def code(
+        self, phrase: Phrase, sides: tuple[float, float, float, float], alpha: float = 1.0, *, url: str | None = None
+    ) -> None:
+        """A phrase as a QR code in a square place; of a `url`, where there is one, to which it is the fragment."""
+        x, y, w, _ = sides
+        if not self._source(INK, alpha):
+            return
+        self._note(phrase, phrase.text)
+        modules = _modules(phrase.text if url is None else f"{url}#{phrase.text}")
+        self.card(*sides, PAPER, alpha, radius=10)
+        # Whole pixels, or a reader's camera sees stripes.
+        pitch = int((w - 24) * self.scale / len(modules))
+        left, top = (round((at + w / 2) * self.scale - pitch * len(modules) / 2) for at in (x, y))
+        self._source(INK, alpha)
+        for row, line in enumerate(modules):
+            for column, dark in enumerate(line):
+                if dark:
+                    self._ctx.rectangle(left + column * pitch, top + row * pitch, pitch, pitch)
+        self._ctx.fill()
+
     def _veil(self, x: float, y: float, w: float, h: float, colour: Colour) -> None:
         """A box that is the ground's colour at its left and nothing at its right."""
-        r, g, b = (colour[2], colour[1], colour[0]) if self._swapped else colour
+        r, g, b = self.palette.rgb(colour)
+        if self._swapped:
+            r, b = b, r
         left, top, width, height = self._box(x, y, w, h)
         fade = cairo.LinearGradient(left, 0, left + width, 0)
         fade.add_color_stop_rgba(0, r, g, b, self._alpha)
@@ -216,3 +327,26 @@ class Canvas:
         self._ctx.set_source(fade)
         self._ctx.rectangle(left, top, width, height)
         self._ctx.fill()
+
+
+@lru_cache(maxsize=4)
+def _picture(file: Path, swapped: bool) -> cairo.ImageSurface:
+    """A PNG as cairo draws it, red and blue exchanged where the frame's are."""
+    picture = cairo.ImageSurface.create_from_png(str(file))
+    if not swapped:
+        return picture
+    copy = cairo.ImageSurface(cairo.FORMAT_ARGB32, picture.get_width(), picture.get_height())
+    pen = cairo.Context(copy)
+    pen.set_source_surface(picture)
+    pen.paint()
+    copy.flush()
+    pixels = np.frombuffer(copy.get_data(), np.uint8).reshape(copy.get_height(), copy.get_stride() // 4, 4)
+    pixels[:, :, [0, 2]] = pixels[:, :, [2, 0]]
+    copy.mark_dirty()
+    return copy
+
+
+@lru_cache(maxsize=4)
+def _modules(text: str) -> tuple[tuple[bool, ...], ...]:
+    """The modules of a QR code, its quiet zone left out."""
+    return tuple(tuple(bool(module) for module in row) for row in segno.make(text, error="l", micro=False).matrix)

@@ -11,14 +11,16 @@ from typing import Any
 import av
 import cairo
 import numpy as np
-from manim import WHITE, Camera, Mobject, Scene, VMobject
+from manim import WHITE, Camera, VMobject
 from manim.renderer.cairo_renderer import CairoRenderer
 from manim.scene.scene_file_writer import SceneFileWriter
 from manim.scene.video_segment_encoder import VideoSegmentEncoder
 from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.lettered import Lettered
+from tracereel.scenes.layout import Drawn, Watch
 from tracereel.scenes.ledger import Ledger
+from tracereel.scenes.theme import DARK, Palette
 
+OnFrame = Callable[[np.ndarray[Any, Any], list[Drawn]], None]
 Paint = Callable[[Canvas], None]
 
 
@@ -50,6 +52,8 @@ class LayerCamera(Camera):
     """Manim's camera, with a way for layers to draw themselves."""
 
     ledger: Ledger
+    palette: Palette
+    watch: Watch | None
 
     def display_vectorized(self, vmobject: VMobject, ctx: "cairo.Context[Any]") -> "LayerCamera":
         """Draw a mobject; a layer by its painter."""
@@ -61,7 +65,14 @@ class LayerCamera(Camera):
         if opacity <= 0:
             return self
         ctx.save()
-        canvas = Canvas(ctx, (self.pixel_width, self.pixel_height), self.ledger.note, swapped=True)
+        canvas = Canvas(
+            ctx,
+            (self.pixel_width, self.pixel_height),
+            self.ledger.note,
+            self.palette,
+            watch=self.watch if opacity == 1 else None,
+            swapped=True,
+        )
         if opacity < 1:
             ctx.push_group()
             painter.paint(canvas)
@@ -101,27 +112,28 @@ class _Writer(SceneFileWriter):
 
 
 class ReelRenderer(CairoRenderer):
-    """Manim's renderer with layers, a quicker encoder, and a ledger of every frame."""
+    """Manim's renderer with layers, a quicker encoder, and a ledger of every frame.
+
+    `on_frame`, where there is one, is told each frame's pixels (height, width, 4) and everything drawn in it.
+    """
 
     camera: LayerCamera
 
-    def __init__(self) -> None:
+    def __init__(self, palette: Palette = DARK, on_frame: OnFrame | None = None) -> None:
         writer = _Writer if _KNOWS_ENCODER else SceneFileWriter
         super().__init__(file_writer_class=writer, camera_class=LayerCamera)
         self.ledger = Ledger()
         self.camera.ledger = self.ledger
-        self._scene: Scene | None = None
-
-    def init_scene(self, scene: Scene, *args: Any) -> None:
-        """Remember the scene: its standing mobjects are part of every frame."""
-        self._scene = scene
-        super().init_scene(scene, *args)
+        self.camera.palette = palette
+        self._on_frame = on_frame
+        self._drawn: list[Drawn] = []
+        self.camera.watch = self._drawn.append if on_frame else None
 
     def add_frame(self, frame: np.ndarray[Any, Any], num_frames: int = 1) -> None:
         """Add a frame to the film and to the ledger."""
         if not self.skip_animations and num_frames:
-            assert self._scene is not None
-            members: list[Mobject] = [m for top in self._scene.mobjects for m in top.get_family()]
-            visible = [m.phrase for m in members if isinstance(m, Lettered) and m.is_visible]
-            self.ledger.frame(visible, num_frames)
+            self.ledger.frame(num_frames)
+            if self._on_frame is not None:
+                self._on_frame(frame, list(self._drawn))
+                self._drawn.clear()
         super().add_frame(frame, num_frames)

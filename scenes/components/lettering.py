@@ -5,21 +5,59 @@ be written (`phrases`).
 """
 
 import json
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from pathlib import Path
 
 import cairo
 import uharfbuzz as hb
 from tracereel.scenes.theme import Type
 
 _PACKAGES = {"sans": "fontpkg_inter", "mono": "fontpkg_jetbrains_mono"}
-FAMILIES = {"sans": "Inter", "mono": "JetBrains Mono"}
+_added: list[str] = []
+"""Files of further faces, asked in this order for what the packaged ones lack."""
+
+
+class FontError(Exception):
+    """A font file cannot be used; the message is one line."""
+
+
+def add_faces(files: Iterable[Path]) -> None:
+    """Set what the packaged faces lack (CJK, say) in faces from these files (.ttf, .otf, .ttc), the first first.
+
+    Raises FontError for a file that is no font.
+    """
+    for file in files:
+        try:
+            glyphs = hb.Face(hb.Blob.from_file_path(str(file))).glyph_count
+        except (OSError, hb.HarfBuzzError) as error:
+            raise FontError(f"{file}: cannot be read ({error})") from None
+        if not glyphs:
+            raise FontError(f"{file}: not a font file")
+        if str(file) not in _added:
+            _added.append(str(file))
+            for cached in (_has, shape, sprite, ink, shorten, wrap):
+                cached.cache_clear()
+
+
+def can_set(text: str) -> bool:
+    """Is there a glyph for every character?"""
+    return all(any(_has(face, char) for face in _faces("sans")) for char in text)
+
+
+def _faces(first: str) -> tuple[str, ...]:
+    """The faces in the order in which they are asked for a glyph."""
+    return (first, "mono" if first == "sans" else "sans", *_added)
 
 
 @cache
 def font_path(face: str) -> str:
-    """The upright variable font file of a face (`sans`, `mono`)."""
+    """The file of a face: the upright variable font of `sans` and `mono`, an added face's own."""
+    if face not in _PACKAGES:
+        return face
     root = resources.files(_PACKAGES[face])
     facts = json.loads((root / "metadata.json").read_text())
     file = next(entry["path"] for entry in facts["files"] if entry["style"] == "normal")
@@ -84,13 +122,6 @@ def _outline(face: str, weight: int, optical: int, glyph: int) -> tuple[Command,
     return tuple(pen.commands)
 
 
-def outline_of(face: str, glyph: int, style: Type) -> list[Command]:
-    """A glyph's outline in units for a style, from its own origin."""
-    scale = style.size / _face(face).upem
-    commands = _outline(face, style.weight, _optical(style), glyph)
-    return [(name, tuple((x * scale, y * scale) for x, y in points)) for name, points in commands]
-
-
 @dataclass(frozen=True)
 class Line:
     """A shaped line of text: glyphs with their places, and its width, all in units."""
@@ -127,11 +158,13 @@ def _optical(style: Type) -> int:
 
 
 def _by_face(text: str, first: str) -> list[tuple[str, str]]:
-    """Split text into parts that one face can set: the wanted one, or else the other."""
-    other = "mono" if first == "sans" else "sans"
+    """Split text into parts that one face can set: the wanted one, or else the first that has the character."""
+    faces = _faces(first)
     parts: list[tuple[str, str]] = []
     for char in text:
-        face = other if not _has(first, char) and _has(other, char) else first
+        face = next((face for face in faces if _has(face, char)), first)
+        if parts and unicodedata.combining(char):
+            face = parts[-1][0]  # a mark stands on what is before it
         if parts and parts[-1][0] == face:
             parts[-1] = (face, parts[-1][1] + char)
         else:
@@ -166,17 +199,27 @@ def shorten(text: str, style: Type, room: float) -> str:
 
 @lru_cache(maxsize=4096)
 def wrap(text: str, style: Type, room: float) -> tuple[str, ...]:
-    """A text in lines that fit, broken at spaces; a word that is too long alone is shortened."""
-    lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and width(longer, style) <= room:
-            lines[-1] = longer
-        elif not lines:
-            lines = [word]
+    """A text in lines that fit, broken at spaces and between ideographs; a word too long alone is shortened."""
+    lines = [""]
+    for piece in _breakable(text):
+        longer = lines[-1] + piece
+        if lines[-1] and width(longer.rstrip(), style) > room:
+            lines.append(piece)
         else:
-            lines.append(word)
-    return tuple(shorten(line, style, room) for line in lines)
+            lines[-1] = longer
+    return tuple(shorten(line.rstrip(), style, room) for line in lines)
+
+
+def _breakable(text: str) -> list[str]:
+    """Text in pieces between which a line may end: after a space, and between ideographs, but not before a stop."""
+    pieces: list[str] = []
+    for char in text:
+        wide = unicodedata.east_asian_width(char) in ("W", "F") and unicodedata.category(char).startswith("L")
+        if not pieces or pieces[-1].endswith(" ") or (wide and not pieces[-1].endswith(("（", "“"))):
+            pieces.append(char)
+        else:
+            pieces[-1] += char
+    return pieces
 
 
 @dataclass(frozen=True)
@@ -203,6 +246,15 @@ def sprite(text: str, style: Type, scale: float) -> Sprite:
     return Sprite(mask, left, top)
 
 
+@lru_cache(maxsize=8192)
+def _path(face: str, weight: int, optical: int, glyph: int) -> cairo.Path:
+    """A glyph's outline as cairo keeps it, in the font's own units: appended in one call."""
+    pen = cairo.Context(cairo.ImageSurface(cairo.FORMAT_A8, 1, 1))
+    for name, points in _outline(face, weight, optical, glyph):
+        getattr(pen, name)(*(value for point in points for value in point))
+    return pen.copy_path()
+
+
 def trace_line(pen: "cairo.Context[cairo.ImageSurface]", line: Line, scale: float) -> None:
     """Add the outlines of a shaped line to cairo's path, its baseline starting at the origin, y downwards."""
     optical = _optical(line.type)
@@ -211,6 +263,17 @@ def trace_line(pen: "cairo.Context[cairo.ImageSurface]", line: Line, scale: floa
         pen.save()
         pen.translate(x * scale, -y * scale)
         pen.scale(unit, -unit)
-        for name, points in _outline(face, line.type.weight, optical, glyph):
-            getattr(pen, name)(*(value for point in points for value in point))
+        pen.append_path(_path(face, line.type.weight, optical, glyph))
         pen.restore()
+
+
+@lru_cache(maxsize=8192)
+def ink(text: str, style: Type) -> tuple[float, float, float, float]:
+    """Where the ink of a line lies: left, top, right and bottom in units from its start on the baseline, y downwards.
+
+    All zero where nothing is drawn.
+    """
+    pen = cairo.Context(cairo.ImageSurface(cairo.FORMAT_A8, 1, 1))
+    trace_line(pen, shape(text, style), 1.0)
+    left, top, right, bottom = pen.path_extents()
+    return left, top, right, bottom

@@ -9,7 +9,7 @@ from tracereel.scenes.clock import FilmClock, ease
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.lettering import width
 from tracereel.scenes.phrases import Catalogue, Phrase, figure, quote
-from tracereel.scenes.stage import Box, Stage
+from tracereel.scenes.stage import Box, Shape, Stage
 from tracereel.scenes.theme import (
     DECODE,
     DIM,
@@ -22,17 +22,18 @@ from tracereel.scenes.theme import (
     SMALL_STRONG,
     TEXT,
     Colour,
+    Letters,
     mix,
     request_colour,
 )
 from tracereel.trace.measured import Run
 from tracereel.trace.timeline import Seat, State
+from tracereel.trace.trace import ABSENT
 
 MOVE_S = 0.4
 """Film seconds that a card's way from one stage to the next takes."""
 FLASH_S = 0.4
 _TAIL_TOKENS = 24
-_LEAST_LANE = 60.0
 WAITING, PREFILLING, DECODING, ENDED = range(4)
 
 
@@ -45,35 +46,47 @@ class _Visit:
     slot: int
 
 
+_SHARES = {Shape.WIDE: (23, 17, 36, 17), Shape.SQUARE: (25, 14, 39, 19)}
+"""Widths of the four stages, side by side."""
+
+
 class _Places:
     """Where the cards of each stage stand."""
 
     def __init__(self, stage: Stage, slots: int):
         content = stage.content
-        if stage.wide:
-            waiting, prefill, decode, ended = content.columns((23, 17, 36, 17), 42)
-            head = 62
-            self.heads = [Box(box.x, box.y, box.w, head) for box in (waiting, prefill, decode, ended)]
-            bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in (waiting, prefill, decode, ended)]
-            self.chips_in_row, self.cards_in_row = 4, 1
-        else:
-            head = 56
-            room = content.h - 3 * head - 2 * 26
-            lanes_height = min(room * 0.64, 84 * slots + 10 * (slots - 1))
-            waiting = Box(content.x, content.y + head, content.w, (room - lanes_height) * 0.44)
-            lanes = Box(content.x, waiting.bottom + 26 + head, content.w, lanes_height)
+        square = stage.shape is Shape.SQUARE
+        self.heading = SMALL_STRONG if square else HEADING
+        self.gap = 6 if square else 10
+        if stage.shape is Shape.TALL:
+            head = 60
+            room = content.h - 3 * head - 2 * 30
+            lanes_height = min(room * 0.52, 84 * slots + 10 * (slots - 1))
+            waiting = Box(content.x, content.y + head, content.w, (room - lanes_height) * 0.6)
+            lanes = Box(content.x, waiting.bottom + 30 + head, content.w, lanes_height)
             prefill, decode = lanes.columns((26, 74), 30)
-            ended = Box(content.x, lanes.bottom + 26 + head, content.w, (room - lanes_height) * 0.56)
+            ended = Box(content.x, lanes.bottom + 30 + head, content.w, (room - lanes_height) * 0.4)
             self.heads = [Box(box.x, box.y - head, box.w, head) for box in (waiting, prefill, decode, ended)]
             bodies = [waiting, prefill, decode, ended]
             self.chips_in_row, self.cards_in_row = 10, 2
+        else:
+            columns = content.columns(_SHARES[stage.shape], 28 if square else 42)
+            head = 50 if square else 62
+            self.heads = [Box(box.x, box.y, box.w, head) for box in columns]
+            bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in columns]
+            self.chips_in_row, self.cards_in_row = (2 if square else 4), 1
         self.waiting, self.prefill, self.decode, self.ended = bodies
-        self.lanes = min(slots, max(int((self.decode.h + 10) // (_LEAST_LANE + 10)), 1))
+        # Below the lanes the ring needs its own width, and a line where they are not all of them.
+        body = self.decode.h - 14
+        least = 46.0 if square else 60.0
+        self.lanes = max(min(slots, int((body + self.gap) // (least + self.gap))), 1)
         self.lanes_are_all = self.lanes == slots
-        room = self.decode.h if self.lanes_are_all else self.decode.h - 44
-        self.prefill_rows = Box(self.prefill.x, self.prefill.y, self.prefill.w, room).rows(self.lanes, 10)
-        self.decode_rows = Box(self.decode.x, self.decode.y, self.decode.w, room).rows(self.lanes, 10)
-        self.card_height = min(self.decode_rows[0].h, 84 if stage.wide else 66)
+        if not self.lanes_are_all:
+            self.lanes = max(int((body - 44 + self.gap) // (least + self.gap)), 1)
+        height = min((body if self.lanes_are_all else body - 44), 110 * self.lanes)
+        self.prefill_rows = Box(self.prefill.x, self.prefill.y, self.prefill.w, height).rows(self.lanes, self.gap)
+        self.decode_rows = Box(self.decode.x, self.decode.y, self.decode.w, height).rows(self.lanes, self.gap)
+        self.card_height = min(self.decode_rows[0].h, 84 if stage.wide else 54)
         rows = int((self.waiting.h - 44) // (self.card_height + 10))
         self.cards = max(rows, 1) * self.cards_in_row
         chip_height = 46
@@ -113,6 +126,7 @@ class PipelineView:
         self._run, self._clock, self._say = run, clock, say
         self._places = _Places(stage, run.trace.header.slots)
         self._wide = stage.wide
+        self._has_texts = bool((run.trace.steps.token_text != ABSENT).any())
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
         self._prompts = [quote(run.measure("prompt", request=i)) for i in range(len(run.trace.arrivals))]
         self._visits = [self._visits_of(request) for request in range(len(run.trace.arrivals))]
@@ -159,9 +173,23 @@ class PipelineView:
         first_chip = max(0, state.num_finished - self._places.chips)
         present = [request for request, visits in enumerate(self._visits) if visits[0].from_s <= film_s]
         # Those on their way pass over those that stand.
-        for request in sorted(present, key=lambda request: film_s - self._visit(request, film_s).from_s < MOVE_S):
+        moving = [request for request in present if self._moves(request, film_s, state)]
+        for request in sorted(set(present) - set(moving)):
             self._card(canvas, request, film_s, state, seats.get(request), first_chip)
+        with canvas.moving():
+            for request in moving:
+                self._card(canvas, request, film_s, state, seats.get(request), first_chip)
         self._paint_overflow(canvas, state, first_chip)
+
+    def _moves(self, request: int, film_s: float, state: State) -> bool:
+        """Is its card on its way to another stage, or up the queue or the list of the ended?"""
+        visit = self._visit(request, film_s)
+        if film_s - visit.from_s < MOVE_S:
+            return True
+        if visit.stage == WAITING:
+            index = self._queue_index(request, visit, film_s)
+            return abs(index - round(index)) > 0.01
+        return False
 
     def _paint_frames(self, canvas: Canvas, film_s: float, state: State) -> None:
         places, say, t_ns = self._places, self._say, state.t_ns
@@ -169,9 +197,12 @@ class PipelineView:
         keys = ("waiting", "prefill", "decode", "finished")
         counts = self._counts(state)
         for head, key, colour, count in zip(places.heads, keys, colours, counts, strict=True):
-            wide = canvas.text(say.say(f"pipeline_flow.{key}"), head.x, head.y + 30, HEADING, colour)
-            if count is not None:
-                canvas.text(count, head.x + wide + 18, head.y + 30, HEADING, TEXT)
+            style = places.heading
+            number = width(count.text, style)
+            wide = canvas.text(
+                say.say(f"pipeline_flow.{key}"), head.x, head.y + 30, style, colour, room=head.w - number - 14
+            )
+            canvas.text(count, head.x + wide + 14, head.y + 30, style, TEXT)
         for row in places.prefill_rows:
             canvas.card(*row.sides, PANEL, 0.55)
         for row in places.decode_rows:
@@ -181,18 +212,19 @@ class PipelineView:
         age = 9.0
         if ended:
             age = film_s - self._clock.film_second(int(self._run.trace.steps.end_ns[ended - 1]))
-        rows = places.decode_rows
-        x, y = rows[0].x - 12, rows[0].y - 12
+        rows, around = places.decode_rows, places.gap + 2
+        x, y = rows[0].x - around, rows[0].y - around
+        high = rows[-1].bottom - y + around
         glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
-        canvas.card(x, y, rows[0].w + 24, rows[-1].bottom - y + 12, LINE, radius=20, outline=3)
-        canvas.card(x, y, rows[0].w + 24, rows[-1].bottom - y + 12, DECODE, 0.85 * glow, radius=20, outline=3)
+        canvas.card(x, y, rows[0].w + 2 * around, high, LINE, radius=20, outline=3)
+        canvas.card(x, y, rows[0].w + 2 * around, high, DECODE, 0.85 * glow, radius=20, outline=3)
         if self._wide:
-            for left, right in ((places.waiting, places.prefill), (places.decode, places.ended)):
-                middle = (left.right + right.x) / 2 + (6 if left is places.decode else 0)
-                y = places.decode_rows[0].y + places.decode.h / 2
-                canvas.line([(middle - 7, y - 12), (middle + 7, y), (middle - 7, y + 12)], LINE, thickness=4)
+            middle = (places.decode.right + around + places.ended.x) / 2
+            y = rows[0].y + (rows[-1].bottom - rows[0].y) / 2
+            for x in ((places.waiting.right + places.prefill.x) / 2, middle):
+                canvas.line([(x - 7, y - 12), (x + 7, y), (x - 7, y + 12)], LINE, thickness=4)
 
-    def _counts(self, state: State) -> tuple[Phrase | None, ...]:
+    def _counts(self, state: State) -> tuple[Phrase, ...]:
         run, t_ns = self._run, state.t_ns
         return (
             figure(run.measure("waiting", t_ns=t_ns)),
@@ -207,15 +239,20 @@ class PipelineView:
         if hidden > 0:
             count = figure(run.measure("waiting_beyond", t_ns=state.t_ns, shown=places.cards))
             y = places.waiting_at(places.cards - 1).bottom + 36
-            canvas.text(say.say("pipeline_flow.more", count=count), places.waiting.x, y, SMALL, DIM)
+            canvas.text(
+                say.say("pipeline_flow.more", count=count), places.waiting.x, y, SMALL, DIM, room=places.waiting.w
+            )
         if not places.lanes_are_all:
             count = figure(run.measure("slots_beyond", shown=places.lanes))
-            y = places.decode_rows[-1].bottom + 38
-            canvas.text(say.say("pipeline_flow.more_slots", count=count), places.decode.x, y, SMALL, DIM)
+            y = places.decode_rows[-1].bottom + 46
+            more = say.say("pipeline_flow.more_slots", count=count)
+            canvas.text(more, places.decode.x, y, SMALL, DIM, room=places.decode.w)
         if first_chip:
             count = figure(run.measure("finished_beyond", t_ns=state.t_ns, shown=places.chips))
             y = places.ended_at(places.chips - 1).bottom + 34
-            canvas.text(say.say("pipeline_flow.earlier", count=count), places.ended.x, y, SMALL, DIM)
+            canvas.text(
+                say.say("pipeline_flow.earlier", count=count), places.ended.x, y, SMALL, DIM, room=places.ended.w
+            )
 
     def _queue_index(self, request: int, visit: _Visit, film_s: float) -> float:
         """How many stand before it in the queue, those that are just leaving counted in part."""
@@ -287,19 +324,24 @@ class PipelineView:
         tall = box.h >= 72
         first = box.y + (34 if tall else box.h / 2 + 10)
         left = box.x + 26
-        name = canvas.text(self._names[request], left, first, SMALL_STRONG, colour, room=max(box.w - 36, 1))
+        letters = Letters(colour)
+        name = canvas.text(self._names[request], left, first, SMALL_STRONG, letters, room=max(box.w - 36, 1))
         room = box.w - 26 - name - 14 - 18
         if stage == DECODING and seat is not None:
             count = figure(self._run.measure("request_output_tokens", request=request, t_ns=state.t_ns))
             wide = canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
             room -= wide + 14
             if tall:
-                self._tail(canvas, Box(left, box.y, box.w - 44, box.h), request, seat, state, colour)
+                self._tail(canvas, Box(left, box.y + 66, box.w - 44, 0), request, seat, state, colour)
+            elif self._has_texts and room > 60:
+                self._tail(canvas, Box(left + name + 14, first, room, 0), request, seat, state, colour)
+                return
         elif stage == PREFILLING and seat is not None:
             known = self._run.trace.arrivals[request].prompt_tokens + seat.output_tokens
-            share = self._share_prefilled(request, seat, state, known)
-            canvas.card(left, box.bottom - 22, box.w - 44, 8, LINE, radius=4)
-            canvas.card(left, box.bottom - 22, max((box.w - 44) * share, 8), 8, PREFILL, radius=4)
+            share = min(self._share_prefilled(request, seat, state, max(known, 1)), 1.0)
+            high = 8 if tall else 5
+            canvas.card(left, box.bottom - high * 1.6, box.w - 44, high, LINE, radius=4)
+            canvas.card(left, box.bottom - high * 1.6, max((box.w - 44) * share, high), high, PREFILL, radius=4)
         elif tall and stage == WAITING:
             canvas.text(self._prompts[request], left, box.y + 66, SMALL, DIM, room=box.w - 44)
             return
@@ -319,20 +361,20 @@ class PipelineView:
         return done / known
 
     def _tail(self, canvas: Canvas, box: Box, request: int, seat: Seat, state: State, colour: Colour) -> None:
-        """The end of what a request has written; its newest token lit up for a moment."""
+        """The end of what a request has written, on the baseline `box.y`; its newest token lit up for a moment."""
         count = seat.output_tokens
-        if not count:
+        if not count or not self._has_texts:
             return
         first = max(0, count - _TAIL_TOKENS)
         text = quote(self._run.measure("output_text", request=request, first=first, end=count))
         newest = quote(self._run.measure("output_text", request=request, first=count - 1, end=count)).text
-        baseline = box.y + 66
+        baseline = box.y
         shown = canvas.tail(text, box.x, baseline, SMALL, TEXT, room=box.w, ground=_tinted(colour, DECODING))
         born = self._clock.film_second(self._run.timeline.token_times_of(request)[count - 1])
         glow = 1 - (self._clock.film_second(state.t_ns) - born) / FLASH_S
         wide = width(newest, SMALL)
         if glow > 0 and newest.strip() and wide < box.w:
-            canvas.card(box.x + shown - wide - 3, baseline - 25, wide + 6, 33, colour, 0.45 * glow, radius=6)
+            canvas.glow(box.x + shown - wide - 3, baseline - 25, wide + 6, 33, colour, 0.45 * glow)
 
     def _chip(self, canvas: Canvas, box: Box, request: int, colour: Colour) -> None:
         canvas.card(*box.sides, PANEL, radius=8)

@@ -12,7 +12,7 @@ from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.lettering import width
 from tracereel.scenes.phrases import Catalogue, Phrase, figure
 from tracereel.scenes.stage import Box
-from tracereel.scenes.theme import DIM, FIGURE, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
+from tracereel.scenes.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
 from tracereel.trace.compare import throughput_ratio
 from tracereel.trace.measured import Run, measure
 
@@ -30,67 +30,78 @@ class Contender:
 
 
 class Curves:
-    """Output tokens over engine time, one line a contender."""
+    """Output tokens over engine time, one line a contender, each from its own beginning.
 
-    def __init__(self, contenders: Sequence[Contender], end_ns: int, say: Catalogue):
-        self._contenders, self._end_ns, self._say = contenders, end_ns, say
+    `main` is the contender whose clock is read, `span_ns` how much of it is shown.
+    """
+
+    def __init__(self, contenders: Sequence[Contender], main: Run, span_ns: int, say: Catalogue):
+        self._contenders, self._main, self._span_ns, self._say = contenders, main, max(span_ns, 1), say
         self._most = max(len(contender.run.trace.steps.token_step) for contender in contenders)
 
-    def paint(self, canvas: Canvas, box: Box, now_ns: int) -> None:
-        """Draw what has come out by now into a box."""
-        plot = Box(box.x, box.y + 84, box.w - 200, box.h - 84 - 62)
-        say = self._say.say
-        canvas.text(say("throughput_comparison.tokens"), plot.x, plot.y - 36, STRONG, DIM)
+    def paint(self, canvas: Canvas, box: Box, since_ns: int) -> None:
+        """Draw what has come out within `since_ns` of the beginning into a box."""
+        # The labels stand beside the curves: as much room as the widest of them takes.
+        beside = max(width(contender.name.text, SMALL_STRONG) for contender in self._contenders)
+        plot = Box(box.x, box.y + 76, box.w - beside - 40, box.h - 76 - 50)
+        say, end_ns = self._say.say, self._main.timeline.begin_ns + self._span_ns
+        canvas.text(say("throughput_comparison.tokens"), plot.x, box.y + 30, STRONG, DIM)
         canvas.line([(plot.x, plot.y), (plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
         top = say(
             "throughput_comparison.total",
-            tokens=figure(self._contenders[0].run.measure("output_tokens", t_ns=self._end_ns), ",d"),
+            tokens=figure(self._main.measure("output_tokens", t_ns=end_ns), ",d"),
         )
         y = self._y(plot, self._most)
         canvas.line([(plot.x, y), (plot.right, y)], LINE, dashes=(8, 10))
         canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
         end = say(
             "throughput_comparison.end",
-            seconds=figure(self._contenders[0].run.measure("engine_time_s", t_ns=self._end_ns), ".1f"),
+            seconds=figure(self._main.measure("engine_time_s", t_ns=end_ns), ".1f"),
         )
         canvas.text(end, plot.right, plot.bottom + 40, SMALL, DIM, align=1)
         labels: list[tuple[float, Contender]] = []
         for contender in self._contenders:
-            labels.append((self._curve(canvas, plot, contender, now_ns), contender))
-        self._labels(canvas, plot, labels, now_ns)
+            labels.append((self._curve(canvas, plot, contender, since_ns), contender))
+        self._labels(canvas, plot, labels, since_ns)
 
     def _y(self, plot: Box, tokens: float) -> float:
         return plot.bottom - plot.h * 0.94 * tokens / max(self._most, 1)
 
-    def _x(self, plot: Box, t_ns: float) -> float:
-        return plot.x + plot.w * min(t_ns / max(self._end_ns, 1), 1.0)
+    def _x(self, plot: Box, since_ns: float) -> float:
+        return plot.x + plot.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
 
-    def _curve(self, canvas: Canvas, plot: Box, contender: Contender, now_ns: int) -> float:
+    def _curve(self, canvas: Canvas, plot: Box, contender: Contender, since_ns: int) -> float:
         """Draw one line up to now; returns the height it has reached."""
-        steps = contender.run.trace.steps
-        ended = contender.run.timeline.steps_ended(now_ns)
-        times = steps.end_ns[:ended]
+        steps, timeline = contender.run.trace.steps, contender.run.timeline
+        now_ns = timeline.begin_ns + since_ns
+        ended = timeline.steps_ended(now_ns)
+        times = steps.end_ns[:ended] - timeline.begin_ns
         tokens = steps.first_token[1 : ended + 1]
         pick = np.unique(np.linspace(0, ended - 1, min(ended, _POINTS)).astype(int)) if ended else np.empty(0, int)
         points = [(self._x(plot, 0), self._y(plot, 0))]
         points += [(self._x(plot, float(times[i])), self._y(plot, float(tokens[i]))) for i in pick]
         y = points[-1][1]
-        done = now_ns >= contender.run.timeline.end_ns
-        if not done and now_ns:
-            points.append((self._x(plot, now_ns), y))
+        if now_ns < timeline.end_ns and since_ns:
+            points.append((self._x(plot, since_ns), y))
         canvas.line(points, contender.colour, thickness=6)
         canvas.disc(*points[-1], 9, contender.colour)
         return y
 
-    def _labels(self, canvas: Canvas, plot: Box, labels: list[tuple[float, Contender]], now_ns: int) -> None:
-        """Name and count beside each line's end, kept from overlapping."""
-        x = plot.right + 24
-        least = 74.0
-        at = -1e9
-        for y, contender in sorted(labels, key=lambda label: (round(label[0]), label[1].run.timeline.end_ns)):
-            at = max(y, at + least, plot.y + 20)
+    def _labels(self, canvas: Canvas, plot: Box, labels: list[tuple[float, Contender]], since_ns: int) -> None:
+        """Name and count beside each line's end, kept from overlapping and within the plot."""
+        x, least = plot.right + 24, 74.0
+        ordered = sorted(labels, key=lambda label: (round(label[0]), label[1].run.timeline.end_ns))
+        places: list[float] = []
+        for y, _ in ordered:
+            places.append(max(y, places[-1] + least if places else plot.y + 24))
+        lowest = plot.bottom - 30
+        for i in range(len(places) - 1, -1, -1):
+            places[i] = min(places[i], lowest)
+            lowest = places[i] - least
+        for at, (_, contender) in zip(places, ordered, strict=True):
             canvas.text(contender.name, x, at - 4, SMALL_STRONG, contender.colour)
-            count = figure(contender.run.measure("output_tokens", t_ns=now_ns), ",d")
+            t_ns = contender.run.timeline.begin_ns + since_ns
+            count = figure(contender.run.measure("output_tokens", t_ns=t_ns), ",d")
             canvas.text(count, x, at + 28, SMALL_STRONG, TEXT)
 
 
@@ -117,32 +128,43 @@ class Bars:
         """Draw them, grown for `since_s` seconds."""
         if since_s <= 0:
             return
-        rows = self._box.rows(len(self._contenders), 40)
+        rows = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))
         for i, (contender, row) in enumerate(zip(self._contenders, rows, strict=True)):
             grown = ease((since_s - 0.25 * i) / 1.2)
             if grown:
                 with canvas.faded(min(grown * 3, 1)):
                     self._bar(canvas, row, contender, i, grown)
 
+    def bar_box(self, index: int) -> Box:
+        """The place of a contender's bar, full length."""
+        row = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))[index]
+        # Above the bar its name, below it what it is about.
+        high = min(max(row.h - 48 - 44, 14.0), 64.0)
+        return Box(row.x, row.y + 48, row.w - 210, high)
+
+    def share(self, index: int) -> float:
+        """How much of the full length a contender's bar takes once it has grown."""
+        return float(self._ratios[index]["median"].value) / self._most
+
     def _bar(self, canvas: Canvas, row: Box, contender: Contender, index: int, grown: float) -> None:
-        say, ratios = self._say.say, self._ratios[index]
+        say, ratios, bar = self._say.say, self._ratios[index], self.bar_box(index)
         median = figure(ratios["median"], ".2f")
         name = canvas.text(contender.name, row.x, row.y + 34, HEADING, contender.colour)
         if index == 0:
             canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + 34, SMALL, DIM)
-        bar = Box(row.x, row.y + 54, row.w - 230, min(row.h * 0.32, 64))
         canvas.card(*bar.sides, PANEL, radius=10)
-        share = float(ratios["median"].value) / self._most
-        canvas.card(bar.x, bar.y, max(bar.w * share * grown, 8), bar.h, contender.colour, radius=10)
+        canvas.card(bar.x, bar.y, max(bar.w * self.share(index) * grown, 8), bar.h, contender.colour, radius=10)
         for ratio in self._dots[index] if index else ():
-            canvas.disc(bar.x + bar.w * ratio / self._most, bar.y + bar.h / 2, 6, TEXT, ease(grown * 2 - 1))
+            at = bar.x + bar.w * ratio / self._most, bar.y + bar.h / 2
+            canvas.disc(*at, 8, GROUND, ease(grown * 2 - 1))
+            canvas.disc(*at, 6, TEXT, ease(grown * 2 - 1))
         times = say("throughput_comparison.times", ratio=median)
         canvas.text(times, row.right, bar.y + bar.h / 2 + 22, FIGURE, TEXT, align=1)
         rate = say(
             "throughput_comparison.rate",
             rate=figure(contender.run.measure("output_throughput"), ",.0f"),
         )
-        y = bar.bottom + 36
+        y = bar.bottom + 34
         wide = canvas.text(rate, row.x, y, SMALL, DIM)
         if index:
             spread = say(
@@ -151,7 +173,4 @@ class Bars:
                 high=figure(ratios["high"], ".2f"),
                 pairs=figure(ratios["pairs"]),
             )
-            if wide + 40 + width(spread.text, SMALL) <= row.w:
-                canvas.text(spread, row.right, y, SMALL, DIM, align=1)
-            else:
-                canvas.text(spread, row.x, y + 36, SMALL, DIM)
+            canvas.text(spread, bar.right, y, SMALL, DIM, align=1, room=bar.w - wide - 30)

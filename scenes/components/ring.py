@@ -7,6 +7,7 @@ import math
 
 from tracereel.scenes.clock import FilmClock
 from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.lettering import width
 from tracereel.scenes.phrases import Catalogue, figure, quote
 from tracereel.scenes.stage import Box
 from tracereel.scenes.theme import (
@@ -33,21 +34,21 @@ _MOST_NODES = 16
 class Ring:
     """Draws one run's slots as a ring."""
 
-    def __init__(self, run: Run, clock: FilmClock, say: Catalogue, key: str, colour: Colour):
-        self._run, self._clock, self._say, self._colour = run, clock, say, colour
+    def __init__(self, run: Run, clock: FilmClock, say: Catalogue, key: str, colour: Colour, shift_ns: int = 0):
+        """The run's own clock is `shift_ns` ahead of the film's."""
+        self._run, self._clock, self._say, self._colour, self._shift_ns = run, clock, say, colour, shift_ns
         self._title = say.say(f"same_position.{key}")
         self._nodes = min(run.trace.header.slots, _MOST_NODES)
 
     def paint(self, canvas: Canvas, box: Box, film_s: float) -> None:
         """Draw the ring, who computes, and what has come of it."""
-        t_ns = self._clock.engine_ns(film_s)
+        t_ns = self._clock.engine_ns(film_s) + self._shift_ns
         state = self._run.timeline.at(t_ns)
         say = self._say.say
-        canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5)
+        canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5, room=box.w)
         foot = 64
         middle = box.x + box.w / 2, box.y + 56 + (box.h - 56 - foot) / 2
-        node = min(box.w * 0.085, (box.h - 56 - foot) * 0.115, 62)
-        radius = min(box.w / 2 - node * 1.7, (box.h - 56 - foot) / 2 - node - 10)
+        node, radius = self._sizes(box.w, box.h - 56 - foot)
         canvas.disc(*middle, radius, LINE, outline=4)
         members = self._members(state)
         angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
@@ -60,14 +61,26 @@ class Ring:
             if lit:
                 canvas.line([middle, at], self._colour, 0.7 * lit, thickness=5)
             self._node(canvas, at, node, seat, lit, t_ns)
-        canvas.disc(*middle, radius * 0.42, PANEL)
-        canvas.disc(*middle, radius * 0.42, self._colour, 0.9, outline=4)
+        hub = max(radius * 0.42, 58.0)
+        canvas.disc(*middle, hub, PANEL)
+        canvas.disc(*middle, hub, self._colour, 0.9, outline=4)
         batch = figure(self._run.measure("batch", t_ns=t_ns))
         canvas.text(batch, middle[0], middle[1] + 8, FIGURE, TEXT, align=0.5)
         of = say("same_position.members", slots=figure(self._run.measure("slots")))
-        canvas.text(of, middle[0], middle[1] + 46, SMALL, DIM, align=0.5, room=radius * 0.82)
+        canvas.text(of, middle[0], middle[1] + 44, SMALL, DIM, align=0.5, room=hub * 1.7)
+        if self._nodes < self._run.trace.header.slots:
+            more = say("pipeline_flow.more_slots", count=figure(self._run.measure("slots_beyond", shown=self._nodes)))
+            canvas.text(more, box.x + box.w, box.y + 74, SMALL, DIM, align=1)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def _sizes(self, w: float, h: float) -> tuple[float, float]:
+        """Radius of a node and of the ring, as large as they fit without the nodes touching each other."""
+        reach = min(w, h) / 2
+        # Nodes of radius n on a ring of radius reach - n do not touch where n <= (reach - n) sin(pi / nodes) * 0.9.
+        share = math.sin(math.pi / max(self._nodes, 3)) * 0.9
+        node = min(reach * share / (1 + share), 62.0)
+        return node, reach - node - 4
 
     def _members(self, state: State) -> set[int]:
         """The requests that the running step computes."""
@@ -81,7 +94,7 @@ class Ring:
         times = self._run.timeline.token_times_of(seat.request)
         if not seat.output_tokens:
             return 0.0
-        age = film_s - self._clock.film_second(times[seat.output_tokens - 1])
+        age = film_s - self._clock.film_second(times[seat.output_tokens - 1] - self._shift_ns)
         return max(0.0, 0.6 * (1 - age / _AFTERGLOW_S))
 
     def _node(
@@ -100,5 +113,7 @@ class Ring:
             "same_position.position",
             position=figure(self._run.measure("position", request=seat.request, t_ns=t_ns)),
         )
-        canvas.text(name, at[0], at[1] - 2, SMALL_STRONG, ink, align=0.5, room=size * 1.9)
-        canvas.text(position, at[0], at[1] + 28, SMALL, ink, align=0.5, room=size * 1.9)
+        both = width(position.text, SMALL) <= size * 1.6
+        canvas.text(name, at[0], at[1] + (-2 if both else 9), SMALL_STRONG, ink, align=0.5, room=size * 1.8)
+        if both:
+            canvas.text(position, at[0], at[1] + 28, SMALL, ink, align=0.5)

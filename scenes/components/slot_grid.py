@@ -4,6 +4,7 @@ A pure function of the engine time that has passed and of the stretch of it that
 with its token, from afar a bar is a request. Knows a run and a box; not how the view moves.
 """
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from tracereel.scenes.theme import (
     PREFILL,
     SMALL,
     SMALL_STRONG,
+    TEXT,
     mix,
     request_colour,
 )
@@ -37,6 +39,11 @@ class View:
 
     from_ns: float
     to_ns: float
+
+    @classmethod
+    def of_run(cls, run: Run) -> "View":
+        """The whole of a run."""
+        return cls(run.timeline.begin_ns, max(run.timeline.end_ns, run.timeline.begin_ns + 1))
 
     def towards(self, other: "View", share: float) -> "View":
         """A view on the way to another; even in the scale, so that pulling back looks steady."""
@@ -113,9 +120,19 @@ class SlotGrid:
         i = int(np.searchsorted(self._starts, from_ns))
         return i < len(self._starts) and int(self._starts[i]) < to_ns
 
-    def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
-        """Draw what has happened by now."""
-        rows = box.rows(self.slots, min(8.0, box.h / self.slots * 0.12))
+    def rows(self, box: Box, shown: float | None = None) -> list[Box]:
+        """The rows of the first `shown` slots, all by default, the last in part where it is no whole number."""
+        shown = min(shown or self.slots, self.slots)
+        pitch = box.h / max(shown, 1)
+        gap = min(8.0, pitch * 0.12)
+        # The last row ends at the box's edge: no gap stands below it.
+        height = (box.h + gap) / max(shown, 1) - gap
+        tops = (box.y + i * (height + gap) for i in range(math.ceil(shown)))
+        return [Box(box.x, top, box.w, min(height, box.bottom - top)) for top in tops if top < box.bottom - 0.5]
+
+    def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None = None) -> None:
+        """Draw what has happened by now in the first `shown` slots."""
+        rows = self.rows(box, shown)
         for row in rows:
             canvas.box(*row.sides, PANEL)
 
@@ -125,10 +142,10 @@ class SlotGrid:
 
         for slot, from_ns, to_ns in self._idle:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
-            if from_ns < now_ns and right - left > 0.2:
+            if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
                 canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT)
         for stay in self._stays:
-            if stay.from_ns >= now_ns:
+            if stay.from_ns >= now_ns or stay.slot >= len(rows):
                 continue
             left, right = x_of(stay.from_ns), x_of(min(stay.to_ns, now_ns))
             if right - left < 0.2:
@@ -142,7 +159,7 @@ class SlotGrid:
         self._cells(canvas, box, rows, view, now_ns)
         if view.from_ns < now_ns < min(view.to_ns, self._run.timeline.end_ns):
             x = x_of(now_ns)
-            canvas.line([(x, box.y - 6), (x, box.bottom + 6)], (1.0, 1.0, 1.0), 0.5)
+            canvas.line([(x, box.y - 6), (x, box.bottom + 6)], TEXT, 0.6)
 
     def _cells(self, canvas: Canvas, box: Box, rows: list[Box], view: View, now_ns: int) -> None:
         """Close up: each step a cell with its token."""
@@ -166,16 +183,22 @@ class SlotGrid:
                 continue
             members = steps.members(step)
             for entry in range(members.start, members.stop):
-                request = int(steps.member_request[entry])
-                row = rows[int(steps.member_slot[entry])]
+                request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry])
+                if slot >= len(rows):
+                    continue
+                row = rows[slot]
                 cell = Box(max(left, box.x), row.y, min(right, box.right) - max(left, box.x), row.h)
-                self._token(canvas, cell, request, step, bool(steps.member_decode[entry]), lettered)
+                self._token(canvas, cell, request, step, bool(steps.member_decode[entry]), lettered, left < box.x)
 
-    def _token(self, canvas: Canvas, cell: Box, request: int, step: int, decodes: bool, alpha: float) -> None:
+    def _token(
+        self, canvas: Canvas, cell: Box, request: int, step: int, decodes: bool, alpha: float, cut: bool
+    ) -> None:
         phrase, style = self._cell_phrase(request, step, decodes), SMALL if decodes else SMALL_STRONG
         room = cell.w - 12
         if phrase is None or room < 24:
             return
+        if cut and width(phrase.text, style) > room:
+            return  # at the edge of the view a cell is letters or nothing
         wide = min(width(phrase.text.strip() or phrase.text, style), room)
         canvas.text(phrase, cell.x + (cell.w - wide) / 2, cell.y + cell.h / 2 + 9, style, INK, alpha, room=room)
 
@@ -190,9 +213,9 @@ class SlotGrid:
             return None
         return quote(self._run.measure("output_text", request=request, first=index, end=index + 1))
 
-    def seat_box(self, box: Box, view: View, slot: int, from_ns: int, to_ns: int) -> Box:
-        """The place of a slot during a stretch of time."""
-        row = box.rows(self.slots, min(8.0, box.h / self.slots * 0.12))[slot]
+    def seat_box(self, box: Box, view: View, slot: int, from_ns: int, to_ns: int, shown: float | None = None) -> Box:
+        """The place of a slot, one of the first `shown`, during a stretch of time."""
+        row = self.rows(box, shown)[slot]
         per_ns = box.w / (view.to_ns - view.from_ns)
         left = max(box.x + (from_ns - view.from_ns) * per_ns, box.x)
         right = min(box.x + (to_ns - view.from_ns) * per_ns, box.right)
@@ -210,11 +233,13 @@ class Handover:
     taken_step: int
 
 
-def first_handover(run: Run, after_ns: int = 0) -> Handover | None:
-    """The first slot that was freed and retaken at the next step; None where there is none."""
+def first_handover(run: Run, after_ns: int = 0, slots: int | None = None) -> Handover | None:
+    """The first slot, of the first `slots`, that was freed and retaken at the next step; None where there is none."""
     stays, steps = run.trace.stays, run.trace.steps
     for i in np.argsort(stays.to_ns, kind="stable").tolist():
         if stays.to_ns[i] == NEVER_NS or stays.preempted[i] or stays.to_ns[i] < after_ns:
+            continue
+        if slots is not None and stays.slot[i] >= slots:
             continue
         next_step = int(stays.last_step[i]) + 1
         taken = np.flatnonzero((stays.slot == stays.slot[i]) & (stays.first_step == next_step))

@@ -1,0 +1,103 @@
+"""The layout check finds what is wrong, and finds nothing wrong in any scene in any shape."""
+
+import pytest
+from manim import tempconfig
+from tracereel.scenes.layout import Drawn, Kind, faults, grounds
+from tracereel.scenes.playbill import SCENES, scene_class, scene_file
+from tracereel.scenes.settings import AA, Brand, Settings, contrast_of
+from tracereel.scenes.theme import GROUND, LEAST_SIZE, PALETTES
+
+SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
+SAFE = (40.0, 40.0, 1880.0, 1040.0)
+WHITE = (1.0, 1.0, 1.0)
+
+
+def text(name, *sides, size=30.0, **more):
+    return Drawn(Kind.TEXT, name, sides, WHITE, 1.0, size, **more)
+
+
+def shape(kind, *sides, alpha=1.0, **more):
+    return Drawn(kind, kind.name.lower(), sides, WHITE, alpha, **more)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        ([text("one", 100, 100, 200, 130), text("two", 190, 120, 300, 150)], ("'one'", "overlaps", "'two'")),
+        ([text("out", 10, 100, 200, 130)], ("'out'", "leaves the safe area")),
+        ([text("tiny", 100, 100, 200, 130, size=LEAST_SIZE - 1)], ("'tiny'", "the least is")),
+        (
+            [shape(Kind.CARD, 90, 90, 150, 140), text("long", 100, 100, 200, 130)],
+            ("'long'", "crosses the edge of a card"),
+        ),
+        ([text("label", 100, 100, 200, 130), shape(Kind.LINE, 90, 110, 300, 112)], ("'label'", "is crossed by a line")),
+        ([text("label", 100, 100, 200, 130), shape(Kind.DISC, 95, 110, 115, 130)], ("'label'", "is hit by a mark")),
+    ],
+)
+def test_a_fault_names_both_things(drawn, said):
+    found = faults(drawn, SAFE)
+    assert len(found) == 1
+    for word in said:
+        assert word in found[0]
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        [text("one", 100, 100, 200, 130), text("two", 100, 140, 200, 170)],
+        [shape(Kind.CARD, 90, 90, 250, 140), text("inside", 100, 100, 200, 130)],
+        [text("below", 100, 100, 200, 130), shape(Kind.CARD, 90, 90, 210, 140), text("above", 100, 100, 200, 130)],
+        [text("stands", 100, 100, 200, 130), text("passes", 150, 100, 250, 130, moving=True)],
+        [text("stands", 100, 100, 200, 130), shape(Kind.OUTLINE, 150, 90, 300, 140)],
+    ],
+)
+def test_what_is_no_fault(drawn):
+    assert faults(drawn, SAFE) == []
+
+
+def test_the_ground_of_a_text_is_what_lies_under_it():
+    card = Drawn(Kind.CARD, "card", (90, 90, 250, 140), (0.0, 0.0, 0.0), 1.0)
+    on_card, beside = text("on", 100, 100, 200, 130), text("beside", 300, 100, 400, 130)
+    assert grounds([card, on_card, beside], WHITE) == [(on_card, (0.0, 0.0, 0.0)), (beside, WHITE)]
+
+
+def drawn_by(name, size, folder, settings=None, rate=2):
+    """Render a scene without keeping it; (scene, everything drawn frame by frame)."""
+    frames = []
+    options = {
+        "pixel_width": size[0],
+        "pixel_height": size[1],
+        "frame_rate": rate,
+        "media_dir": str(folder),
+        "input_file": str(scene_file(name)),
+        "verbosity": "ERROR",
+        "progress_bar": "none",
+    }
+    with tempconfig(options):
+        scene = scene_class(name)(settings or Settings(), on_frame=lambda pixels, drawn: frames.append(drawn))
+        scene.render()
+    return scene, frames
+
+
+@pytest.mark.parametrize("shape_name", SIZES)
+@pytest.mark.parametrize("name", SCENES)
+def test_every_scene_is_laid_out_in_every_shape(name, shape_name, tmp_path):
+    scene, frames = drawn_by(name, SIZES[shape_name], tmp_path)
+    assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > 50
+    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, scene.stage.safe)}
+    assert not found, "\n".join(f"{i / 2:.1f} s: {fault}" for fault, i in list(found.items())[:8])
+
+
+@pytest.mark.parametrize("theme", PALETTES)
+@pytest.mark.parametrize("name", [name for name in SCENES if name != "continuous_batching"])
+def test_text_can_be_read_on_its_ground(name, theme, tmp_path):
+    """WCAG 2.1 AA: a contrast of 4.5, whatever the size of the text."""
+    palette = PALETTES[theme]
+    _, frames = drawn_by(name, SIZES["wide"], tmp_path, Settings(brand=Brand(palette)), rate=0.5)
+    read = 0
+    for drawn in frames:
+        for thing, under in grounds(drawn, palette.rgb(GROUND)):
+            reached = contrast_of(thing.colour, under)
+            assert reached >= AA, f"{thing}: {reached:.2f} on {under}"
+            read += 1
+    assert read > 40

@@ -1,0 +1,92 @@
+"""Colours by meaning: told apart by everybody, readable on both grounds; and the brand file."""
+
+import itertools
+
+import pytest
+from coloraide import Color
+from tracereel.scenes import theme
+from tracereel.scenes.settings import AA, Settings, SettingsError, contrast, contrast_of, read_brand
+
+PHASES = (theme.PREFILL, theme.DECODE, theme.FINISHED)
+POLICIES = (theme.STATIC, theme.SAME_POSITION, theme.CONTINUOUS)
+SLOTS = (theme.IDLE_SLOT, theme.PANEL)
+SIGHT = (None, "protan", "deutan", "tritan")
+
+
+def seen(colour, palette, sight):
+    """As it is seen: simulated after Machado, Oliveira and Fernandes (2009), severity 1."""
+    made = Color("srgb", palette.rgb(colour))
+    return made if sight is None else made.filter(sight, method="machado").clip()
+
+
+@pytest.mark.parametrize("palette", theme.PALETTES.values(), ids=lambda palette: palette.name)
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize(
+    ("group", "least"), [(PHASES, 8.0), (POLICIES, 8.0), (theme.REQUESTS, 8.0), (SLOTS, 8.0)], ids=str
+)
+def test_colours_that_mean_different_things_look_different(palette, sight, group, least):
+    """CIEDE2000; 2.3 is a difference that is just seen."""
+    for one, other in itertools.combinations(group, 2):
+        difference = seen(one, palette, sight).delta_e(seen(other, palette, sight), method="2000")
+        assert difference >= least, (palette.name, sight, one, other, round(difference, 1))
+
+
+@pytest.mark.parametrize("palette", theme.PALETTES.values(), ids=lambda palette: palette.name)
+def test_an_idle_slot_is_no_request(palette):
+    for sight, request in itertools.product(SIGHT, theme.REQUESTS):
+        difference = seen(theme.IDLE_SLOT, palette, sight).delta_e(seen(request, palette, sight), method="2000")
+        assert difference >= 8, (sight, request)
+
+
+def test_contrast_is_wcags():
+    assert contrast_of((0, 0, 0), (1, 1, 1)) == pytest.approx(21)
+    for palette in theme.PALETTES.values():
+        for role in ("text", "dim", "accent", "prefill", "decode", "finished", "static", "same_position"):
+            want = Color(palette.codes[role]).contrast(Color(palette.codes["ground"]), method="wcag21")
+            assert contrast(palette, role, "ground") == pytest.approx(want, rel=1e-3)
+            assert want >= AA, (palette.name, role)
+
+
+def test_a_brand_in_a_few_lines(tmp_path):
+    (tmp_path / "logo.png").write_bytes(b"any")
+    path = tmp_path / "brand.toml"
+    path.write_text('title = "Our engine"\nlogo = "logo.png"\naccent = "#ffd000"\nend = ["our.example"]\n')
+    brand = read_brand(path)
+    assert brand.title.text == "Our engine"
+    assert brand.logo == tmp_path / "logo.png"
+    assert brand.palette.rgb(theme.ACCENT) == theme.rgb_of("#ffd000")
+    assert [line.text for line in brand.end] == ["our.example"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('title = "3.4x faster"', "title: '3.4x faster' holds a digit that is not measured"),
+        ('accent = "#222222"', "accent: #222222 has a contrast of 1."),
+        ('accent = "red"', "accent: 'red' is not a colour"),
+        ('theme = "mauve"', "theme: 'mauve' is not one of dark, light"),
+        ('logo = "nowhere.png"', "no such file"),
+        ('colour = "x"', "unknown field `colour`"),
+        ("title = ", "brand.toml: "),
+        ('title = "a\\u001bb"', "printable"),
+    ],
+)
+def test_a_broken_brand_is_one_line(tmp_path, content, said):
+    path = tmp_path / "brand.toml"
+    path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        read_brand(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    for name, value in {"THEME": "light", "CAPTIONS": "off"}.items():
+        monkeypatch.setenv(f"TRACEREEL_{name}", value)
+    settings = Settings.from_environment()
+    assert settings.palette.name == "light"
+    assert not settings.captions
+    monkeypatch.setenv("TRACEREEL_LANGUAGE", "tlh")
+    with pytest.raises(SettingsError, match="'tlh' is not one of"):
+        Settings.from_environment()
