@@ -13,7 +13,7 @@ COMMANDS = (record, render, check, inspect, compare, diff, export, verify, clip,
 
 EXTRAS = {
     "engine": ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2"),
-    "scenes": ("manim", "uharfbuzz", "cairo", "av", "fontpkg_inter", "fontpkg_jetbrains_mono"),
+    "scenes": ("manim", "uharfbuzz", "cairo", "av", "segno", "fontpkg_inter", "fontpkg_jetbrains_mono"),
     "analysis": ("matplotlib", "pyarrow"),
 }
 """The optional parts of the package, and the modules that each brings."""
