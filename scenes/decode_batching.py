@@ -156,7 +156,7 @@ class _Telling:
         shown = self.close_slots * (self.grid.slots / self.close_slots) ** pulled
         if self.static and self.static_grid:
             # It comes once the other has made room.
-            with canvas.faded(ease(pulled * 2.5 - 1.5)):
+            with canvas.faded(ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)):
                 shift = self.static.timeline.begin_ns - self.begin_ns
                 self._head(canvas, above, self.static, now_ns + shift, "static")
                 moved = View(view.from_ns + shift, view.to_ns + shift)

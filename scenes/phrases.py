@@ -20,6 +20,14 @@ class TypedDigitError(ValueError):
     """A digit that is not measured was about to be drawn."""
 
 
+def holds_digit(text: str) -> bool:
+    """Is there a digit or another sign for a number, in whatever script?
+
+    The Chinese 一 alone is a word of every other sentence; numbers above it are refused like all others.
+    """
+    return any(char.isnumeric() and char != "一" for char in text)
+
+
 @dataclass(frozen=True)
 class Figure:
     """What a measured value says on screen: its value in a format, or its text as it is where `style` is QUOTED."""
@@ -49,7 +57,7 @@ class Phrase:
 
     def __post_init__(self) -> None:
         for piece in self.pieces:
-            if isinstance(piece, str) and any(char.isnumeric() for char in piece):
+            if isinstance(piece, str) and holds_digit(piece):
                 raise TypedDigitError(f"{piece!r} holds a digit that is not measured")
 
     @cached_property
@@ -98,6 +106,10 @@ class Catalogue:
     def __init__(self, language: str = "en"):
         self.language = language
         self._entries = _load(language)
+
+    def texts(self) -> list[str]:
+        """All words of the language."""
+        return [text for lines in self._entries.values() for text in lines.values()]
 
     def has(self, key: str) -> bool:
         """Are there words of that key?"""

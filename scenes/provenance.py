@@ -1,13 +1,18 @@
-"""Where a film comes from: said in its file's own metadata, without encoding it anew.
+"""Where a film comes from, its chapters and its sound: put into its file without encoding the pictures anew.
 
 Knows containers and headers. Does not know what the film shows.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
+from tracereel.scenes.captions import Cue
+from tracereel.scenes.sound import RATE, Samples
 from tracereel.trace.measured import Run
 
 
@@ -31,8 +36,11 @@ def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
 PREFIX = "tracereel_"
 
 
-def stamp(film: Path, facts: dict[str, str]) -> None:
-    """Write facts into a film's metadata; the pictures stay as they are. Does nothing for a container without any."""
+def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound: Samples | None = None) -> None:
+    """Write facts and chapters into a film's file, and its sound; the pictures stay as they are, never encoded anew.
+
+    Does nothing for a container that can hold none of it (a GIF).
+    """
     if film.suffix not in (".mp4", ".mov", ".webm"):
         return
     part = film.with_name(f"{film.stem}.stamping{film.suffix}")
@@ -40,12 +48,36 @@ def stamp(film: Path, facts: dict[str, str]) -> None:
     with av.open(str(film)) as source, av.open(str(part), "w", options=options) as target:
         target.metadata.update(source.metadata)
         target.metadata.update({f"{PREFIX}{name}": value for name, value in facts.items()})
-        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
+        target.set_chapters([_chapter(i, chapter) for i, chapter in enumerate(chapters)])
+        pictures = source.streams.video[0]
+        stream = target.add_stream_from_template(pictures)
+        voice = target.add_stream(_AUDIO[film.suffix], rate=RATE, layout="stereo") if sound is not None else None
+        for packet in source.demux(pictures):
             if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
+                packet.stream = stream
                 target.mux(packet)
+        if voice is not None and sound is not None:
+            for first in range(0, len(sound), _CHUNK):
+                chunk = np.ascontiguousarray(sound[first : first + _CHUNK].T)
+                frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
+                target.mux(voice.encode(frame))
+            target.mux(voice.encode(None))
     part.replace(film)
+
+
+_AUDIO = {".mp4": "aac", ".mov": "aac", ".webm": "libopus"}
+_CHUNK = RATE
+
+
+def _chapter(number: int, cue: Cue) -> Any:
+    return {
+        "id": number,
+        "start": round(cue.from_s * 1000),
+        "end": round(cue.to_s * 1000),
+        "time_base": Fraction(1, 1000),
+        "metadata": {"title": cue.text},
+    }
 
 
 def read_stamp(film: Path) -> dict[str, str]:

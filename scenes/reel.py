@@ -12,16 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from manim import FadeIn, FadeOut, Scene, ValueTracker, config, linear, logger
 from manim.utils.color import ManimColor
 from tracereel.scenes.beat import Beat, framed
+from tracereel.scenes.captions import Cue, chapters_of, cues_of, write_captions
 from tracereel.scenes.components.layer import Layer, OnFrame, ReelRenderer
-from tracereel.scenes.components.lettering import FontError, add_faces
+from tracereel.scenes.components.lettering import FontError, add_faces, can_set
 from tracereel.scenes.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path
 from tracereel.scenes.phrases import Catalogue as Words
 from tracereel.scenes.phrases import Phrase, figure, quote
 from tracereel.scenes.provenance import provenance_of, stamp
 from tracereel.scenes.settings import Settings, SettingsError
+from tracereel.scenes.sound import Samples, SoundError, narration, ticks, voice
 from tracereel.scenes.stage import Stage
 from tracereel.scenes.theme import GROUND
 from tracereel.trace.catalogue import Catalogue
@@ -55,6 +58,11 @@ class ReelScene(Scene):
             self.settings = settings or Settings.from_environment()
             add_faces((*self.settings.brand.fonts, *self.settings.fonts))
             self.say = Words(self.settings.language)
+            if not can_set("".join(self.say.texts())):
+                raise FontError(
+                    f"the words in {self.settings.language!r} need a face that is not here: name its file with"
+                    " TRACEREEL_FONTS (Debian has NotoSansCJK-Regular.ttc in fonts-noto-cjk)"
+                )
         self.palette = self.settings.palette
         if config.preview and not _can_open():
             logger.info("Nothing here can open a film; it is rendered all the same.")
@@ -75,8 +83,10 @@ class ReelScene(Scene):
     def render(self, preview: bool = False) -> bool:
         """Render; recordings that cannot be played end it with one line and exit code 2."""
         with _one_line():
+            if self.settings.narration:
+                voice()  # rather now than after an hour of rendering
             rerun = super().render(preview)
-        self._write_ledger()
+            self._finish()
         return rerun
 
     @cached_property
@@ -135,8 +145,8 @@ class ReelScene(Scene):
         """What a run says of itself."""
         return quote(run.measure(query))
 
-    def _write_ledger(self) -> None:
-        """Write the ledger beside the film, and where it comes from into it."""
+    def _finish(self) -> None:
+        """Write ledger and captions beside the film, and where it comes from, chapters and sound into it."""
         path = getattr(self.renderer.file_writer, "final_file_path", None)
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
@@ -151,7 +161,20 @@ class ReelScene(Scene):
         )
         text = encode_ledger(file)
         replace_text(ledger_path(Path(path)), text)
-        stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)})
+        film_s = ledger.frames / config.frame_rate
+        cues, chapters = cues_of(self.told), chapters_of(self.told, film_s)
+        write_captions(Path(path), cues, chapters)
+        stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, self._sound(cues, film_s))
+
+    def _sound(self, cues: list[Cue], film_s: float) -> Samples | None:
+        """What the settings ask to be heard; None where that is nothing."""
+        tracks = []
+        if self.settings.sound:
+            # Under a voice the ticks stay in the background.
+            tracks.append(ticks(self.told, film_s) * (0.35 if self.settings.narration else 1.0))
+        if self.settings.narration:
+            tracks.append(narration(cues, film_s, self.settings.language))
+        return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
 
 
 class _one_line:  # noqa: N801 (used as a function)
@@ -161,7 +184,7 @@ class _one_line:  # noqa: N801 (used as a function)
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TraceError | SettingsError | FontError | NotComparableError):
+        if isinstance(error, TraceError | SettingsError | FontError | SoundError | NotComparableError):
             print(f"tracereel: {error}", file=sys.stderr)
             raise SystemExit(2) from None
 

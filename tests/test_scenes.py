@@ -4,7 +4,9 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from string import Formatter
 
 import cairo
 import numpy as np
@@ -16,7 +18,17 @@ from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.pipeline import PipelineView
 from tracereel.scenes.components.slot_grid import SlotGrid, View, first_handover
 from tracereel.scenes.ledger import Ledger
-from tracereel.scenes.phrases import CATALOGUES, Catalogue, Phrase, TypedDigitError, figure, fill, quote, words
+from tracereel.scenes.phrases import (
+    CATALOGUES,
+    Catalogue,
+    Phrase,
+    TypedDigitError,
+    figure,
+    fill,
+    holds_digit,
+    quote,
+    words,
+)
 from tracereel.scenes.playbill import SCENES, scene_class, scene_file
 from tracereel.scenes.settings import Settings
 from tracereel.scenes.stage import Box, Stage
@@ -68,7 +80,19 @@ def test_no_catalogue_holds_a_digit():
     assert catalogues
     for path in catalogues:
         for line in path.read_text().splitlines():
-            assert not any(char.isnumeric() for char in line), f"{path.name}: {line}"
+            assert not holds_digit(line), f"{path.name}: {line}"
+
+
+def test_every_language_says_the_same_things():
+    english = tomllib.loads((CATALOGUES / "en.toml").read_text())
+    for path in CATALOGUES.glob("*.toml"):
+        other = tomllib.loads(path.read_text())
+        assert {scene: set(lines) for scene, lines in other.items()} == {s: set(lines) for s, lines in english.items()}
+        for scene, lines in english.items():
+            for key, text in lines.items():
+                places = {place for _, place, _, _ in Formatter().parse(text)} - {None}
+                there = {place for _, place, _, _ in Formatter().parse(other[scene][key])} - {None}
+                assert there == places, f"{path.name}: {scene}.{key}"
 
 
 LETTERING = {
