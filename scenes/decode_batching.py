@@ -48,7 +48,7 @@ class _Telling:
 
     def __init__(self, reel: ReelScene):
         self.reel, self.stage, self.say = reel, reel.stage, reel.say.say
-        self.case = reel.main_case("continuous", "online")
+        self.case = reel.recordings.preferred("continuous", "online")
         self.run = reel.run(self.case)
         paired = self.case == "continuous" and reel.recordings.has("static")
         self.static = reel.run("static") if paired else None

@@ -18,7 +18,7 @@ _LONGEST_S = 14.0
 
 def pipeline_flow(reel: ReelScene) -> Beat:
     """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
-    run = reel.run(reel.main_case("online", "continuous"))
+    run = reel.run(reel.recordings.preferred("online", "continuous"))
     clock, turns = _clock(run)
     say = reel.say.say
     # Who was all there at the start did not come by the clock.

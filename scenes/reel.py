@@ -110,11 +110,6 @@ class ReelScene(Scene):
         """The repeat of a case that is shown: the one with the median throughput."""
         return median_of(self.runs(case))
 
-    def main_case(self, *wanted: str) -> str:
-        """The first of the wanted cases that is there, else the first that is: any trace can be shown."""
-        there = sorted({recording.case for recording in self.recordings.recordings})
-        return next((case for case in wanted if case in there), there[0])
-
     def case_name(self, case: str, run: Run) -> Phrase:
         """What a case is called on screen: by its word in the catalogue, else by the policy its trace names."""
         key = case.replace("-", "_")

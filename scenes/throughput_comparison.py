@@ -24,7 +24,7 @@ def throughput_comparison(reel: ReelScene) -> Beat:
     cases do not belong together.
     """
     say, stage = reel.say.say, reel.stage
-    cases = [case for case in _COLOURS if reel.recordings.has(case)] or [reel.main_case()]
+    cases = [case for case in _COLOURS if reel.recordings.has(case)] or [reel.recordings.preferred()]
     contenders = [
         Contender(
             reel.case_name(case, reel.run(case)),
