@@ -11,6 +11,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from tracereel.scenes.captions import Cue
 from tracereel.scenes.sound import RATE, Samples
 from tracereel.trace.measured import Run
@@ -51,7 +53,7 @@ def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound
         target.set_chapters([_chapter(i, chapter) for i, chapter in enumerate(chapters)])
         pictures = source.streams.video[0]
         stream = target.add_stream_from_template(pictures)
-        voice = target.add_stream(_AUDIO[film.suffix], rate=RATE, layout="stereo") if sound is not None else None
+        voice = _sound_stream(target, _AUDIO[film.suffix]) if sound is not None else None
         for packet in source.demux(pictures):
             if packet.dts is not None:
                 packet.stream = stream
@@ -64,6 +66,12 @@ def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound
                 target.mux(voice.encode(frame))
             target.mux(voice.encode(None))
     part.replace(film)
+
+
+def _sound_stream(target: OutputContainer, codec: str) -> AudioStream:
+    stream = target.add_stream(codec, rate=RATE, layout="stereo")
+    assert isinstance(stream, AudioStream)
+    return stream
 
 
 _AUDIO = {".mp4": "aac", ".mov": "aac", ".webm": "libopus"}

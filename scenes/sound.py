@@ -47,7 +47,8 @@ def ticks(told: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
             pan = 0.5 if len(heard) == 1 else 0.15 + 0.7 * i / (len(heard) - 1)
             _strike(track, start + times_in_film(beat.clock, run, heard[0]), run.trace.steps.token_request, pan)
     # Where many tokens come at once they are louder, but never distorted.
-    return np.tanh(track[: round(film_s * RATE)] * 0.22).astype(np.float32)
+    loud: Samples = np.tanh(track[: round(film_s * RATE)] * 0.22)
+    return loud
 
 
 def times_in_film(clock: FilmClock, run: Run, main: Run) -> npt.NDArray[np.float64]:
@@ -127,4 +128,5 @@ def _say(engine: str, text: str, language: str, speed: int) -> npt.NDArray[np.fl
         # A pipe's header does not know the length.
         samples = np.frombuffer(file.readframes(2**30), dtype="<i2").astype(np.float32) / 2**15
     at = np.arange(round(len(samples) * RATE / rate)) * rate / RATE
-    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    resampled: npt.NDArray[np.float32] = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return resampled
