@@ -27,7 +27,7 @@ from tracereel.engine.model_store import cache_folder, require_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.suite import SUITES
-from tracereel.engine.workload import read_prompts
+from tracereel.engine.workload_files import read_prompts
 
 HERE = Path(__file__).resolve().parent
 SLOTS = 16

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.engine.loading import load_model
     from tracereel.engine.model_store import require_model
     from tracereel.engine.pinning import pin_lengths
-    from tracereel.engine.workload import read_prompts, write_prompts
+    from tracereel.engine.workload_files import read_prompts, write_prompts
 
     contents = [read_prompts(file) for file in args.files]
     loaded = load_model(args.model or require_model(), args.device, args.dtype)

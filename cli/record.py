@@ -1,28 +1,46 @@
-"""Record suites: run the engine and write down every step.
+"""Record suites, or one run of any workload: run the engine and write down every step.
 
 A suite says which runs belong together; they are made in turns and replace earlier recordings only when all are whole.
+
+With --workload one run is recorded of a file that says what is asked: a prompt file (JSON Lines with id and prompt,
+pinned by `tracereel pin`), a CSV file with TIMESTAMP, ContextTokens, GeneratedTokens, JSON Lines with timestamp,
+input_length, output_length, hash_ids, or a TOML file that describes a synthetic workload:
+
+    requests = 64
+    seed = 1
+    arrivals = { kind = "poisson", rate = 4.0 }       # or fixed; bursts with burst = 8; at once
+    prompt_tokens = { kind = "lognormal", mean = 120, sigma = 0.6, max = 800 }
+    output_tokens = { kind = "geometric", mean = 60, max = 200 }         # or fixed with mean; uniform with min, max
+
+Where a file gives lengths alone, the prompts are token ids made up by a seed. What is left out, scaled or clipped is
+said and stands in the trace.
 """
 
 import argparse
+import sys
 from pathlib import Path
+from typing import Any
 
 from tracereel.cli.progress import ProgressReport
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `record`."""
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--suite",
         nargs="+",
         default=["film"],
         metavar="SUITE",
         help="suites of the package, or .toml files of one's own (default: film)",
     )
+    what.add_argument("--workload", type=Path, metavar="FILE", help="record one run of this workload instead")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for the recordings, with one in it for each suite where there are several (default: the package's"
-        " own recordings)",
+        help="of suites: folder for the recordings, with one in it for each suite where there are several (default: the"
+        " package's own recordings); of a workload: the trace file, .jsonl or .jsonl.zst (default: named after the"
+        " workload and the policy, here)",
     )
     parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
     parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
@@ -31,15 +49,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a GGUF file, a folder in Hugging Face's layout, a name on its hub, or random:NAME for a known geometry"
         " with random weights (default: the model that `tracereel fetch` keeps)",
     )
+    load = parser.add_argument_group("with --workload: how requests come")
+    load.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
+    pace = load.add_mutually_exclusive_group()
+    pace.add_argument(
+        "--time-scale", type=float, metavar="F", help="multiply arrival times by F: 0.5 is twice the load"
+    )
+    pace.add_argument(
+        "--rate",
+        type=float,
+        metavar="R",
+        help="scale arrival times to R requests/s; requests that all come together become a Poisson process",
+    )
+    engine = parser.add_argument_group("with --workload: the engine")
+    engine.add_argument("--policy", metavar="NAME", help="how it batches (default: continuous)")
+    for option, (_, text) in _LIMITS.items():
+        engine.add_argument(option, type=int, metavar="N", help=text)
+    engine.add_argument("--prefix-caching", action="store_true", default=None, help="share blocks of equal prefixes")
+
+
+_LIMITS = {
+    "--slots": ("max_num_seqs", "sequences in the batch (default: 8)"),
+    "--token-budget": ("max_num_batched_tokens", "tokens computed in a step (default: 512)"),
+    "--kv-blocks": ("num_blocks", "KV blocks of the pool (default: 256)"),
+    "--block-tokens": ("block_tokens", "tokens that a block holds (default: 16)"),
+    "--max-model-len": ("max_model_len", "tokens of one sequence; longer prompts are clipped to it (default: 2048)"),
+    "--max-wait-ms": ("max_wait_ms", "longest wait for a batch to fill, under dynamic (default: 100)"),
+}
 
 
 def run(args: argparse.Namespace) -> int:
     """Record and print the files."""
+    return _suites(args) if args.workload is None else _workload(args)
+
+
+def _suites(args: argparse.Namespace) -> int:
+    from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import load_model
     from tracereel.engine.model_store import require_model
     from tracereel.engine.suite import record_suite, suite_named
     from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
 
+    pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate")}
+    for name in [*_settings(args), *(name for name, value in pace.items() if value is not None)]:
+        raise ConfigError(f"{name}: is for --workload; a suite's file says it for a suite")
     suites = [suite_named(name) for name in args.suite]
     loaded = load_model(args.model or require_model(), args.device, args.dtype)
     for suite in suites:
@@ -51,3 +104,41 @@ def run(args: argparse.Namespace) -> int:
         for file in files:
             print(file)
     return 0
+
+
+def _workload(args: argparse.Namespace) -> int:
+    from tracereel.cli.terminal import printable
+    from tracereel.engine.config import ConfigError, EngineConfig
+    from tracereel.engine.loading import load_model
+    from tracereel.engine.model_store import require_model
+    from tracereel.engine.policies import policy_named
+    from tracereel.engine.recording import record_workload
+    from tracereel.engine.workload_files import read_workload
+
+    config = EngineConfig(**_settings(args))
+    policy_named(config.policy)
+    workload = read_workload(args.workload, args.limit)
+    if args.time_scale is not None:
+        workload = workload.scaled(args.time_scale)
+    if args.rate is not None:
+        workload = workload.at_rate(args.rate)
+    workload = workload.clipped(config.max_model_len)
+    out = args.out or Path(f"{args.workload.stem}-{config.policy}.jsonl.zst")
+    if not out.name.endswith((".jsonl", ".jsonl.zst")):
+        raise ConfigError(f"out: {out} does not end in .jsonl or .jsonl.zst")
+    loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    print(f"{len(workload.requests)} requests, {workload.arrivals}", file=sys.stderr)
+    for note in workload.notes:
+        print(printable(note), file=sys.stderr)
+    total = len(workload.requests)
+    with ProgressReport() as progress:
+        record_workload(loaded, config, workload, out, lambda done: progress(config.policy, done, total))
+    print(out)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The engine's settings that were given, by their names in EngineConfig."""
+    named = {field: getattr(args, option[2:].replace("-", "_")) for option, (field, _) in _LIMITS.items()}
+    named |= {"policy": args.policy, "enable_prefix_caching": args.prefix_caching}
+    return {field: value for field, value in named.items() if value is not None}

@@ -5,25 +5,21 @@ workloads, the engine and where recordings go. Does not know what they are for.
 """
 
 import shutil
-import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel
-from tracereel.engine.online import OnlineEngine, drive
 from tracereel.engine.policies import policy_named
-from tracereel.engine.request import Request, SamplingParams
-from tracereel.engine.runner import ModelRunner
-from tracereel.engine.workload import Arrivals, Prompt, Workload, WorkloadError, read_prompts
+from tracereel.engine.recording import record_run
+from tracereel.engine.workload import Arrivals, Prompt, Workload
+from tracereel.engine.workload_files import read_prompts
 from tracereel.trace.events import RunInfo
 from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
 
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 SUITES = Path(__file__).resolve().parent / "suites"
@@ -136,7 +132,7 @@ def record_suite(suite: Suite, loaded: LoadedModel, folder: Path, progress: Prog
     total = len(turns) * len(suite.prompts)
     # The first step of a process pays for kernels, caches and threads: one run that nobody keeps.
     progress("warming up", 0, total)
-    _run(suite, suite.cases[0], loaded, None, None, lambda done: None)
+    _record(suite, suite.cases[0], loaded, None, None, lambda done: None)
     files = []
     for turn, (repeat, case) in enumerate(turns):
         label = f"{case.name} {repeat + 1}/{suite.repeats_of(case)}"
@@ -147,7 +143,7 @@ def record_suite(suite: Suite, loaded: LoadedModel, folder: Path, progress: Prog
         def report(done: int, label: str = label, before: int = before) -> None:
             progress(label, before + done, total)
 
-        _run(suite, case, loaded, path, run, report)
+        _record(suite, case, loaded, path, run, report)
         verdict = check(path)
         if not verdict.ok:
             fault = verdict.violations[0] if verdict.violations else verdict.cut
@@ -162,19 +158,7 @@ def record_suite(suite: Suite, loaded: LoadedModel, folder: Path, progress: Prog
     return files
 
 
-def requests_of(prompts: Iterable[Prompt], loaded: LoadedModel) -> list[Request]:
-    """Requests with pinned lengths: an end token ends one no earlier than its pinned last token."""
-    requests = []
-    for prompt in prompts:
-        if prompt.output_tokens is None:
-            raise WorkloadError(f"{prompt.id!r} has no output_tokens; run `tracereel pin`")
-        sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)
-        ids = tuple(loaded.tokenizer.encode_chat(prompt.prompt))
-        requests.append(Request(prompt.id, ids, sampling, prompt.prompt))
-    return requests
-
-
-def _run(
+def _record(
     suite: Suite,
     case: Case,
     loaded: LoadedModel,
@@ -182,44 +166,5 @@ def _run(
     run: RunInfo | None,
     done: Callable[[int], None],
 ) -> None:
-    """One run of one case, recorded where a path is given."""
-    config = suite.config(case)
     workload = Workload.of(suite.name, suite.prompts, case.arrivals)
-    requests = requests_of([prompt for _, prompt in workload.requests], loaded)
-    runner = ModelRunner(loaded.model, config)
-    recorder = Recorder(path, loaded.header(config, runner, workload.info(), run)) if path else None
-    engine = Engine(
-        runner,
-        config,
-        new_stream=loaded.tokenizer.stream,
-        end_ids=loaded.tokenizer.end_ids,
-        recorder=recorder,
-    )
-    try:
-        if case.arrivals.kind == "at once":
-            for request in requests:
-                engine.add(request, arrival_ns=0)
-            while (ready_ns := engine.ready_in_ns()) is not None:
-                if ready_ns:
-                    time.sleep(ready_ns / 1e9)
-                engine.step()
-                done(engine.metrics().finished)
-        else:
-            _run_online(engine, workload, requests, done)
-    except BaseException:
-        if recorder:
-            recorder.abandon()
-        raise
-    if recorder:
-        recorder.close()
-
-
-def _run_online(engine: Engine, workload: Workload, requests: list[Request], done: Callable[[int], None]) -> None:
-    start_ns = engine.now_ns() + 1_000_000  # the first arrivals must not lie before the engine's thread has started
-    due = [(start_ns + at, request) for (at, _), request in zip(workload.requests, requests, strict=True)]
-    with OnlineEngine(engine) as online:
-        drive(online, due)
-        while (finished := online.metrics().finished) < len(requests):
-            done(finished)
-            time.sleep(0.05)
-    done(len(requests))
+    record_run(loaded, suite.config(case), workload, path, run=run, done=done)

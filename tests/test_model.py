@@ -13,7 +13,7 @@ from tracereel.engine.loading import has_bf16, load_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.suite import SUITES
-from tracereel.engine.workload import read_prompts
+from tracereel.engine.workload_files import read_prompts
 
 TOKENS = 48
 PROMPTS = [

@@ -1,0 +1,124 @@
+"""One run of one workload by the engine, recorded: requests go in when they are due, steps come out as a trace.
+
+Knows loaded models, workloads, the engine and the recorder. Does not know which runs belong together (`suite`).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.engine import Engine
+from tracereel.engine.loading import LoadedModel
+from tracereel.engine.online import OnlineEngine, drive
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.runner import ModelRunner
+from tracereel.engine.workload import Prompt, TokenPrompt, Workload, WorkloadError
+from tracereel.trace.events import RunInfo
+from tracereel.trace.invariants import check
+from tracereel.trace.recorder import Recorder
+
+
+class FailedRecordingError(Exception):
+    """A recording does not pass its check; the message is one line."""
+
+
+def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
+    """A request with the length it is pinned to: an end token ends it no earlier. Raises WorkloadError without one."""
+    if prompt.output_tokens is None:
+        raise WorkloadError(f"{prompt.id!r} has no output_tokens; run `tracereel pin`")
+    sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)
+    if isinstance(prompt, Prompt):
+        return Request(prompt.id, tuple(loaded.tokenizer.encode_chat(prompt.prompt)), sampling, prompt.prompt)
+    ids = prompt.token_ids(loaded.model.geometry.vocabulary, avoid=loaded.tokenizer.end_ids)
+    return Request(prompt.id, ids, sampling)
+
+
+def record_run(
+    loaded: LoadedModel,
+    config: EngineConfig,
+    workload: Workload,
+    path: Path | None,
+    *,
+    run: RunInfo | None = None,
+    done: Callable[[int], None] = lambda finished: None,
+) -> None:
+    """Run a workload to its end; `done` is told how many requests have ended. Without a path nothing is recorded.
+
+    The requests are made before the engine starts. Raises WorkloadError, ConfigError, NeverFitsError, RecordingError.
+    """
+    requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
+    runner = ModelRunner(loaded.model, config)
+    recorder = None
+    if path:
+        header = loaded.header(config, runner, workload.info(), run)
+        if workload.notes:
+            header = msgspec.structs.replace(
+                header, config={**header.config, "workload_notes": "; ".join(workload.notes)}
+            )
+        recorder = Recorder(path, header)
+    engine = Engine(
+        runner,
+        config,
+        new_stream=loaded.tokenizer.stream,
+        end_ids=loaded.tokenizer.end_ids,
+        recorder=recorder,
+    )
+    try:
+        for request in requests:
+            engine.scheduler.require_fit(request)
+        if workload.at_once:
+            for request in requests:
+                engine.add(request, arrival_ns=0)
+            while (ready_ns := engine.ready_in_ns()) is not None:
+                if ready_ns:
+                    time.sleep(ready_ns / 1e9)
+                engine.step()
+                done(engine.metrics().finished)
+        else:
+            _run_online(engine, workload, requests, done)
+    except BaseException:
+        if recorder:
+            recorder.abandon()
+        raise
+    if recorder:
+        recorder.close()
+
+
+def record_workload(
+    loaded: LoadedModel, config: EngineConfig, workload: Workload, path: Path, done: Callable[[int], None]
+) -> None:
+    """Record a run of a workload by itself and check it; the first step's set-up costs are paid before, unrecorded.
+
+    Raises FailedRecordingError where the recording does not pass its check, and what `record_run` raises.
+    """
+    first = [
+        msgspec.structs.replace(prompt, output_tokens=min(prompt.output_tokens or 1, 4))
+        if isinstance(prompt, Prompt)
+        else replace(prompt, output_tokens=min(prompt.output_tokens, 4))
+        for _, prompt in workload.requests[: config.max_num_seqs]
+    ]
+    record_run(loaded, config, replace(workload, requests=tuple((0, prompt) for prompt in first)), None)
+    record_run(loaded, config, workload, path, done=done)
+    verdict = check(path)
+    if not verdict.ok:
+        fault = verdict.violations[0] if verdict.violations else verdict.cut
+        raise FailedRecordingError(f"{path}: the recording does not pass its check: {fault}")
+
+
+def _run_online(engine: Engine, workload: Workload, requests: list[Request], done: Callable[[int], None]) -> None:
+    start_ns = engine.now_ns() + 1_000_000  # the first arrivals must not lie before the engine's thread has started
+    with OnlineEngine(engine) as online:
+
+        def due() -> Iterator[tuple[int, Request]]:
+            for (at, _), request in zip(workload.requests, requests, strict=True):
+                done(online.metrics().finished)
+                yield start_ns + at, request
+
+        for stream in drive(online, due()):
+            for _ in stream:
+                pass  # raises where the engine has failed
+            done(online.metrics().finished)
+    done(len(requests))
