@@ -48,6 +48,7 @@ class LoadedModel:
             config={
                 "max_model_len": config.max_model_len,
                 "enable_prefix_caching": config.enable_prefix_caching,
+                "max_wait_ms": config.max_wait_ms,
                 "attention": runner.attention_name,
             },
             model=self.info,

@@ -13,6 +13,7 @@ from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError
 from tracereel.trace.invariants import check
 from tracereel.trace.recorder import Recorder
+from tracereel.trace.timeline import Timeline
 from tracereel.trace.trace import Trace
 
 SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
@@ -166,3 +167,42 @@ def test_drive_submits_when_due_and_keeps_the_scheduled_arrival(tmp_path):
     assert [arrival.arrival_ns for arrival in trace.arrivals] == [at for at, _ in due]
     for arrival in trace.arrivals:
         assert 0 <= arrival.submitted_ns - arrival.arrival_ns < 15_000_000
+
+
+def test_a_batch_that_waits_to_fill_is_waited_for_without_work_and_can_be_left():
+    config = dataclasses.replace(SMALL, policy="dynamic", max_wait_ms=120)
+    engine = fakes.make_engine(config)
+    scheduled = 0
+    schedule = engine.scheduler.schedule
+
+    def counting(now_ns):
+        nonlocal scheduled
+        scheduled += 1
+        return schedule(now_ns)
+
+    engine.scheduler.schedule = counting
+    with OnlineEngine(engine) as online:
+        start_ns = online.now_ns()
+        left, stays = online.submit(endless("left")), online.submit(Request("stays", (5, 6), SamplingParams(5, 5)))
+        online.cancel(left)
+        assert list(left) == []
+        assert left.finish_reason == "abort"
+        assert online.now_ns() - start_ns < 100_000_000, "a cancellation does not wait for the batch"
+        outputs = list(stays)
+    assert outputs[0].time_ns - start_ns >= 119_000_000
+    assert scheduled <= 5 + 4, "one schedule for each step, and one for each thing that happened while waiting"
+
+
+def test_a_requests_priority_is_recorded(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with Recorder(path, fakes.header(SMALL)) as recorder:
+        engine = fakes.make_engine(SMALL, recorder)
+        for number, priority in enumerate((3, 0, -2, 3)):
+            engine.add(Request(str(number), (1, 2), SamplingParams(12, 12), priority=priority))
+        while engine.has_work:
+            engine.step()
+    assert check(path).ok
+    trace = Trace.read(path)
+    assert [arrival.priority for arrival in trace.arrivals] == [3, 0, -2, 3]
+    assert trace.stays.request.tolist() == [2, 1, 0, 3]
+    assert Timeline(trace).at(int(trace.steps.start_ns[0]) - 1).waiting == (2, 1, 0, 3)

@@ -50,6 +50,7 @@ def test_the_arrows_point_one_way(room, forbidden):
     [
         ("tracereel.engine.scheduler", "torch"),
         ("tracereel.engine.policies", "torch"),
+        ("tracereel.engine.workload_files", "torch"),
         ("tracereel.trace", "torch"),
         ("tracereel.trace.measured", "manim"),
         ("tracereel.trace.compare", "scipy"),
