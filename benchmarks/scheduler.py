@@ -137,7 +137,8 @@ def table() -> str:
     cpu = next((line.split(":", 1)[1].strip() for line in facts.splitlines() if line.startswith("model name")), "")
     lines.append("")
     lines.append(
-        f"{cpu or platform.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, msgspec {msgspec.__version__};"
+        f"{cpu or platform.processor()}, {os.cpu_count()} cores;"
+        f" Python {platform.python_version()}, msgspec {msgspec.__version__};"
         f" {TURNS} turns of {STEPS} steps; {datetime.now(UTC):%Y-%m-%d}."
     )
     return "\n".join(lines)
