@@ -104,7 +104,7 @@ class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """A replica of a merged trace: its part of the slots and of the blocks, and the trace it came from."""
 
     replica: Index
-    slots: Index
+    slots: Size
     digest: Digest
     kv_blocks: Index | None = None
 
@@ -115,7 +115,7 @@ class Header(msgspec.Struct, tag="header", tag_field="event", frozen=True, kw_on
     schema: Index
     engine: EngineInfo
     policy: Name
-    slots: Index
+    slots: Size
     model: ModelInfo
     device: DeviceInfo
     workload: WorkloadInfo

@@ -279,6 +279,9 @@ class _Checker:
             self.admit(admission, step, replica)
         for grant in step.blocks:
             self.grant(grant, replica)
+        for number in {grant.request for grant in step.blocks}:
+            if number in self.slots_of:
+                self.progress.grow(number, len(self.requests[number].blocks))
         self.queues(step, replica)
         self.members(step, replica)
         for ending in step.finished:
@@ -362,26 +365,35 @@ class _Checker:
         if request is None or request.slot is None or request.replica is not replica:
             self.say("blocks", f"request {grant.request} is given blocks but does not run")
             return
+        assert self.header is not None
+        table, holders = request.blocks, self.holders
         for block in grant.blocks:
-            place = len(request.blocks)
-            tables, other_place = self.holders.get(block, (0, place))
+            place = len(table)
             if replica.blocks is not None and block not in replica.blocks:
                 self.say(
                     "blocks", f"block {block} of {self.header and self.header.kv_blocks} (request {grant.request})"
                 )
-            elif tables and place >= request.shared_blocks:
-                self.say("blocks", f"block {block} is given to request {grant.request} but held by another")
-            elif tables and place != other_place:
-                self.say(
-                    "blocks",
-                    f"block {block} is shared at place {place} of the table of request {grant.request}, but holds place"
-                    f" {other_place} of another",
-                )
-            if not tables:
+            held = holders.get(block)
+            if held is None:
                 replica.held += 1
-            self.holders[block] = (tables + 1, other_place)
-            request.blocks.append(block)
-        self.progress.grow(grant.request, len(request.blocks))
+                holders[block] = (1, place)
+            else:
+                self.share(grant.request, request, block, held)
+            table.append(block)
+
+    def share(self, number: int, request: _Request, block: int, held: tuple[int, int]) -> None:
+        """A block that is in another's table already may be in this one too where they share a prefix."""
+        place = len(request.blocks)
+        tables, other_place = held
+        if place >= request.shared_blocks:
+            self.say("blocks", f"block {block} is given to request {number} but held by another")
+        elif place != other_place:
+            self.say(
+                "blocks",
+                f"block {block} is shared at place {place} of the table of request {number}, but holds place"
+                f" {other_place} of another",
+            )
+        self.holders[block] = (tables + 1, other_place)
 
     def queues(self, step: Step, replica: _Replica) -> None:
         if step.waiting != replica.waiting:

@@ -290,9 +290,7 @@ def steps_made(run: Run, *, t_ns: int) -> Answer:
 @_query
 def idle_slot_steps(run: Run, *, t_ns: int) -> Answer:
     """Slot-steps by engine time t in which no sequence advanced in the slot: slots x steps - members of the steps."""
-    ended = run.timeline.steps_ended(t_ns)
-    busy = int(run.trace.steps.first_member[ended])
-    return run.trace.header.slots * ended - busy, _steps(run, 0, ended)
+    return run.timeline.idle_slot_steps_at(t_ns), _steps(run, 0, run.timeline.steps_ended(t_ns))
 
 
 @_query

@@ -251,7 +251,7 @@ class Metrics:
     @property
     def slot_steps(self) -> int:
         """Slots x steps."""
-        return self.trace.header.slots * len(self.trace.steps)
+        return int(self.trace.step_slots.sum())
 
     @property
     def busy_slot_steps(self) -> int:
@@ -266,7 +266,7 @@ class Metrics:
     @property
     def slot_occupancy(self) -> float | None:
         """Busy share of the slots, weighted by step time (0 to 1)."""
-        time = self.step_ms.sum() * self.trace.header.slots
+        time = float((self.step_ms * self.trace.step_slots).sum())
         return float((self.trace.steps.batch * self.step_ms).sum() / time) if time else None
 
     @property

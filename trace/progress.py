@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 Fault = tuple[int, str, str]
 """A violation: line, rule, message."""
 
-_MEMBERS, _STEPS = 2**16, 2**13
+_MEMBERS, _STEPS = 2**14, 2**12
 """How many of them are looked at together."""
 # What can happen to a request within a step, in this order.
 _ADMITTED, _GRANTED, _COMPUTED = 0, 1, 2
@@ -107,7 +107,7 @@ class Progress:
         step = np.concatenate([marks[1], steps])
         kind = np.concatenate([marks[2], np.full(len(steps), _COMPUTED)])
         value = np.concatenate([marks[3], position + advance])
-        order = np.lexsort((kind, step, request))
+        order = np.argsort((request << 32) | (step << 2) | kind)
         request, kind, value = request[order], kind[order], value[order]
         outputs = np.concatenate([np.zeros(len(marks[0]), dtype=np.int64), sampled])[order]
 

@@ -8,14 +8,16 @@ at its end, each at that very nanosecond.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from tracereel.trace.trace import ABSENT, Ints, Trace
+from tracereel.trace.trace import ABSENT, NEVER_NS, Ints, Trace, group_by
+
+_LOOK_BACK = 64
+"""Steps that are searched for a request's newest entry before all its entries are looked up."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,22 @@ class State:
     def __init__(self, timeline: "Timeline", t_ns: int):
         self._timeline = timeline
         self.t_ns = t_ns
-        steps = timeline.trace.steps
         self.started = timeline.steps_started(t_ns)
         """Steps whose schedule has been made."""
         self.ended = timeline.steps_ended(t_ns)
         """Steps whose tokens are out."""
-        self.step: int | None = self.started - 1 if self.started > self.ended else None
-        """The step that runs now, or None between steps."""
-        self.output_tokens = int(steps.first_token[self.ended])
+        self.output_tokens = timeline.output_tokens_at(t_ns)
         """Output tokens of all requests so far."""
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The steps that run now, one a replica at most."""
+        return self._timeline.running_steps(self.t_ns) if self.started > self.ended else ()
+
+    @property
+    def step(self) -> int | None:
+        """The step that runs now, of several replicas the one that began last, or None between steps."""
+        return max(self.steps, default=None)
 
     @cached_property
     def waiting(self) -> tuple[int, ...]:
@@ -88,10 +97,7 @@ class State:
     @property
     def kv_used(self) -> int | None:
         """KV blocks held, as the newest schedule left them; None where the trace does not say."""
-        if not self.started:
-            return 0
-        used = int(self._timeline.trace.steps.kv_used[self.started - 1])
-        return None if used == ABSENT else used
+        return self._timeline.kv_used_at(self.t_ns)
 
     def output_tokens_of(self, request: int) -> int:
         """Output tokens of one request so far."""
@@ -108,20 +114,24 @@ class Timeline:
     def __init__(self, trace: Trace):
         self.trace = trace
         steps, stays = trace.steps, trace.stays
-        # bisect on an array is quicker than numpy's searchsorted for a single value, and keeps memory small.
-        self._starts = steps.start_ns
-        self._ends = steps.end_ns
         self.arrival_times: list[int] = sorted(arrival.arrival_ns for arrival in trace.arrivals)
         ended = sorted((at, request) for request, (at, _, _) in trace.endings.items())
         self.ended_times: list[int] = [at for at, _ in ended]
         self.ended_order: tuple[int, ...] = tuple(request for _, request in ended)
         self._stay_starts = np.sort(stays.from_ns)
         self._stay_ends = np.sort(stays.to_ns)
-        self._token_times: dict[int, list[int]] = {}
-        self._waits = _waits(trace)
+        # Steps of different replicas overlap: what is out by some time is counted in the order in which they end.
+        in_order = np.argsort(steps.end_ns, kind="stable")
+        self._ends = steps.end_ns[in_order]
+        self._tokens = np.concatenate([[0], np.cumsum(steps.sampled[in_order])])
+        self._idle = np.concatenate([[0], np.cumsum((trace.step_slots - steps.batch)[in_order])])
+        self._replicas = _replicas(trace)
+        self._waits = _Waits(trace)
         self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
-        self._stays_of_slot = _group(stays.slot, trace.header.slots)
-        self._stays_of_request = _group(stays.request, len(trace.arrivals))
+        self._stays_of_slot = _Stays(trace, stays.slot, trace.header.slots)
+        self._stays_of_request = _Stays(trace, stays.request, len(trace.arrivals))
+        self.token_times_of = lru_cache(maxsize=4096)(self._token_times_of)
+        """The token times (ns) of a request, as a list."""
 
     def at(self, t_ns: int) -> State:
         """The state at engine time t_ns."""
@@ -140,61 +150,72 @@ class Timeline:
 
     def steps_started(self, t_ns: int) -> int:
         """How many steps have started at t."""
-        return int(np.searchsorted(self._starts, t_ns, side="right"))
+        return int(np.searchsorted(self.trace.steps.start_ns, t_ns, side="right"))
 
     def steps_ended(self, t_ns: int) -> int:
         """How many steps have ended at t."""
         return int(np.searchsorted(self._ends, t_ns, side="right"))
+
+    def output_tokens_at(self, t_ns: int) -> int:
+        """Output tokens of all requests at t."""
+        return int(self._tokens[self.steps_ended(t_ns)])
+
+    def idle_slot_steps_at(self, t_ns: int) -> int:
+        """Slots x steps - members, of the steps that have ended at t."""
+        return int(self._idle[self.steps_ended(t_ns)])
+
+    def running_steps(self, t_ns: int) -> tuple[int, ...]:
+        """The steps that run at t, one a replica at most."""
+        newest = (replica.newest_started(t_ns) for replica in self._replicas)
+        return tuple(step for step in newest if step is not None and self.trace.steps.end_ns[step] > t_ns)
+
+    def kv_used_at(self, t_ns: int) -> int | None:
+        """KV blocks held, as each replica's newest schedule left them; None where one does not say."""
+        newest = [replica.newest_started(t_ns) for replica in self._replicas]
+        used = [int(self.trace.steps.kv_used[step]) for step in newest if step is not None]
+        return None if ABSENT in used else sum(used)
 
     def stay_count(self, t_ns: int) -> int:
         """How many requests hold a slot at t."""
         started = np.searchsorted(self._stay_starts, t_ns, side="right")
         return int(started - np.searchsorted(self._stay_ends, t_ns, side="right"))
 
-    def token_times_of(self, request: int) -> list[int]:
-        """The request's token times, ns."""
-        times = self._token_times.get(request)
-        if times is None:
-            times = self._token_times[request] = self.trace.token_times(request).tolist()
+    def _token_times_of(self, request: int) -> list[int]:
+        times: list[int] = self.trace.token_times(request).tolist()
         return times
 
     def waiting_at(self, t_ns: int) -> tuple[int, ...]:
         """Who waits at t; by priority, then the preempted first, then by arrival."""
-        begin, end, request, rank = self._waits
-        here = np.flatnonzero((begin <= t_ns) & (t_ns < end))
-        order = np.lexsort((request[here], rank[here], self._priorities[request[here]]))
-        return tuple(request[here[order]].tolist())
+        request, rank = self._waits.at(t_ns)
+        order = np.lexsort((request, rank, self._priorities[request]))
+        return tuple(request[order].tolist())
 
     def stay_of(self, request: int, t_ns: int) -> int | None:
         """The stay (index into `trace.stays`) of the request at t, or None."""
-        return self._stay_in(self._stays_of_request[request], t_ns)
-
-    def _stay_in(self, candidates: Ints, t_ns: int) -> int | None:
-        stays = self.trace.stays
-        i = int(np.searchsorted(stays.from_ns[candidates], t_ns, side="right")) - 1
-        if i < 0 or stays.to_ns[candidates[i]] <= t_ns:
-            return None
-        return int(candidates[i])
+        return self._stays_of_request.at(request, t_ns)
 
     def seats_at(self, state: State) -> tuple[Seat | None, ...]:
         """Who sits in each slot at the state's time."""
         trace, t_ns = self.trace, state.t_ns
-        members = trace.steps.members(state.step) if state.step is not None else slice(0, 0)
-        computing = set(trace.steps.member_request[members].tolist())
+        computing: set[int] = set()
+        for step in state.steps:
+            computing.update(trace.steps.member_request[trace.steps.members(step)].tolist())
+        stays = [self._stays_of_slot.at(slot, t_ns) for slot in range(trace.header.slots)]
+        taken = {int(trace.stays.request[stay]): stay for stay in stays if stay is not None}
+        computed_of = self._computed_at(taken, t_ns)
         seats: list[Seat | None] = []
-        for candidates in self._stays_of_slot:
-            stay = self._stay_in(candidates, t_ns)
+        for slot, stay in enumerate(stays):
             if stay is None:
                 seats.append(None)
                 continue
             request = int(trace.stays.request[stay])
             output = state.output_tokens_of(request)
-            computed = self._computed_at(request, stay, state)
+            computed = computed_of[request]
             known = trace.arrivals[request].prompt_tokens + output
             seats.append(
                 Seat(
                     request=request,
-                    slot=int(trace.stays.slot[stay]),
+                    slot=slot,
                     computes=request in computing,
                     prefill=computed < known - 1 or not output,
                     computed_tokens=computed,
@@ -203,76 +224,132 @@ class Timeline:
             )
         return tuple(seats)
 
-    def _computed_at(self, request: int, stay: int, state: State) -> int:
-        """Tokens of the request with KV, from its newest entry among the ended steps of this stay."""
-        entries = self._entries_of(request)
-        steps = self.trace.steps
-        i = int(np.searchsorted(steps.member_step[entries], state.ended)) - 1
-        if i < 0 or steps.member_step[entries[i]] < self.trace.stays.first_step[stay]:
-            return int(self.trace.stays.cached[stay])
-        entry = entries[i]
-        gained = steps.member_sampled[entry] if steps.member_decode[entry] else steps.member_computed[entry]
-        return int(steps.member_position[entry] + gained)
+    def _computed_at(self, stay_of: dict[int, int], t_ns: int) -> dict[int, int]:
+        """Tokens with KV of each request in its stay: from its newest entry among the stay's ended steps."""
+        stays, arrivals = self.trace.stays, self.trace.arrivals
+        found = {request: int(stays.cached[stay]) for request, stay in stay_of.items()}
+        for replica in self._replicas:
+            ended = replica.ended_before(t_ns, _LOOK_BACK)
+            first_of = {
+                request: int(stays.first_step[stay])
+                for request, stay in stay_of.items()
+                if ended and arrivals[request].replica == replica.number and stays.first_step[stay] <= ended[0]
+            }
+            for step in ended:
+                if not first_of:
+                    break
+                members = self.trace.steps.members(step)
+                for at, request in enumerate(self.trace.steps.member_request[members].tolist(), members.start):
+                    if request in first_of and first_of.pop(request) <= step:
+                        found[request] = self._reached(at)
+            for request, first_step in first_of.items():  # it has not computed for long
+                entries = self._member_entries[0][slice(*self._member_entries[1][request : request + 2])]
+                steps = self.trace.steps.member_step[entries]
+                i = int(np.searchsorted(self.trace.steps.end_ns[steps], t_ns, side="right")) - 1
+                if i >= 0 and steps[i] >= first_step:
+                    found[request] = self._reached(int(entries[i]))
+        return found
 
-    def _entries_of(self, request: int) -> Ints:
-        return self._member_entries[request]
+    def _reached(self, entry: int) -> int:
+        """Tokens with KV after the step of a member entry."""
+        steps = self.trace.steps
+        gained = steps.member_sampled[entry] if steps.member_decode[entry] else steps.member_computed[entry]
+        return int(steps.member_position[entry]) + int(gained)
 
     @cached_property
-    def _member_entries(self) -> Sequence[Ints]:
+    def _member_entries(self) -> tuple[npt.NDArray[np.int32], Ints]:
         """For each request its entries in the member columns, in order."""
-        return _group(self.trace.steps.member_request.astype(np.int64), len(self.trace.arrivals))
+        return group_by(self.trace.steps.member_request, len(self.trace.arrivals))
 
     def block_table_at(self, request: int, t_ns: int) -> tuple[int, ...]:
         """The request's block table at t."""
         stay = self.stay_of(request, t_ns)
         if stay is None:
             return ()
-        rows = self._grants_of_request[request]
+        order, bounds = self._grants_of_request
         grants = self.trace.grants
-        first = self.trace.stays.first_step[stay]
+        rows = order[bounds[request] : bounds[request + 1]]
         step = grants.step[rows]
-        return tuple(grants.block[rows[(step >= first) & (step < self.steps_started(t_ns))]].tolist())
+        mine = (step >= self.trace.stays.first_step[stay]) & (self.trace.steps.start_ns[step] <= t_ns)
+        return tuple(grants.block[rows[mine]].tolist())
 
     @cached_property
-    def _grants_of_request(self) -> Sequence[Ints]:
-        return _group(self.trace.grants.request, len(self.trace.arrivals))
+    def _grants_of_request(self) -> tuple[npt.NDArray[np.int32], Ints]:
+        return group_by(self.trace.grants.request.astype(np.int32), len(self.trace.arrivals))
 
 
-class _Group(Sequence[Ints]):
-    """The indices of equal keys, by key: `group[k]` are the rows whose key is k, in their order."""
+class _Replica:
+    """The steps of one replica, which do not overlap."""
 
-    def __init__(self, keys: Ints, count: int):
-        self._order = np.argsort(keys, kind="stable")
-        self._bounds = np.searchsorted(keys[self._order], np.arange(count + 1))
+    def __init__(self, number: int, steps: Ints, start_ns: Ints, end_ns: Ints):
+        self.number = number
+        self._steps, self._start_ns, self._end_ns = steps, start_ns, end_ns
 
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
+    def newest_started(self, t_ns: int) -> int | None:
+        """The step that began last, at t or before."""
+        i = int(np.searchsorted(self._start_ns, t_ns, side="right")) - 1
+        return int(self._steps[i]) if i >= 0 else None
 
-    def __getitem__(self, key: int) -> Ints:  # type: ignore[override]
-        if not 0 <= key < len(self):
-            raise IndexError(key)
-        return self._order[self._bounds[key] : self._bounds[key + 1]]
-
-
-def _group(keys: Ints, count: int) -> _Group:
-    return _Group(keys, count)
+    def ended_before(self, t_ns: int, most: int) -> list[int]:
+        """The last steps that have ended at t, the newest first."""
+        i = int(np.searchsorted(self._end_ns, t_ns, side="right"))
+        return list(reversed(self._steps[max(i - most, 0) : i].tolist()))
 
 
-def _waits(trace: Trace) -> tuple[Ints, Ints, Ints, npt.NDArray[np.int64]]:
-    """Every interval in which a request waited: (from, until, request, rank), rank 0 after a preemption, else 1."""
-    never = np.iinfo(np.int64).max
-    rows: list[tuple[int, int, int, int]] = []
-    stays = trace.stays
-    by_request = _group(stays.request, len(trace.arrivals))
-    for request, arrival in enumerate(trace.arrivals):
-        own = by_request[request]
-        ending = trace.endings.get(request)
-        first = int(stays.from_ns[own[0]]) if len(own) else (ending[0] if ending else never)
-        rows.append((arrival.arrival_ns, first, request, 1))
-        rows.extend(
-            (int(stays.to_ns[left]), int(stays.from_ns[back]), request, 0) for left, back in pairwise(own.tolist())
-        )
-        if len(own) and stays.preempted[own[-1]]:
-            rows.append((int(stays.to_ns[own[-1]]), ending[0] if ending else never, request, 0))
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    return columns[0], columns[1], columns[2], columns[3]
+def _replicas(trace: Trace) -> tuple[_Replica, ...]:
+    steps = trace.steps
+    replicas = []
+    for place, number in enumerate([replica.replica for replica in trace.header.replicas] or [0]):
+        own = np.flatnonzero(steps.replica == place)
+        replicas.append(_Replica(number, own, steps.start_ns[own], steps.end_ns[own]))
+    return tuple(replicas)
+
+
+class _Stays:
+    """The stays by slot or by request: which one holds at some time. Those of one key do not overlap."""
+
+    def __init__(self, trace: Trace, keys: Ints, count: int):
+        self._order, self._bounds = group_by(keys.astype(np.int32), count)
+        self._from_ns, self._to_ns = trace.stays.from_ns[self._order], trace.stays.to_ns[self._order]
+
+    def at(self, key: int, t_ns: int) -> int | None:
+        """The stay at t, or None."""
+        first, end = self._bounds[key : key + 2].tolist()
+        i = first + int(np.searchsorted(self._from_ns[first:end], t_ns, side="right")) - 1
+        return int(self._order[i]) if i >= first and self._to_ns[i] > t_ns else None
+
+
+class _Waits:
+    """Every interval in which a request waited; rank 0 after a preemption, else 1.
+
+    Sorted by their beginning and bundled: a bundle whose latest end has passed is not looked at.
+    """
+
+    _BUNDLE = 256
+
+    def __init__(self, trace: Trace):
+        rows: list[tuple[int, int, int, int]] = []
+        stays = trace.stays
+        order, bounds = group_by(stays.request.astype(np.int32), len(trace.arrivals))
+        from_ns, to_ns = stays.from_ns[order].tolist(), stays.to_ns[order].tolist()
+        preempted, firsts = stays.preempted[order].tolist(), bounds.tolist()
+        for request, arrival in enumerate(trace.arrivals):
+            own = range(firsts[request], firsts[request + 1])
+            at, _, _ = trace.endings.get(request, (NEVER_NS, "", 0))
+            rows.append((arrival.arrival_ns, from_ns[own[0]] if own else at, request, 1))
+            rows.extend((to_ns[left], from_ns[back], request, 0) for left, back in pairwise(own))
+            if own and preempted[own[-1]]:
+                rows.append((to_ns[own[-1]], at, request, 0))
+        columns = np.array(sorted(rows), dtype=np.int64).reshape(-1, 4).T
+        self._begin, self._end, self._request, self._rank = (np.ascontiguousarray(column) for column in columns)
+        starts = np.arange(0, len(self._end), self._BUNDLE)
+        self._latest_end = np.maximum.reduceat(self._end, starts) if len(starts) else self._end
+
+    def at(self, t_ns: int) -> tuple[Ints, Ints]:
+        """The requests that wait at t, and the rank of each."""
+        begun = int(np.searchsorted(self._begin, t_ns, side="right"))
+        bundles = np.flatnonzero(self._latest_end[: -(-begun // self._BUNDLE)] > t_ns)
+        rows = (bundles[:, None] * self._BUNDLE + np.arange(self._BUNDLE)).ravel()
+        rows = rows[rows < begun]
+        rows = rows[self._end[rows] > t_ns]
+        return self._request[rows], self._rank[rows]

@@ -196,7 +196,7 @@ class Trace:
 
 
 NEVER_NS = np.iinfo(np.int64).max
-_FLUSH = 2**16
+_FLUSH = 2**12
 """Entries gathered in lists before they go into arrays: one conversion of many is quicker than many of few."""
 _GROUP_CHUNK = 2**20
 
