@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import fakes
@@ -124,24 +126,6 @@ def test_a_killed_recording_is_readable_and_leaves_the_old_one_alone(tmp_path):
     assert not check(Path(f"{path}.partial")).violations
 
 
-def test_a_full_disk_costs_the_recording_not_the_run(tmp_path, monkeypatch):
-    path = tmp_path / "run.jsonl"
-    recorder = Recorder(path, fakes.header(EngineConfig()))
-
-    def full(self, lines):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(LineWriter, "write", full)
-    engine = fakes.make_engine(EngineConfig(), recorder)
-    for request in fakes.make_requests(3):
-        engine.add(request)
-    while engine.has_work:
-        engine.step()
-    with pytest.raises(RecordingError, match="No space left on device"):
-        recorder.close()
-    assert not path.exists()
-
-
 def test_a_record_that_cannot_be_encoded_is_told_at_the_end(tmp_path):
     recorder = Recorder(tmp_path / "run.jsonl", msgspec.structs.replace(fakes.header(EngineConfig()), policy=object()))
     with pytest.raises(RecordingError, match="cut off"):
@@ -152,6 +136,102 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match="cannot be created"):
         Recorder(tmp_path / "file" / "run.jsonl", fakes.header(EngineConfig()))
+
+
+def run_small(recorder: Recorder, count: int = 6) -> None:
+    engine = fakes.make_engine(EngineConfig(), recorder)
+    for request in fakes.make_requests(count):
+        engine.add(request)
+    while engine.has_work:
+        engine.step()
+
+
+def slow_writer(monkeypatch, seconds: float) -> None:
+    write = LineWriter.write
+
+    def slowly(self, lines):
+        time.sleep(seconds)
+        write(self, lines)
+
+    monkeypatch.setattr(LineWriter, "write", slowly)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_full_buffer_drops_steps_and_says_how_many(tmp_path, monkeypatch, later):
+    slow_writer(monkeypatch, 0.05)
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(path, fakes.header(EngineConfig()), capacity=4, when_full="drop")
+    if later:
+        record = recorder.record
+        monkeypatch.setattr(recorder, "record", lambda event: recorder.record_later(lambda: [event]))
+        assert record != recorder.record
+    run_small(recorder)
+    recorder.close()
+    trace = Trace.read(path)
+    assert trace.end is not None
+    assert len(trace.arrivals) == 6
+    assert trace.end.dropped > 0
+    assert trace.end.steps == len(trace.steps)
+    assert trace.missing_steps == trace.end.dropped
+    report = check(path)
+    assert {violation.rule for violation in report.violations} == {"lifecycle"}
+    assert "missing" in report.violations[0].message
+
+
+def test_a_full_buffer_waits_where_nothing_may_be_lost(tmp_path, monkeypatch):
+    slow_writer(monkeypatch, 0.02)
+    path = tmp_path / "run.jsonl"
+    with Recorder(path, fakes.header(EngineConfig()), capacity=4) as recorder:
+        run_small(recorder)
+    assert check(path).ok
+
+
+def test_a_folder_that_vanishes_is_told_while_the_engine_runs(tmp_path):
+    path = tmp_path / "folder" / "run.jsonl"
+    recorder = Recorder(path, fakes.header(EngineConfig()))
+    shutil.rmtree(path.parent)
+
+    def run_on() -> None:
+        for _ in range(400):
+            run_small(recorder, count=1)
+            time.sleep(0.01)
+
+    with pytest.raises(RecordingError, match="not there any more"):
+        run_on()
+    with pytest.raises(RecordingError, match="not there any more"):
+        recorder.close()
+
+
+def test_an_engine_may_go_on_unrecorded(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    recorder = Recorder(tmp_path / "file" / "run.jsonl", fakes.header(EngineConfig()), on_fault="continue")
+    run_small(recorder)
+    with pytest.raises(RecordingError, match="cannot be created"):
+        recorder.close()
+    assert len(caplog.records) == 1
+    assert "the engine goes on unrecorded" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_device_that_is_full_stops_the_engine_or_not(tmp_path, caplog):
+    for on_fault in ("stop", "continue"):
+        path = tmp_path / f"{on_fault}.jsonl"
+        path.write_text("an earlier recording")
+        path.with_name(path.name + ".partial").symlink_to("/dev/full")
+        recorder = Recorder(path, fakes.header(EngineConfig()), on_fault=on_fault)
+        raised = False
+        for _ in range(100):
+            try:
+                run_small(recorder, count=1)
+            except RecordingError as error:
+                raised = "No space left" in str(error)
+                break
+            time.sleep(0.01)
+        assert raised == (on_fault == "stop")
+        with pytest.raises(RecordingError, match="No space left"):
+            recorder.close()
+        assert path.read_text() == "an earlier recording"
+    assert len(caplog.records) == 1
 
 
 def change(number: int, **fields):

@@ -434,7 +434,9 @@ class _Checker:
             stated, counted = getattr(event, name), getattr(self.report, name)
             if stated != counted:
                 self.say("counts", f"the end record says {stated} {name.replace('_', ' ')}, the file holds {counted}")
-        if event.dropped < self.report.missing_steps:
-            self.say(
-                "counts", f"the end record says {event.dropped} dropped, {self.report.missing_steps} steps are missing"
-            )
+        missing, dropped = self.report.missing_steps, event.dropped
+        if dropped < missing:
+            self.say("counts", f"the end record says {dropped} dropped, {missing} steps are missing")
+        elif dropped > missing:
+            self.say("lifecycle", f"the last {dropped - missing} steps are missing")
+            self.report.missing_steps = dropped

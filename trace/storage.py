@@ -3,6 +3,8 @@
 Knows bytes, lines and digests. Does not know what a line means: that is `events` and `invariants`.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -108,10 +110,12 @@ class LineWriter:
         self._file.write(self._pack.compress(lines) if self._pack else lines)
 
     def flush(self) -> None:
-        """Make what was written readable by others."""
+        """Make what was written readable by others. Raises OSError, also where the file has vanished meanwhile."""
         if self._pack:
             self._file.write(self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
         self._file.flush()
+        if not self.partial.exists():  # a removed file takes writes without a word
+            raise FileNotFoundError(errno.ENOENT, f"{self.partial.name} is not there any more")
 
     def commit(self) -> None:
         """End the file and put it in its place."""
@@ -124,7 +128,10 @@ class LineWriter:
 
     def abandon(self) -> None:
         """Close the partial file as it is and leave it where it lies."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is still in memory has no place on a full disk
+            self.flush()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> "LineWriter":
         return self

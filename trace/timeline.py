@@ -140,7 +140,7 @@ class Timeline:
     @cached_property
     def begin_ns(self) -> int:
         """First arrival, or the first step's start where that is earlier; 0 where there is neither."""
-        starts = [*self.arrival_times[:1], *self._starts[:1].tolist()]
+        starts = [*self.arrival_times[:1], *self.trace.steps.start_ns[:1].tolist()]
         return min(starts, default=0)
 
     @property

@@ -180,7 +180,8 @@ class Trace:
     @property
     def missing_steps(self) -> int:
         """Steps that the engine made and the file does not hold: the recorder could not follow and dropped them."""
-        return int(self.steps.index[-1]) + 1 - len(self.steps) if len(self.steps) else 0
+        gaps = int(self.steps.index[-1]) + 1 - len(self.steps) if len(self.steps) else 0
+        return max(gaps, self.end.dropped if self.end else 0)
 
     @cached_property
     def step_slots(self) -> Ints:

@@ -277,7 +277,7 @@ class Recording:
             libraries={"torch": str(torch.__version__)},
             config={"attention": str(model.config._attn_implementation), **(config or {})},
         )
-        self._recorder = Recorder(self._path, header)
+        self._recorder = Recorder(self._path, header, on_fault="continue")
         for make in self._early:
             self._recorder.record_later(make)
         self._early.clear()

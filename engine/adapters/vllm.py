@@ -166,7 +166,9 @@ class Tap:
         """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
         self._stops: dict[str, tuple[list[str], list[str]]] = {}
         """The stop strings of a request, and its text so far."""
-        self._recorder: Recorder | None = Recorder(trace_path(settings.path, config), header(scheduler, settings))
+        self._recorder: Recorder | None = Recorder(
+            trace_path(settings.path, config), header(scheduler, settings), on_fault="continue"
+        )
         clock = self._recorder.header.clock
         self._zero_ns, self._zero_wall_ns = clock.monotonic_ns, clock.wall_ns
         logger.info("tracereel: recording to %s", self._recorder.path)
