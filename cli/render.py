@@ -15,6 +15,8 @@ SCENES = (
     "decode_batching",
     "same_position",
     "throughput_comparison",
+    "latency",
+    "where_it_hurts",
 )
 QUALITIES = {
     "l": "low_quality",

@@ -9,7 +9,7 @@ rows stay empty until the longest member of the batch has ended; the empty slot-
 from tracereel.scenes.beat import Beat, Caption
 from tracereel.scenes.clock import Script, ease
 from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.lettering import wrap
+from tracereel.scenes.components.lettering import width, wrap
 from tracereel.scenes.components.slot_grid import SlotGrid, View, first_handover
 from tracereel.scenes.phrases import Phrase, figure, quote
 from tracereel.scenes.reel import ReelScene
@@ -174,13 +174,14 @@ class _Telling:
         if shown is not None and shown < self.grid.slots:
             count = figure(run.measure("slots_shown", shown=int(shown)))
             windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
-            canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
+            wide += 24 + canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_slot_steps", t_ns=now_ns), ",d"))
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
-        wide = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
-        canvas.box(box.right - wide - 34, y - 20, 22, 22, IDLE_SLOT)
-        least = 390 if self.stage.wide else 350
-        canvas.text(tokens, box.right - max(wide + 60, least), y, SMALL_STRONG, TEXT, align=1)
+        beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
+        canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)
+        right = box.right - max(beside + 60, 390 if self.stage.wide else 350)
+        if box.x + wide + 24 + width(tokens.text, SMALL_STRONG) <= right:
+            canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
 
     def _done(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
         """When the run is through, say so beside it, where there is room."""

@@ -11,6 +11,8 @@ SCENES = (
     "decode_batching",
     "same_position",
     "throughput_comparison",
+    "latency",
+    "where_it_hurts",
 )
 """The film, then its beats."""
 

@@ -107,8 +107,10 @@ class ReelScene(Scene):
         return {}
 
     def run(self, case: str) -> Run:
-        """The repeat of a case that is shown: the one with the median throughput."""
-        return median_of(self.runs(case))
+        """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
+        runs = self.runs(case)
+        answered = [run for run in runs if len(run.trace.steps.token_id)]
+        return median_of(answered) if answered else runs[0]
 
     def case_name(self, case: str, run: Run) -> Phrase:
         """What a case is called on screen: by its word in the catalogue, else by the policy its trace names."""

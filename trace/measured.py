@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 from tracereel.trace.compare import Ratio, median_run, throughput_ratio
+from tracereel.trace.latency import ITL, Latencies, Pause, worst_pause
 from tracereel.trace.metrics import Metrics
 from tracereel.trace.timeline import Timeline
 from tracereel.trace.trace import Trace
@@ -44,6 +46,7 @@ class Run:
         self.trace = trace
         self.measure = lru_cache(maxsize=50_000)(self._measure)
         """Ask a query about this run: `measure("waiting", t_ns=…)`. Raises UnknownQueryError."""
+        self.latencies: dict[str, Latencies] = {}
 
     @classmethod
     def read(cls, path: Path) -> "Run":
@@ -351,6 +354,65 @@ def mean_batch(run: Run) -> Answer:
 def idle_share_percent(run: Run) -> Answer:
     """Slot-steps in which no sequence advanced, in percent of slots x steps."""
     return 100 * run.metrics.idle_slot_steps / max(run.metrics.slot_steps, 1), _whole(run)
+
+
+# Latencies, of completed requests.
+
+
+def _latencies(run: Run, metric: str) -> Latencies:
+    found = run.latencies.get(metric)
+    if found is None:
+        found = run.latencies[metric] = Latencies.of(run.trace, metric)
+    return found
+
+
+@_query
+def latency_n(run: Run, *, metric: str, t_ns: int) -> Answer:
+    """How many values of `ttft` or `itl` are known at engine time t."""
+    return _latencies(run, metric).known(t_ns), _so_far(run, t_ns)
+
+
+@_query
+def latency_percentile_ms(run: Run, *, metric: str, percentile: float) -> Answer:
+    """A percentile (0 to 100, linear interpolation) of `ttft` or `itl` over the run, in milliseconds."""
+    values = _latencies(run, metric).value_ms
+    if not len(values):
+        raise ValueError(f"the trace holds no {metric}")
+    return float(np.percentile(values, percentile)), _whole(run)
+
+
+def _pause(run: Run) -> Pause:
+    pause = worst_pause(run.trace)
+    if pause is None:
+        raise ValueError("no completed request of the trace has two output tokens")
+    return pause
+
+
+@_query
+def worst_pause_ms(run: Run) -> Answer:
+    """The longest inter-token time of the run, in milliseconds."""
+    pause = _pause(run)
+    return (pause.to_ns - pause.from_ns) / 1e6, _steps(run, pause.step, pause.step + 1)
+
+
+@_query
+def worst_pause_request(run: Run) -> Answer:
+    """Who waited for the longest inter-token time, as it is called on screen."""
+    return request_name(run, request=_pause(run).request)
+
+
+@_query
+def worst_pause_prefill_tokens(run: Run) -> Answer:
+    """Prompt tokens of others that were computed in the step that ended the longest inter-token time."""
+    pause = _pause(run)
+    return pause.prefill_tokens, _steps(run, pause.step, pause.step + 1)
+
+
+@_query
+def worst_pause_over_median(run: Run) -> Answer:
+    """The longest inter-token time over the run's median one."""
+    ratio = float(worst_pause_ms(run)[0]) / float(latency_percentile_ms(run, metric=ITL, percentile=50)[0])
+    return ratio, _whole(run)
 
 
 # Several runs: repeats of two cases, the first `numerator` runs against the rest.

@@ -50,7 +50,7 @@ _SHARES = {Shape.WIDE: (23, 17, 36, 17), Shape.SQUARE: (25, 14, 39, 19)}
 """Widths of the four stages, side by side."""
 
 
-class _Places:
+class Places:
     """Where the cards of each stage stand."""
 
     def __init__(self, stage: Stage, slots: int):
@@ -124,7 +124,7 @@ class PipelineView:
 
     def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Catalogue):
         self._run, self._clock, self._say = run, clock, say
-        self._places = _Places(stage, run.trace.header.slots)
+        self.places = Places(stage, run.trace.header.slots)
         self._wide = stage.wide
         self._has_texts = bool((run.trace.steps.token_text != ABSENT).any())
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
@@ -170,7 +170,7 @@ class PipelineView:
         state = self._run.timeline.at(t_ns)
         self._paint_frames(canvas, film_s, state)
         seats = {seat.request: seat for seat in state.seats if seat is not None}
-        first_chip = max(0, state.num_finished - self._places.chips)
+        first_chip = max(0, state.num_finished - self.places.chips)
         present = [request for request, visits in enumerate(self._visits) if visits[0].from_s <= film_s]
         # Those on their way pass over those that stand.
         moving = [request for request in present if self._moves(request, film_s, state)]
@@ -192,7 +192,7 @@ class PipelineView:
         return False
 
     def _paint_frames(self, canvas: Canvas, film_s: float, state: State) -> None:
-        places, say, t_ns = self._places, self._say, state.t_ns
+        places, say, t_ns = self.places, self._say, state.t_ns
         colours: tuple[Colour, ...] = (DIM, PREFILL, DECODE, FINISHED)
         keys = ("waiting", "prefill", "decode", "finished")
         counts = self._counts(state)
@@ -234,7 +234,7 @@ class PipelineView:
         )
 
     def _paint_overflow(self, canvas: Canvas, state: State, first_chip: int) -> None:
-        places, say, run = self._places, self._say, self._run
+        places, say, run = self.places, self._say, self._run
         hidden = state.num_waiting - places.cards
         if hidden > 0:
             count = figure(run.measure("waiting_beyond", t_ns=state.t_ns, shown=places.cards))
@@ -279,7 +279,7 @@ class PipelineView:
         return box
 
     def _target(self, request: int, visit: _Visit, film_s: float, first_chip: int) -> Box | None:
-        places = self._places
+        places = self.places
         if visit.stage == WAITING:
             return places.waiting_at(self._queue_index(request, visit, film_s))
         if visit.stage == ENDED:
@@ -300,7 +300,7 @@ class PipelineView:
         colour = request_colour(request)
         alpha = ease((film_s - visits[0].from_s) / MOVE_S) if visits[0].from_s > 0 else 1.0
         if now.stage == WAITING:
-            room = self._places.waiting_at(self._places.cards - 1).bottom - box.bottom
+            room = self.places.waiting_at(self.places.cards - 1).bottom - box.bottom
             alpha *= min(max(1 + room / (box.h * 0.6), 0.0), 1.0)  # fades where the queue is longer than its place
         with canvas.faded(alpha):
             arrived = film_s - now.from_s >= MOVE_S * 0.6

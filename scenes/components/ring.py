@@ -46,14 +46,10 @@ class Ring:
         state = self._run.timeline.at(t_ns)
         say = self._say.say
         canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5, room=box.w)
-        foot = 64
-        middle = box.x + box.w / 2, box.y + 56 + (box.h - 56 - foot) / 2
-        node, radius = self._sizes(box.w, box.h - 56 - foot)
+        middle, radius, node, places = self.places(box)
         canvas.disc(*middle, radius, LINE, outline=4)
         members = self._members(state)
-        angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
-        for slot, angle in enumerate(angles):
-            at = middle[0] + radius * math.cos(angle), middle[1] + radius * math.sin(angle)
+        for slot, at in enumerate(places):
             seat = state.seats[slot]
             lit = 1.0 if seat is not None and seat.request in members else 0.0
             if not lit and seat is not None:
@@ -73,6 +69,19 @@ class Ring:
             canvas.text(more, box.x + box.w, box.y + 74, SMALL, DIM, align=1)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def places(self, box: Box) -> tuple[tuple[float, float], float, float, list[tuple[float, float]]]:
+        """The ring's middle, its radius, the radius of a node, and where the slots' nodes stand."""
+        head, foot = 56.0, 64.0
+        middle = box.x + box.w / 2, box.y + head + (box.h - head - foot) / 2
+        node, radius = self._sizes(box.w, box.h - head - foot)
+        angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
+        return (
+            middle,
+            radius,
+            node,
+            [(middle[0] + radius * math.cos(a), middle[1] + radius * math.sin(a)) for a in angles],
+        )
 
     def _sizes(self, w: float, h: float) -> tuple[float, float]:
         """Radius of a node and of the ring, as large as they fit without the nodes touching each other."""

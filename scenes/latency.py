@@ -1,0 +1,158 @@
+"""Latency: how long the same requests waited for their first token, and for each one after it.
+
+What the viewer should understand: throughput is what an operator pays, latency is what a user feels. Beat one: static
+and continuous batches on one clock; each request drops a dot where its first token came, and each later token adds to
+a histogram of the gaps between tokens. In static batches whoever is in a later batch waits for all before it. Beat two:
+medians and longest waits of both, from all completed requests of the runs that were shown. They also show the price: a
+step that is full, or reads a new prompt, keeps everybody in it waiting longer for the next token.
+"""
+
+from dataclasses import dataclass
+
+from tracereel.scenes.beat import Beat, Caption
+from tracereel.scenes.clock import Script, ease
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.distribution import Axis, Histogram, Swarm, lane
+from tracereel.scenes.phrases import Phrase, figure
+from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.stage import Box
+from tracereel.scenes.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
+from tracereel.trace.latency import ITL, TTFT, Latencies
+from tracereel.trace.measured import Run
+
+_RACE_S = 10.0
+_COLOURS: dict[str, Colour] = {"static": STATIC}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A case that is shown: its name and colour, its run, and its pictures by metric."""
+
+    name: Phrase
+    colour: Colour
+    run: Run
+    swarm: Swarm
+    histogram: Histogram
+
+
+def latency(reel: ReelScene) -> Beat:
+    """The beat of the static and the continuous run, or of one run alone where there is only one."""
+    return _Telling(reel).beat()
+
+
+class _Telling:
+    """Axes, places and what is drawn when."""
+
+    def __init__(self, reel: ReelScene):
+        self.stage, self.say = reel.stage, reel.say.say
+        paired = reel.recordings.has("static") and reel.recordings.has("continuous")
+        cases = ["static", "continuous"] if paired else [reel.recordings.preferred("continuous", "online")]
+        runs = [reel.run(case) for case in cases]
+        values = {metric: [Latencies.of(run.trace, metric) for run in runs] for metric in (TTFT, ITL)}
+        self.first = values[TTFT]
+        self.axes = {metric: _axis(values[metric], metric) for metric in (TTFT, ITL)}
+        self.sides = [
+            _Side(
+                reel.case_name(case, run),
+                _COLOURS.get(case, CONTINUOUS),
+                run,
+                Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns),
+                Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, _COLOURS.get(case, CONTINUOUS)),
+            )
+            for i, (case, run) in enumerate(zip(cases, runs, strict=True))
+        ]
+        self.main = self.sides[-1].run
+        self.begin_ns = self.main.timeline.begin_ns
+        self.span_ns = max(*(run.timeline.end_ns - run.timeline.begin_ns for run in runs), 1)
+        self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(4.6).clock()
+
+    def beat(self) -> Beat:
+        """All of it."""
+        captions = (
+            Caption(0.0, self.say("latency.first")),
+            Caption(_RACE_S * 0.5, self.say("latency.gaps")),
+            *([Caption(_RACE_S + 1.0, self._verdict())] if all(len(each.at_ns) for each in self.first) else []),
+        )
+        runs = tuple(dict.fromkeys([self.main, *(side.run for side in self.sides)]))
+        return Beat("latency", self.say("latency.name"), captions, self.clock, runs, self.paint)
+
+    def _verdict(self) -> Phrase:
+        medians = [
+            figure(side.run.measure("latency_percentile_ms", metric=TTFT, percentile=50), ",.0f") for side in self.sides
+        ]
+        if len(medians) == 1:
+            return self.say("latency.verdict_alone", median=medians[0])
+        return self.say("latency.verdict", static=medians[0], continuous=medians[1])
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw both metrics of both sides at a second of film."""
+        content = self.stage.content
+        halves = content.columns((1, 1), 64) if self.stage.wide else content.rows(2, 34)
+        since_ns = self.clock.engine_ns(film_s) - self.begin_ns
+        told = ease((film_s - _RACE_S - 1.0) / 0.6)
+        for metric, half in zip((TTFT, ITL), halves, strict=True):
+            self._metric(canvas, half, metric, since_ns, told)
+
+    def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
+        say = self.say
+        canvas.text(say(f"latency.{metric}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
+        axis, foot = self.axes[metric], 40.0
+        lanes = Box(box.x, box.y + 46, box.w, box.h - 46 - foot).rows(len(self.sides), 12)
+        fullest = max(side.histogram.fullest for side in self.sides)
+        for side, row in zip(self.sides, lanes, strict=True):
+            head = 42.0
+            place = Box(row.x, row.y + head, row.w, row.h - head)
+            known = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.begin_ns + since_ns)
+            wide = canvas.text(side.name, row.x, row.y + 27, SMALL_STRONG, side.colour)
+            whole = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.end_ns)
+            median = None
+            if whole.value:
+                median, largest = (
+                    side.run.measure("latency_percentile_ms", metric=metric, percentile=percentile)
+                    for percentile in (50, 100)
+                )
+                facts = say(
+                    "latency.facts",
+                    median=figure(median, ",.0f"),
+                    largest=figure(largest, ",.0f"),
+                    n=figure(known, ",d"),
+                )
+                if told:
+                    canvas.text(facts, row.right, row.y + 27, SMALL, TEXT, told, align=1, room=row.w - wide - 24)
+            lane(canvas, place, axis, float(median.value) if median else None, told)
+            if metric == TTFT:
+                side.swarm.paint(canvas, place, since_ns, self.span_ns)
+            else:
+                side.histogram.paint(canvas, place, since_ns, fullest)
+            if told < 1:
+                count = say("latency.known", n=figure(known, ",d"))
+                canvas.text(count, row.right, row.y + 27, SMALL, DIM, 1 - min(told * 3, 1), align=1)
+        self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, foot), metric)
+
+    def _ends(self, canvas: Canvas, box: Box, metric: str) -> None:
+        """What stands at both ends of the axis: the smallest and the largest value there is."""
+        runs = [side.run for side in self.sides if len(Latencies.of(side.run.trace, metric).at_ns)]
+        if not runs:
+            return
+        ends = []
+        for percentile, pick in ((0, min), (100, max)):
+            found = [run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for run in runs]
+            value = pick(found, key=lambda measured: float(measured.value))
+            ends.append(self.say("latency.ms", value=figure(value, ",.0f")))
+        wide = canvas.text(ends[0], box.x, box.y + 34, SMALL, DIM)
+        canvas.text(ends[1], box.right, box.y + 34, SMALL, DIM, align=1, room=box.w - wide - 30)
+
+
+def _axis(values: list[Latencies], metric: str) -> Axis:
+    every = [value for each in values for value in (each.value_ms.min(initial=1e12), each.value_ms.max(initial=0.0))]
+    low, high = min(every), max(every)
+    # Gaps differ by orders of magnitude; first tokens are seconds apart.
+    return Axis(low, high, logarithmic=True) if metric == ITL and low > 0 else Axis(low, high)
+
+
+class Latency(ReelScene):
+    """Latencies, alone."""
+
+    def construct(self) -> None:
+        """Tell it."""
+        self.tell(latency(self))

@@ -1,0 +1,197 @@
+"""Where it hurts: the worst moment of a run, found by query, shown and explained.
+
+What the viewer should understand: averages hide what somebody felt. Beat one: every gap between two tokens of a
+request, a dot at its moment, as high as it was long; most lie on one line. Beat two: the highest dot, found by asking
+the trace. Beat three: close up on that very step, slots against time, and what the engine did in it that kept
+everybody waiting: it read somebody's prompt, or had taken the slot away, or was itself slow.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tracereel.scenes.beat import Beat, Caption
+from tracereel.scenes.clock import Script, ease
+from tracereel.scenes.components.canvas import Canvas
+from tracereel.scenes.components.distribution import Axis
+from tracereel.scenes.components.lettering import width
+from tracereel.scenes.components.slot_grid import SlotGrid, View
+from tracereel.scenes.phrases import Phrase, figure, quote
+from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.stage import Box
+from tracereel.scenes.theme import (
+    DIM,
+    GROUND,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    STRONG,
+    TEXT,
+    request_colour,
+)
+from tracereel.trace.latency import ITL, Latencies, worst_pause
+from tracereel.trace.measured import Run
+from tracereel.trace.trace import Ints
+
+_SWEEP_S, _FOUND_S, _ZOOM_S, _CLOSE_S = 7.0, 2.6, 1.6, 5.0
+_AROUND_STEPS = 5
+_CLOSE_SLOTS = 16
+_MOST_DOTS = 6000
+
+
+@dataclass(frozen=True)
+class _Dots:
+    """The gaps as dots: when (ns), how long (ms) and whose; of very many the longest and a sample of the rest."""
+
+    at_ns: Ints
+    value_ms: npt.NDArray[np.float64]
+    request: Ints
+
+    @classmethod
+    def of(cls, gaps: Latencies) -> "_Dots":
+        count = len(gaps.at_ns)
+        pick = np.arange(count)
+        if count > _MOST_DOTS:
+            longest = np.argsort(gaps.value_ms)[-_MOST_DOTS // 2 :]
+            pick = np.unique(np.concatenate([longest, np.linspace(0, count - 1, _MOST_DOTS // 2).astype(int)]))
+        return cls(gaps.at_ns[pick], gaps.value_ms[pick], gaps.request[pick])
+
+
+def where_it_hurts(reel: ReelScene) -> Beat:
+    """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
+    return _Telling(reel).beat()
+
+
+class _Telling:
+    """The clock, the dots, the close-up."""
+
+    def __init__(self, reel: ReelScene):
+        self.stage, self.say = reel.stage, reel.say.say
+        self.run: Run = reel.run(reel.recordings.preferred("online", "continuous"))
+        trace, timeline = self.run.trace, self.run.timeline
+        self.pause = worst_pause(trace)
+        gaps = Latencies.of(trace, ITL)
+        self.dots = _Dots.of(gaps)
+        sampled = len(self.dots.at_ns) < len(gaps.at_ns)
+        self.axis_name = self.say("where_it_hurts.axis_sampled" if sampled else "where_it_hurts.axis")
+        self.whole = View.of_run(self.run)
+        self.grid = SlotGrid(self.run, reel.say)
+        steps = trace.steps
+        self.axis = Axis(0.0, 1.0)
+        script = Script(timeline.begin_ns).run(round(self.whole.to_ns), _SWEEP_S)
+        if self.pause is not None:
+            self.axis = Axis(0.0, (self.pause.to_ns - self.pause.from_ns) / 1e6)
+            first, last = max(self.pause.step - _AROUND_STEPS, 0), min(self.pause.step + 2, len(steps) - 1)
+            self.close = View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
+            self.close_slots = min(self.grid.slots, max(_CLOSE_SLOTS, self._slot() + 1))
+            script.hold(_FOUND_S + _ZOOM_S + _CLOSE_S)
+        else:
+            script.hold(1.5)
+        self.clock = script.clock()
+
+    def _slot(self) -> int:
+        """The slot of the request that waited longest."""
+        assert self.pause is not None
+        steps = self.run.trace.steps
+        members = steps.members(self.pause.step)
+        own = steps.member_request[members] == self.pause.request
+        return int(steps.member_slot[members][own][0])
+
+    def beat(self) -> Beat:
+        """All of it."""
+        say, run = self.say, self.run
+        captions = [Caption(0.0, say("where_it_hurts.gaps"))]
+        if self.pause is None:
+            captions.append(Caption(_SWEEP_S, say("where_it_hurts.none")))
+        else:
+            who = quote(run.measure("worst_pause_request"))
+            waited = figure(run.measure("worst_pause_ms"), ",.0f")
+            times = figure(run.measure("worst_pause_over_median"), ",.1f")
+            captions.append(Caption(_SWEEP_S, say("where_it_hurts.worst", who=who, ms=waited, times=times)))
+            captions.append(Caption(_SWEEP_S + _FOUND_S, self._why(who)))
+        live = self._live if self.pause is not None else None
+        name = say("where_it_hurts.name")
+        return Beat("where_it_hurts", name, tuple(captions), self.clock, (run,), self.paint, live)
+
+    def _live(self, t_ns: int) -> Phrase:
+        return self.say("where_it_hurts.known", n=figure(self.run.measure("latency_n", metric=ITL, t_ns=t_ns), ",d"))
+
+    def _why(self, who: Phrase) -> Phrase:
+        assert self.pause is not None
+        if self.pause.cause == "prefill":
+            tokens = figure(self.run.measure("worst_pause_prefill_tokens"), ",d")
+            return self.say("where_it_hurts.prefill", tokens=tokens)
+        return self.say(f"where_it_hurts.{self.pause.cause}", who=who)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the dots, then the close-up, at a second of film."""
+        near = ease((film_s - _SWEEP_S - _FOUND_S) / _ZOOM_S) if self.pause is not None else 0.0
+        now_ns = self.clock.engine_ns(film_s)
+        content = self.stage.content
+        if near < 1:
+            with canvas.faded(1 - min(near * 2.5, 1)):
+                self._dots(canvas, content, now_ns, film_s)
+        if near > 0.4:
+            with canvas.faded((near - 0.4) / 0.6):
+                self._close_up(canvas, content)
+
+    def _dots(self, canvas: Canvas, content: Box, now_ns: int, film_s: float) -> None:
+        plot = Box(content.x, content.y + 52, content.w, content.h - 52 - 8)
+        canvas.text(self.axis_name, content.x, content.y + 28, STRONG, DIM, room=content.w)
+        canvas.box(*plot.sides, PANEL)
+        shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
+        span = self.whole.to_ns - self.whole.from_ns
+        xs = plot.x + 10 + (plot.w - 20) * (self.dots.at_ns[:shown] - self.whole.from_ns) / span
+        ys = [plot.bottom - 10 - (plot.h * 0.9 - 10) * self.axis.share(v) for v in self.dots.value_ms[:shown].tolist()]
+        for x, y, request in zip(xs.tolist(), ys, self.dots.request[:shown].tolist(), strict=True):
+            canvas.box(x - 2.5, y - 2.5, 5, 5, request_colour(request), 0.85)
+        x = plot.x + 10 + (plot.w - 20) * (now_ns - self.whole.from_ns) / span
+        if now_ns < self.whole.to_ns:
+            canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
+        if self.pause is None or film_s < _SWEEP_S:
+            return
+        come = ease((film_s - _SWEEP_S) / 0.5)
+        x = plot.x + 10 + (plot.w - 20) * (self.pause.to_ns - self.whole.from_ns) / span
+        y = plot.bottom - 10 - (plot.h * 0.9 - 10)
+        canvas.disc(x, y, 18 + 30 * (1 - come), TEXT, come, outline=4)
+        phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
+        right = x < plot.x + plot.w * 0.7
+        self._label(canvas, phrase, x + (34 if right else -34), y + 9, come, align=0.0 if right else 1.0)
+
+    def _label(self, canvas: Canvas, phrase: Phrase, x: float, y: float, alpha: float, align: float) -> None:
+        """A label on dots: on a ground of its own."""
+        wide = width(phrase.text, STRONG)
+        left = x - align * wide
+        canvas.card(left - 10, y - 32, wide + 20, 44, GROUND, alpha, radius=8)
+        canvas.text(phrase, left, y, STRONG, TEXT, alpha)
+
+    def _close_up(self, canvas: Canvas, content: Box) -> None:
+        assert self.pause is not None
+        foot = 56.0
+        box = Box(content.x, content.y + 8, content.w, content.h - 8 - foot)
+        self.grid.paint(canvas, box, self.close, round(self.close.to_ns), self.close_slots)
+        seat = self.grid.seat_box(box, self.close, self._slot(), self.pause.from_ns, self.pause.to_ns, self.close_slots)
+        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, radius=10, outline=4)
+        # From its token before to the next: the wait itself.
+        y = box.bottom + 16
+        canvas.line([(seat.x, y - 6), (seat.x, y + 6)], TEXT, thickness=3)
+        canvas.line([(seat.x, y), (seat.right, y)], TEXT, thickness=3)
+        canvas.line([(seat.right, y - 6), (seat.right, y + 6)], TEXT, thickness=3)
+        who, waited = quote(self.run.measure("worst_pause_request")), self.run.measure("worst_pause_ms")
+        phrase = self.say("where_it_hurts.waited", who=who, ms=figure(waited, ",.0f"))
+        wide = width(phrase.text, SMALL_STRONG)
+        x = min(max(seat.x + seat.w / 2 - wide / 2, box.x), box.right - wide)
+        canvas.text(phrase, x, box.bottom + 52, SMALL_STRONG, TEXT)
+        if self.close_slots < self.grid.slots:
+            count = figure(self.run.measure("slots_shown", shown=self.close_slots))
+            more = self.say("decode_batching.windowed", shown=count, slots=figure(self.run.measure("slots")))
+            if x - box.x > width(more.text, SMALL) + 30:
+                canvas.text(more, box.x, box.bottom + 52, SMALL, DIM)
+
+
+class WhereItHurts(ReelScene):
+    """The worst moment, alone."""
+
+    def construct(self) -> None:
+        """Tell it."""
+        self.tell(where_it_hurts(self))

@@ -1,0 +1,215 @@
+"""What stands in a frame is what held at that instant: pixels read back, against the timeline of the trace."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from manim import tempconfig
+from test_layout import SIZES, drawn_by
+from test_scenes import LOOK, colour_at, draw, near
+from tracereel.scenes import theme
+from tracereel.scenes.clock import Script
+from tracereel.scenes.components.distribution import Axis, Histogram, Swarm
+from tracereel.scenes.components.pipeline import MOVE_S, PipelineView
+from tracereel.scenes.components.race import Bars, Contender
+from tracereel.scenes.components.ring import Ring
+from tracereel.scenes.decode_batching import decode_batching
+from tracereel.scenes.phrases import Catalogue, words
+from tracereel.scenes.playbill import scene_class
+from tracereel.scenes.settings import Settings
+from tracereel.scenes.stage import Box, Stage
+from tracereel.trace.latency import ITL, TTFT, Latencies, worst_pause
+from tracereel.trace.measured import Run
+from tracereel.trace.metrics import Metrics
+
+SIZE = (1708, 960)
+SCALE = min(SIZE) / 1080
+
+
+@pytest.fixture(scope="module")
+def runs(film_recordings):
+    return {
+        name: Run.read(film_recordings / f"{name}-1.jsonl.zst")
+        for name in ("continuous", "static", "online", "same-position")
+    }
+
+
+def pixel(picture, x, y):
+    return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
+
+
+@pytest.mark.parametrize("case", ["online", "continuous"])
+def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
+    run = runs[case]
+    clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 40.0).clock()
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Catalogue())
+    checked = instants = 0
+    for i in range(1, 80):
+        film_s = i * 0.5
+        before, now = (run.timeline.at(clock.engine_ns(s)).seats for s in (film_s - MOVE_S - 0.05, film_s))
+        still = [
+            slot
+            for slot in range(len(now))
+            if (now[slot] and (now[slot].request, now[slot].prefill))
+            == (before[slot] and (before[slot].request, before[slot].prefill))
+        ]
+        if len(still) < len(now):
+            continue  # a card on its way passes over the lanes
+        instants += 1
+        picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
+        for slot in still:
+            rows = view.places.prefill_rows if now[slot] and now[slot].prefill else view.places.decode_rows
+            seen = pixel(picture, rows[slot].x + 4, rows[slot].y + rows[slot].h / 2)
+            want = theme.PANEL if now[slot] is None else theme.request_colour(now[slot].request)
+            assert near(seen, LOOK(want)), (case, film_s, slot)
+            checked += 1
+    assert instants >= 20
+    assert checked >= 160
+
+
+@pytest.mark.parametrize("case", ["same-position", "continuous"])
+def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
+    run = runs[case]
+    steps = run.trace.steps
+    clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 600.0).clock()
+    ring, box = Ring(run, clock, Catalogue(), "same", theme.SAME_POSITION), Box(60, 100, 900, 800)
+    _, _, node, places = ring.places(box)
+    lit = 0
+    for step in range(20, 60, 2):
+        t_ns = (int(steps.start_ns[step]) + int(steps.end_ns[step])) // 2
+        state = run.timeline.at(t_ns)
+        members = set(steps.member_request[steps.members(step)].tolist())
+        film_s = clock.film_second(t_ns)
+        picture, _ = draw(lambda canvas, s=film_s: ring.paint(canvas, box, s), SIZE)
+        for seat, (x, y) in zip(state.seats, places, strict=True):
+            seen = pixel(picture, x, y - node * 0.72)
+            if seat is None:
+                assert near(seen, LOOK(theme.PANEL))
+            elif seat.request in members:
+                assert near(seen, LOOK(theme.request_colour(seat.request)))
+                lit += 1
+            else:
+                assert not near(seen, LOOK(theme.request_colour(seat.request)))
+    assert lit >= 20
+
+
+def test_bars_are_as_long_as_the_ratios(film_recordings):
+    sides = {
+        name: [Run.read(path) for path in sorted(film_recordings.glob(f"{name}-*"))]
+        for name in ("static", "continuous")
+    }
+    contenders = [
+        Contender(words(name), colour, found[0], tuple(found))
+        for (name, found), colour in zip(sides.items(), (theme.STATIC, theme.CONTINUOUS), strict=True)
+    ]
+    bars = Bars(contenders, Box(100, 100, 1500, 700), Catalogue())
+    picture, _ = draw(lambda canvas: bars.paint(canvas, 9.0), SIZE)
+    for i, contender in enumerate(contenders):
+        box = bars.bar_box(i)
+        y = box.y + box.h * 0.2
+        end = box.x + box.w * bars.share(i)
+        assert near(pixel(picture, end - 12, y), LOOK(contender.colour))
+        assert near(pixel(picture, end + 8, y), LOOK(theme.PANEL))
+
+
+@pytest.mark.parametrize("case", ["static", "continuous"])
+def test_a_histogram_grows_by_what_is_known(runs, case):
+    run = runs[case]
+    values = Latencies.of(run.trace, ITL)
+    axis = Axis(values.value_ms.min(), values.value_ms.max(), logarithmic=True)
+    histogram, box = Histogram(values, axis, run.timeline.begin_ns, theme.STATIC), Box(100, 100, 1600, 800)
+    span = run.timeline.end_ns - run.timeline.begin_ns
+    for i in range(1, 21):
+        since = span * i // 20
+        heights = histogram.heights(since)
+        assert sum(heights) == values.known(run.timeline.begin_ns + since)
+        picture, _ = draw(lambda canvas, s=since: histogram.paint(canvas, box, s, histogram.fullest), SIZE)
+        for bin_, count in enumerate(heights):
+            x = round((box.x + box.w * (bin_ + 0.5) / len(heights)) * SCALE)
+            column = picture[:, x] / 255
+            filled = int((np.abs(column - LOOK(theme.STATIC)).max(axis=1) < 0.03).sum())
+            want = max(box.h * count / histogram.fullest, 3.0) * SCALE if count else 0
+            assert abs(filled - want) <= 2, (i, bin_)
+
+
+@pytest.mark.parametrize("case", ["static", "continuous"])
+def test_a_swarm_has_a_dot_for_whoever_has_a_token(runs, case):
+    run = runs[case]
+    values = Latencies.of(run.trace, TTFT)
+    swarm = Swarm(values, Axis(0.0, values.value_ms.max()), run.timeline.begin_ns)
+    box = Box(100, 100, 1600, 400)
+    span = run.timeline.end_ns - run.timeline.begin_ns
+    for i in range(1, 21):
+        since = span * i // 20
+        state = run.timeline.at(run.timeline.begin_ns + since)
+        picture, _ = draw(lambda canvas, s=since: swarm.paint(canvas, box, s, span), SIZE)
+        for dot, (x, y, _) in enumerate(swarm.places(box)):
+            request = int(values.request[dot])
+            there = state.output_tokens_of(request) > 0
+            assert near(pixel(picture, x, y), LOOK(theme.request_colour(request) if there else theme.GROUND)), (i, dot)
+
+
+def test_latencies_are_the_metrics(runs):
+    for run in runs.values():
+        metrics = Metrics(run.trace)
+        assert sorted(Latencies.of(run.trace, TTFT).value_ms) == pytest.approx(sorted(metrics.ttft_ms))
+        assert sorted(Latencies.of(run.trace, ITL).value_ms) == pytest.approx(sorted(metrics.itl_ms))
+        pause = worst_pause(run.trace)
+        assert (pause.to_ns - pause.from_ns) / 1e6 == pytest.approx(metrics.itl_ms.max())
+        times = run.timeline.token_times_of(pause.request)
+        assert (times[pause.token - 1], times[pause.token]) == (pause.from_ns, pause.to_ns)
+
+
+def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings):
+    """The far view of the whole scene, through its own painter: 20 instants of both grids."""
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
+        scene = scene_class("decode_batching")(Settings())
+        beat = decode_batching(scene)
+    main, static = beat.runs
+    end = max(run.timeline.end_ns for run in beat.runs)
+    content = scene.stage.content
+    half = (content.h - 2 * 62 - 34) / 2
+    boxes = {
+        static: Box(content.x, content.y + 62, content.w, half),
+        main: Box(content.x, content.y + 62 + half + 96, content.w, half),
+    }
+    film_s = beat.clock.film_s - 3.3
+    checked = 0
+    for i in range(20):
+        second = film_s - 0.35 * i
+        now = beat.clock.engine_ns(second)
+        picture, _ = draw(lambda canvas, s=second: beat.picture(canvas, s), SIZE)
+        for run, box in boxes.items():
+            rows = box.rows(run.trace.header.slots, min(8.0, box.h / run.trace.header.slots * 0.12))
+            for share in (0.13, 0.31, 0.52):
+                t_ns = round(end * 1.01 * share)
+                around = [run.timeline.at(t_ns + d).seats for d in (-end // 400, 0, end // 400)]
+                if t_ns > now or t_ns > run.timeline.end_ns:
+                    continue
+                for slot, row in enumerate(rows):
+                    who = {seats[slot].request if seats[slot] else None for seats in around}
+                    if len(who) > 1 or any(seats[slot] is not None and seats[slot].prefill for seats in around):
+                        continue
+                    request = who.pop()
+                    want = theme.IDLE_SLOT if request is None else theme.request_colour(request)
+                    assert near(pixel(picture, box.x + box.w * share, row.y + row.h * 0.6), LOOK(want)), (second, slot)
+                    checked += 1
+    assert checked > 300
+
+
+@pytest.mark.parametrize("name", ["pipeline_flow", "where_it_hurts"])
+def test_rendering_twice_gives_the_same_frames(name, tmp_path):
+    def digest(folder):
+        found = hashlib.sha256()
+        scene, frames = drawn_by(name, SIZES["wide"], folder, rate=1)
+        for drawn in frames:
+            found.update(repr(drawn).encode())
+        film = next(path for path in folder.rglob("*.mp4") if "partial" not in str(path))
+        import av
+
+        with av.open(str(film)) as container:
+            for packet in container.demux(video=0):
+                found.update(bytes(packet))
+        return found.hexdigest(), scene.renderer.ledger.frames
+
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
