@@ -88,7 +88,8 @@ class Histogram:
     def heights(self, since_ns: int) -> list[int]:
         """Values in each bin, known `since_ns` after the beginning."""
         known = self._values.known(self._begin_ns + since_ns)
-        return np.bincount(self._bins[:known], minlength=_BINS).tolist()
+        heights: list[int] = np.bincount(self._bins[:known], minlength=_BINS).tolist()
+        return heights
 
     def paint(self, canvas: Canvas, box: Box, since_ns: int, fullest: int) -> None:
         """Draw what is known `since_ns` after the beginning."""
