@@ -174,7 +174,7 @@ def test_a_full_buffer_drops_steps_and_says_how_many(tmp_path, monkeypatch, late
     assert trace.end.steps == len(trace.steps)
     assert trace.missing_steps == trace.end.dropped
     report = check(path)
-    assert {violation.rule for violation in report.violations} == {"lifecycle"}
+    assert {violation.rule for violation in report.violations} == {"loss"}
     assert "missing" in report.violations[0].message
 
 
@@ -313,7 +313,7 @@ WRONG = {
         change_step(lambda record: record.get("blocks"), lambda record: record["blocks"][0].update(blocks=[99])),
         "blocks",
     ),
-    "a missing step": (drop(lambda record: record["event"] == "step" and record["index"] == 3), "lifecycle"),
+    "a missing step": (drop(lambda record: record["event"] == "step" and record["index"] == 3), "loss"),
     "a missing arrival": (drop(lambda record: record["event"] == "arrival"), "lifecycle"),
     "an end that nobody reached": (
         change_step(
@@ -339,7 +339,7 @@ def test_what_cannot_be_is_found_with_its_line(tmp_path, small_trace, name):
     found = [violation for violation in report.violations if violation.rule == expected_rule]
     assert found, f"{[str(violation) for violation in report.violations]}"
     if line > 0:
-        assert found[0].line == line or expected_rule == "lifecycle"
+        assert found[0].line == line or expected_rule in ("lifecycle", "loss")
 
 
 def test_a_changed_byte_shows_in_the_digest(tmp_path, small_trace):

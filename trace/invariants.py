@@ -300,7 +300,8 @@ class _Checker:
         if step.index != expected:
             missing = step.index - expected
             what = f": {missing} missing, what follows is checked without its history" if missing > 0 else ""
-            self.say("lifecycle", f"step {step.index} follows where step {expected} is next{what}")
+            rule = "loss" if missing > 0 else "lifecycle"
+            self.say(rule, f"step {step.index} follows where step {expected} is next{what}")
             self.report.missing_steps += max(missing, 0)
         if before is not None and before.replica != step.replica and step.start_ns < before.start_ns:
             self.say("times", f"step {step.index} starts before step {before.index}, which stands before it")
@@ -438,5 +439,5 @@ class _Checker:
         if dropped < missing:
             self.say("counts", f"the end record says {dropped} dropped, {missing} steps are missing")
         elif dropped > missing:
-            self.say("lifecycle", f"the last {dropped - missing} steps are missing")
+            self.say("loss", f"the last {dropped - missing} steps are missing")
             self.report.missing_steps = dropped

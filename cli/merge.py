@@ -1,0 +1,27 @@
+"""Join the traces of an engine's replicas into one, on a common clock.
+
+Each trace is checked first. Traces of different engines, models, workloads or settings, two of the same replica, and
+runs whose times do not meet are refused by naming the field. Nothing is written unless all is well.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `merge`."""
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="one trace a replica")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the merged trace")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge."""
+    from tracereel.trace.merge import merge
+    from tracereel.trace.trace import Trace
+
+    header = merge(args.traces, args.out)
+    trace = Trace.read(args.out)
+    print(f"{args.out}: {len(header.replicas)} replicas, {len(trace.arrivals)} requests, {len(trace.steps)} steps")
+    if trace.cut:
+        print(f"  {trace.cut}: a replica's recording was not whole, so neither is this")
+    return 0
