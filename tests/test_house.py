@@ -55,6 +55,7 @@ def test_the_arrows_point_one_way(room, forbidden):
         ("tracereel.trace.measured", "manim"),
         ("tracereel.trace.compare", "scipy"),
         ("tracereel.trace.export.perfetto", "pyarrow"),
+        ("tracereel.cli.main", "matplotlib"),
         ("tracereel.cli.main", "torch"),
         ("tracereel.cli.main", "manim"),
         ("tracereel.scenes.reel", "torch"),

@@ -1,0 +1,53 @@
+"""Plot traces: figures for a paper or a page, as SVG, PNG or PDF, light or dark.
+
+slots: who sat in which slot when. tokens: output tokens over time. latency: distributions of TTFT, TPOT, ITL and E2EL.
+queue: requests waiting and running, KV blocks. batch: latency and throughput against the number of slots, from a sweep.
+steps: time of a decode step against its batch size. Prints what was written.
+"""
+
+import argparse
+from pathlib import Path
+
+from tracereel.cli.progress import ProgressReport
+
+NAMES = ("slots", "tokens", "latency", "queue", "batch", "steps")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `plot`."""
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE", help="trace files or folders of one workload")
+    parser.add_argument(
+        "--figure", action="append", choices=NAMES, help="draw this one; may be given again (default: all there can be)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("plots"), help="folder for the figures (default: plots)")
+    parser.add_argument("--format", choices=("svg", "png", "pdf"), default="svg", help="default: svg")
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="default: light")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw, write, print the files."""
+    from tracereel.cli.files import trace_files
+    from tracereel.trace.compare import group_runs, require_comparable
+    from tracereel.trace.plots.gallery import FIGURES, draw, missing
+    from tracereel.trace.plots.style import THEMES, themed, write_figure
+    from tracereel.trace.storage import TraceError
+    from tracereel.trace.trace import Trace
+
+    traces = [Trace.read(path) for path in trace_files(args.traces)]
+    require_comparable(traces)
+    groups = group_runs(traces)
+    names = args.figure or [name for name in FIGURES if not missing(name, groups)] or list(FIGURES)
+    files = []
+    with themed(THEMES[args.theme]), ProgressReport() as report:
+        for done, name in enumerate(names):
+            report(f"drawing {name}", done, len(names))
+            path = args.out / f"{name}.{args.format}"
+            figure = draw(name, groups, THEMES[args.theme])
+            try:
+                write_figure(figure, path)
+            except OSError as error:
+                raise TraceError(path, f"cannot be written ({error.strerror or error})") from None
+            files.append(path)
+    for path in files:
+        print(path)
+    return 0

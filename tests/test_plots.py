@@ -1,0 +1,115 @@
+"""Figures: what is drawn is what was measured, and a file is written whole, the same each time."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+from test_analysis import record
+from tracereel.cli.main import main
+from tracereel.trace.compare import group_runs
+from tracereel.trace.metrics import Metrics
+from tracereel.trace.plots.batches import efficiency_guess
+from tracereel.trace.plots.gallery import FIGURES, NoFigureError, draw, missing
+from tracereel.trace.plots.style import THEMES, themed
+
+LIGHT = THEMES["light"]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Two policies at three sizes; a step costs 1 ms, and 0.05 ms a row."""
+    folder = tmp_path_factory.mktemp("sweep")
+    cost = lambda e: 1_000_000 + 50_000 * (len(e["phases"]) + e.get("padding", 0))  # noqa: E731
+    pairs = itertools.product(("static", "continuous"), (2, 4, 8))
+    return [record(folder / f"{p}-{n}.jsonl", p, slots=n, step_ns=cost) for p, n in pairs]
+
+
+def lines(figure, panel=0):
+    return [line.get_xydata() for line in figure.axes[panel].get_lines() if len(line.get_xydata())]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_in_both_themes(sweep, name, theme):
+    with themed(THEMES[theme]):
+        figure = draw(name, group_runs(sweep), THEMES[theme])
+        figure.draw_without_rendering()
+    assert figure.axes
+    assert figure.get_supxlabel().count("fake, none, random weights") == 1
+
+
+def test_lines_are_the_measured_values(sweep):
+    groups = group_runs(sweep)
+    with themed(LIGHT):
+        for drawn, group in zip(lines(draw("tokens", groups, LIGHT)), groups, strict=True):
+            trace = group.traces[0]
+            assert tuple(drawn[-1]) == (trace.steps.end_ns[-1] / 1e9, trace.steps.first_token[-1])
+        latency = draw("latency", groups, LIGHT)
+        for panel, name in enumerate(("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms")):
+            for drawn, group in zip(lines(latency, panel), groups, strict=True):
+                assert drawn[:, 0] == pytest.approx(np.sort(getattr(Metrics(group.traces[0]), name)))
+                assert drawn[-1, 1] == 1
+        throughput = lines(draw("batch", groups, LIGHT))
+        for policy in ("static", "continuous"):
+            own = [t for t in sweep if t.header.policy == policy]
+            want = [(t.header.slots, Metrics(t).output_throughput) for t in own]
+            assert any(drawn.shape == (3, 2) and np.allclose(drawn, want) for drawn in throughput)
+
+
+def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep):
+    with themed(LIGHT):
+        figure = draw("steps", group_runs(sweep), LIGHT)
+    guess, *measured = [drawn for drawn in lines(figure) if len(drawn) > 2]
+    assert guess[:, 1] == pytest.approx(guess[0, 1] * efficiency_guess(guess[0, 0]) / efficiency_guess(guess[:, 0]))
+    for drawn in measured:
+        rows = np.round(drawn[:, 0])
+        assert drawn[:, 1] == pytest.approx(1 + 0.05 * rows)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label for label in labels if "ln B" in label] == [
+        "not measured, a guess: efficiency max(0.5, 1 − 0.1 ln B)"
+    ]
+    assert efficiency_guess(1.0) == 1
+    assert efficiency_guess(1000.0) == 0.5
+
+
+def test_a_sweep_is_needed_for_batch_sizes(sweep):
+    one = group_runs(sweep[:1])
+    assert missing("slots", one) is None
+    with pytest.raises(NoFigureError, match="batch: it needs runs with different numbers of slots"):
+        draw("batch", one, LIGHT)
+
+
+def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
+    paths = [str(trace.path) for trace in sweep]
+    for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        arguments = ["plot", *paths, "--figure", "batch", "--figure", "steps", "--format", kind, "--theme", "dark"]
+        written = []
+        for turn in ("one", "two"):
+            assert main([*arguments, "--out", str(tmp_path / turn)]) == 0
+            written.append([(tmp_path / turn / f"{name}.{kind}").read_bytes() for name in ("batch", "steps")])
+        assert written[0] == written[1]
+        assert all(file.startswith(start) for file in written[0])
+    capsys.readouterr()
+    assert main(["plot", paths[0], "--out", str(tmp_path / "all")]) == 0
+    assert sorted(path.stem for path in (tmp_path / "all").iterdir()) == [
+        "latency",
+        "queue",
+        "slots",
+        "steps",
+        "tokens",
+    ]
+    assert main(["plot", paths[0], "--figure", "batch", "--out", str(tmp_path / "no")]) == 2
+    assert "tracereel: batch: it needs runs" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_name_is_text_and_no_formula(tmp_path):
+    path = tmp_path / "evil.jsonl"
+    record(path, "static")
+    first, *rest = path.read_bytes().splitlines()
+    header = msgspec.json.decode(first)
+    header["run"]["case"] = r"$\frac{1}{"
+    header["model"]["name"] = "a$b$c_{"
+    path.write_bytes(b"\n".join([msgspec.json.encode(header), *rest]) + b"\n")
+    assert main(["plot", str(path), "--out", str(tmp_path / "out"), "--format", "png"]) == 0

@@ -1,0 +1,50 @@
+"""All figures by name, and which of them some runs can give."""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+from tracereel.trace.compare import Group
+from tracereel.trace.plots import batches, runs
+from tracereel.trace.plots.style import Theme, footnote
+
+FIGURES: dict[str, Callable[[Sequence[Group], Theme], Figure]] = {
+    "slots": runs.slots,
+    "tokens": runs.tokens,
+    "latency": runs.latency,
+    "queue": runs.queue,
+    "batch": batches.batch,
+    "steps": batches.steps,
+}
+
+
+class NoFigureError(Exception):
+    """The runs cannot give a figure; the message is one line."""
+
+
+def missing(name: str, groups: Sequence[Group]) -> str | None:
+    """What the runs lack for a figure, or None."""
+    traces = [trace for group in groups for trace in group.traces]
+    if empty := next((trace for trace in traces if not trace.steps.first_token[-1]), None):
+        return f"{empty.path} holds no output token"
+    if name == "batch" and len(batches.slot_counts(groups)) < 2:
+        return "it needs runs with different numbers of slots, such as those of `tracereel record --suite sweep`"
+    return None
+
+
+def draw(name: str, groups: Sequence[Group], theme: Theme) -> Figure:
+    """Draw a figure, within `style.themed`. Raises NoFigureError where the runs do not have what it needs."""
+    if fault := missing(name, groups):
+        raise NoFigureError(f"{name}: {fault}")
+    figure = FIGURES[name](groups, theme)
+    header = groups[0].traces[0].header
+    threads = f", {header.device.threads} threads" if header.device.threads else ""
+    model = f"{header.model.name}, {header.model.dtype}, {header.model.weights} weights"
+    digests = sorted(trace.name for group in groups for trace in group.traces)
+    seen = ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")
+    workload = f"{header.workload.name}, {header.workload.arrivals}" if header.workload.arrivals else ""
+    footnote(
+        figure,
+        f"{model} · {header.device.name}{threads} · {workload or header.workload.name} · traces {seen}",
+        theme,
+    )
+    return figure

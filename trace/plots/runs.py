@@ -1,0 +1,180 @@
+"""Figures of runs: who sat in which slot when, tokens over time, latencies, queue and KV blocks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from tracereel.trace.compare import Group, median_run
+from tracereel.trace.metrics import Metrics
+from tracereel.trace.plots.style import WIDTH, Theme, legend
+from tracereel.trace.trace import ABSENT, Ints, Trace
+
+Floats = npt.NDArray[np.float64]
+POINTS = 2000
+"""Points of a line: more would be finer than paper."""
+MOST_SLOTS = 64
+LONG_MS = 5000
+"""From here on an axis is in seconds."""
+
+
+def slots(groups: Sequence[Group], theme: Theme) -> Figure:
+    """The requests in the slots over time, the median run of each case below the other."""
+    traces = [median_run(group.traces) for group in groups]
+    heights = [max(min(trace.header.slots, MOST_SLOTS), 3) for trace in traces]
+    figure = Figure(figsize=(WIDTH, 0.9 + sum(0.17 * height + 0.35 for height in heights)))
+    panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, trace, group in zip(panels, traces, groups, strict=True):
+        _draw_slots(panel, trace, theme)
+        panel.set_title(f"{group.label}, {_shown(group)}")
+    panels[-1].set_xlabel("time, s")
+    panels[-1].set_xlim(0, max(trace.span_ns[1] for trace in traces) / 1e9)
+    colours = (theme.prefill, theme.case(1), _faint(theme.case(1), theme), theme.idle)
+    marks = [Patch(color=colour) for colour in colours]
+    legend(figure, marks, ["prefill", "decode (in turns two shades)", "held, not advancing", "empty"])
+    return figure
+
+
+def _faint(colour: str, theme: Theme, share: float = 0.75) -> tuple[float, float, float]:
+    """The colour with that share of the ground in it."""
+    r, g, b = (
+        own + (under - own) * share for own, under in zip(to_rgba(colour)[:3], to_rgba(theme.ground)[:3], strict=True)
+    )
+    return r, g, b
+
+
+def _draw_slots(panel: Axes, trace: Trace, theme: Theme) -> None:
+    stays, (_, end_ns) = trace.stays, trace.span_ns
+    shown = min(trace.header.slots, MOST_SLOTS)
+    seconds = np.minimum(np.stack([stays.from_ns, stays.to_ns]), end_ns) / 1e9
+    for slot in range(shown):
+        own = np.flatnonzero(stays.slot == slot)
+        spans = [(float(seconds[0, i]), float(seconds[1, i] - seconds[0, i])) for i in own.tolist()]
+        panel.broken_barh([(0, end_ns / 1e9)], (slot - 0.42, 0.84), facecolors=theme.idle, linewidth=0)
+        panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=_faint(theme.case(1), theme), linewidth=0)
+    begin, length, slot_of, request, decode = _advances(trace)
+    shades = (theme.case(1), _faint(theme.case(1), theme, 0.35))
+    for slot in range(shown):
+        here = np.flatnonzero(slot_of == slot)
+        # Whoever follows in the slot has the other shade, so that a hand-over can be seen.
+        turn = np.cumsum(np.diff(request[here], prepend=request[here][:1]) != 0) % 2
+        colours = [
+            shades[shade] if decodes else theme.prefill
+            for shade, decodes in zip(turn.tolist(), decode[here].tolist(), strict=True)
+        ]
+        spans = list(zip(begin[here].tolist(), length[here].tolist(), strict=True))
+        panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=colours, linewidth=0)
+    panel.set_ylim(shown - 0.4, -0.6)
+    panel.set_yticks(range(0, shown, max(1, shown // 8)))
+    panel.set_ylabel("slot")
+    panel.grid(visible=False)
+
+
+def _advances(trace: Trace) -> tuple[Floats, Floats, Ints, Ints, npt.NDArray[np.bool_]]:
+    """Stretches of steps in which a request advances in one phase: (begin in s, length in s, slot, request, decode)."""
+    steps = trace.steps
+    order = np.lexsort((steps.member_step, steps.member_request))
+    step, request = steps.member_step[order], steps.member_request[order].astype(np.int64)
+    slot, decode = steps.member_slot[order].astype(np.int64), steps.member_decode[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(request) != 0) | (np.diff(step) != 1) | (np.diff(slot) != 0) | (decode[1:] != decode[:-1])
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(order))[: len(first)] - 1
+    begin = steps.start_ns[step[first]] / 1e9
+    by_time = np.argsort(begin, kind="stable")
+    length = steps.end_ns[step[last]] / 1e9 - begin
+    return begin[by_time], length[by_time], slot[first][by_time], request[first][by_time], decode[first][by_time]
+
+
+def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
+    """Output tokens so far over time: every run thin, the median run of its case thick."""
+    figure = Figure(figsize=(WIDTH, 3.1))
+    panel = figure.subplots()
+    for i, group in enumerate(groups):
+        shown = median_run(group.traces)
+        for trace in group.traces:
+            at, total = _thinned(trace.steps.end_ns / 1e9, trace.steps.first_token[1:])
+            width, alpha = (2.0, 1.0) if trace is shown else (0.8, 0.45)
+            panel.step(np.append(0, at), np.append(0, total), where="post", color=theme.case(i), lw=width, alpha=alpha)
+    panel.set_xlabel("time, s")
+    panel.set_ylabel("output tokens")
+    panel.set_xlim(0)
+    panel.set_ylim(0)
+    _cases_legend(figure, groups, theme, [_plural(group) + ", thick: the median" for group in groups])
+    return figure
+
+
+def _thinned(x: npt.NDArray[np.float64], y: Ints) -> tuple[Floats, Ints]:
+    """At most POINTS of the points, the last among them."""
+    if len(x) <= POINTS:
+        return x, y
+    keep = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(np.int64))
+    return x[keep], y[keep]
+
+
+def _plural(group: Group) -> str:
+    return f"{len(group.traces)} runs" if len(group.traces) > 1 else "1 run"
+
+
+def _shown(group: Group) -> str:
+    return f"the median of {len(group.traces)} runs" if len(group.traces) > 1 else "1 run"
+
+
+def _cases_legend(figure: Figure, groups: Sequence[Group], theme: Theme, what: Sequence[str]) -> None:
+    marks = [Line2D([], [], color=theme.case(i), lw=2) for i in range(len(groups))]
+    legend(figure, marks, [f"{group.label}: {said}" for group, said in zip(groups, what, strict=True)])
+
+
+def latency(groups: Sequence[Group], theme: Theme) -> Figure:
+    """The distributions of TTFT, TPOT, ITL and E2EL: the share of all requests, or gaps, that took at most x."""
+    figure = Figure(figsize=(WIDTH, 4.6))
+    panels = figure.subplots(2, 2, sharey=True)
+    for panel, name in zip(panels.flat, ("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms"), strict=True):
+        samples = [np.concatenate([getattr(Metrics(trace), name) for trace in group.traces]) for group in groups]
+        seconds = max((float(sample.max(initial=0)) for sample in samples), default=0) > LONG_MS
+        for i, sample in enumerate(samples):
+            if len(sample):
+                at, share = _thinned(np.sort(sample), np.arange(1, len(sample) + 1))
+                panel.step(at / 1000 if seconds else at, share / len(sample), where="post", color=theme.case(i))
+        if name == "itl_ms" and all((sample > 0).all() for sample in samples):
+            # Gaps of a few milliseconds and of seconds in one panel.
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.xaxis.set_minor_locator(NullLocator())
+        else:
+            panel.set_xlim(0)
+            panel.xaxis.set_major_locator(MaxNLocator(6))
+        panel.set_title(name.removesuffix("_ms").upper())
+        sizes = ", ".join(f"{len(sample):,}" for sample in samples)
+        panel.set_xlabel(f"{'s' if seconds else 'ms'} (n = {sizes})")
+        panel.set_ylim(0, 1.02)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("share at most x")
+    _cases_legend(figure, groups, theme, [_plural(group) for group in groups])
+    return figure
+
+
+def queue(groups: Sequence[Group], theme: Theme) -> Figure:
+    """Requests waiting and running, and KV blocks held, over time, of the median run of each case."""
+    traces = [median_run(group.traces) for group in groups]
+    figure = Figure(figsize=(WIDTH, 5.0))
+    panels = figure.subplots(3, 1, sharex=True)
+    columns = (("waiting", "requests waiting"), ("running", "requests running"), ("kv_used", "KV blocks held"))
+    for panel, (column, called) in zip(panels, columns, strict=True):
+        for i, trace in enumerate(traces):
+            values = getattr(trace.steps, column)
+            known = values != ABSENT
+            at, value = _thinned(trace.steps.start_ns[known] / 1e9, values[known])
+            panel.step(at, value, where="post", color=theme.case(i), lw=1.2, clip_on=False)
+        panel.set_ylabel(called)
+        panel.set_ylim(0)
+    panels[-1].set_xlabel("time, s")
+    panels[-1].set_xlim(0)
+    _cases_legend(figure, groups, theme, [_shown(group) for group in groups])
+    return figure

@@ -1,0 +1,122 @@
+"""How a figure looks: two themes, colours by case, sizes, and how it is written. Values and two functions."""
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from tracereel.trace.storage import LineWriter
+
+FORMATS = ("svg", "png", "pdf")
+WIDTH = 7.2
+"""Inches: the text width of a page, or two columns."""
+_DPI = 200
+_LEGEND_CHARACTERS = 104
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure; `cases` are told apart by people who see few colours (after Okabe and Ito, 2008)."""
+
+    name: str
+    ground: str
+    ink: str
+    dim: str
+    line: str
+    idle: str
+    prefill: str
+    cases: tuple[str, ...]
+
+    def case(self, i: int) -> str:
+        """The colour of the i-th case."""
+        return self.cases[i % len(self.cases)]
+
+
+THEMES = {
+    "light": Theme(
+        "light",
+        ground="#ffffff",
+        ink="#1b212b",
+        dim="#5d6878",
+        line="#d7dce3",
+        idle="#fae3db",
+        prefill="#e0a100",
+        cases=("#d55e00", "#0072b2", "#009e73", "#aa4499", "#777777"),
+    ),
+    "dark": Theme(
+        "dark",
+        ground="#10141b",
+        ink="#edf1f7",
+        dim="#9aa7bb",
+        line="#2e3848",
+        idle="#3d2420",
+        prefill="#f2c14e",
+        cases=("#f08a5d", "#58c4dd", "#8fd694", "#d6a0e8", "#a8b0bd"),
+    ),
+}
+
+
+@contextmanager
+def themed(theme: Theme) -> Iterator[None]:
+    """Draw and save in here: matplotlib's settings for the theme, its own again afterwards."""
+    settings: Any = {
+        "figure.facecolor": theme.ground,
+        "figure.constrained_layout.use": True,
+        "savefig.facecolor": theme.ground,
+        "axes.facecolor": theme.ground,
+        "axes.edgecolor": theme.dim,
+        "axes.labelcolor": theme.ink,
+        "axes.titlecolor": theme.ink,
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 8.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme.line,
+        "grid.linewidth": 0.6,
+        "text.color": theme.ink,
+        # A name from a trace is text: a dollar sign in it starts no formula.
+        "text.parse_math": False,
+        "xtick.color": theme.dim,
+        "ytick.color": theme.dim,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "font.size": 8.5,
+        "lines.linewidth": 1.6,
+        "svg.hashsalt": "tracereel",
+        "pdf.fonttype": 42,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend above all panels, where no data is; in as many rows as its words need."""
+    rows = 1 + (sum(len(label) + 6 for label in labels) - 1) // _LEGEND_CHARACTERS
+    columns = -(-len(labels) // rows)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.5)
+
+
+def footnote(figure: Figure, text: str, theme: Theme) -> None:
+    """What was measured, in small letters below."""
+    figure.supxlabel(textwrap.fill(text, 130), fontsize=6.5, color=theme.dim, x=0.01, ha="left")
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as its name ends, whole or not at all; the same figure gives the same bytes. Raises OSError."""
+    kind = path.suffix.removeprefix(".")
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=undated)
+    with LineWriter(path) as writer:
+        writer.write(buffer.getvalue())
