@@ -6,10 +6,25 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from tracereel.cli import check, clip, compare, diff, export, fetch, inspect, merge, pin, plot, record, render, verify
+from tracereel.cli import (
+    check,
+    clip,
+    compare,
+    diff,
+    doctor,
+    export,
+    fetch,
+    inspect,
+    merge,
+    pin,
+    plot,
+    record,
+    render,
+    verify,
+)
 from tracereel.cli.terminal import printable
 
-COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, export, verify, clip, pin, fetch)
+COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, export, verify, clip, pin, fetch, doctor)
 
 EXTRAS = {
     "engine": ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2"),
