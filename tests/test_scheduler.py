@@ -235,7 +235,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 def test_nothing_is_lost_leaked_or_shared_wrongly_whatever_comes():
     many = settings(
-        max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     SchedulerMachine.steps_made = 0
     run_state_machine_as_test(SchedulerMachine, settings=many)
