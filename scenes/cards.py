@@ -14,7 +14,7 @@ from tracereel.scenes.phrases import Phrase, figure, quote
 from tracereel.scenes.reel import ReelScene
 from tracereel.scenes.stage import Box, Shape
 from tracereel.scenes.theme import ACCENT, BODY, CAPTION, DIM, HUGE, LEAST_SIZE, MONO, TEXT, Type
-from tracereel.trace.measured import Run, measure
+from tracereel.trace.measured import measure
 
 _TITLE_S, _END_S = 5.4, 6.0
 _RISE = 26.0
@@ -30,8 +30,9 @@ class _Row:
     typed: bool = False
 
 
-def title_card(reel: ReelScene, run: Run) -> Beat:
-    """The film's name, and the provenance of what follows."""
+def title_card(reel: ReelScene) -> Beat:
+    """The film's name, and the provenance of what follows: of the continuous run, or the one there is."""
+    run = reel.run(reel.recordings.preferred("continuous", "online"))
     say, stage, brand = reel.say.say, reel.stage, reel.settings.brand
     name = brand.title or say("title.name")
     claim = brand.claim or say("title.claim")
@@ -81,11 +82,13 @@ def title_card(reel: ReelScene, run: Run) -> Beat:
             grid.paint(canvas, band, view, round(view.from_ns + (timeline.end_ns + 1 - view.from_ns) * drawn))
 
     clock = Script(timeline.begin_ns).hold(_TITLE_S).clock()
-    return Beat("title", name, (Caption(0.0, name), Caption(0.9, claim)), clock, (run,), picture, framed=False)
+    return Beat("opening", name, (Caption(0.0, name), Caption(0.9, claim)), clock, (run,), picture, framed=False)
 
 
-def end_card(reel: ReelScene, runs: list[Run]) -> Beat:
+def end_card(reel: ReelScene) -> Beat:
     """What the film rests on, in words and as a QR code, and the commands that make it again."""
+    compared = [case for case in ("static", "same-position", "continuous") if reel.recordings.has(case)]
+    runs = [run for case in compared or [reel.recordings.preferred()] for run in reel.runs(case)]
     say, stage, brand = reel.say.say, reel.stage, reel.settings.brand
     room = stage.width - 2 * stage.margin
     head = say("end.name")
@@ -132,7 +135,7 @@ def end_card(reel: ReelScene, runs: list[Run]) -> Beat:
             canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
 
     clock = Script(runs[0].timeline.begin_ns).hold(_END_S).clock()
-    return Beat("end", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)
+    return Beat("closing", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)
 
 
 class _Table:

@@ -18,16 +18,15 @@ from tracereel.scenes.throughput_comparison import throughput_comparison
 
 
 def film(reel: ReelScene) -> Iterator[Beat]:
-    """The film's beats, each made when it is its turn; a beat whose recordings are not there is left out."""
+    """The film's beats, each of the scene of its name; a beat whose recordings are not there is left out."""
     has = reel.recordings.has
-    yield title_card(reel, reel.run(reel.recordings.preferred("continuous", "online")))
+    yield title_card(reel)
     yield pipeline_flow(reel)
     yield decode_batching(reel)
     if has("same-position") and has("continuous"):
         yield same_position(reel)
     yield throughput_comparison(reel)
-    compared = [case for case in ("static", "same-position", "continuous") if has(case)]
-    yield end_card(reel, [run for case in compared or [reel.recordings.preferred()] for run in reel.runs(case)])
+    yield end_card(reel)
 
 
 class ContinuousBatching(ReelScene):

@@ -13,8 +13,10 @@ SCENES = (
     "throughput_comparison",
     "latency",
     "where_it_hurts",
+    "opening",
+    "closing",
 )
-"""The film, then its beats."""
+"""The film, then the scenes that stand alone, then its cards."""
 
 
 def scene_file(name: str) -> Path:

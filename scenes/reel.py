@@ -79,6 +79,10 @@ class ReelScene(Scene):
         self.shown: dict[str, Run] = {}
         self.told: list[tuple[float, Beat]] = []
         """The beats that were told, each with the second of film at which its own clock begins."""
+        self.expected_frames = 0
+        """Frames of all that has been told so far, and of what is being told."""
+        self.extra_facts: dict[str, str] = {}
+        """What else is to be said of the film in its metadata."""
 
     def render(self, preview: bool = False) -> bool:
         """Render; recordings that cannot be played end it with one line and exit code 2."""
@@ -129,6 +133,7 @@ class ReelScene(Scene):
         layer = Layer(
             lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
         )
+        self.expected_frames = self.renderer.ledger.frames + round((film_s + 2 * FADE_S) * config.frame_rate)
         self.play(FadeIn(layer), run_time=FADE_S)
         self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
         layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame
@@ -148,7 +153,7 @@ class ReelScene(Scene):
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
             return
-        facts = provenance_of(list(self.shown.values()))
+        facts = {**provenance_of(list(self.shown.values())), **self.extra_facts}
         file = LedgerFile(
             film=Path(path).name,
             frames=ledger.frames,
@@ -161,17 +166,21 @@ class ReelScene(Scene):
         film_s = ledger.frames / config.frame_rate
         cues, chapters = cues_of(self.told), chapters_of(self.told, film_s)
         write_captions(Path(path), cues, chapters)
-        stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, self._sound(cues, film_s))
+        sound = soundtrack(self.settings, self.told, cues, film_s)
+        stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, sound)
 
-    def _sound(self, cues: list[Cue], film_s: float) -> Samples | None:
-        """What the settings ask to be heard; None where that is nothing."""
-        tracks = []
-        if self.settings.sound:
-            # Under a voice the ticks stay in the background.
-            tracks.append(ticks(self.told, film_s) * (0.35 if self.settings.narration else 1.0))
-        if self.settings.narration:
-            tracks.append(narration(cues, film_s, self.settings.language))
-        return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
+
+def soundtrack(
+    settings: Settings, told: Sequence[tuple[float, Beat]], cues: Sequence[Cue], film_s: float
+) -> Samples | None:
+    """What the settings ask to be heard of beats that begin at these seconds; None where that is nothing."""
+    tracks = []
+    if settings.sound:
+        # Under a voice the ticks stay in the background.
+        tracks.append(ticks(told, film_s) * (0.35 if settings.narration else 1.0))
+    if settings.narration:
+        tracks.append(narration(cues, film_s, settings.language))
+    return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
 
 
 class _one_line:  # noqa: N801 (used as a function)

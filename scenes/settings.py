@@ -6,7 +6,7 @@ nothing.
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -49,6 +49,8 @@ class Brand:
     logo: Path | None = None
     fonts: tuple[Path, ...] = ()
     url: str | None = None
+    files: tuple[Path, ...] = ()
+    """Every file it rests on."""
 
 
 def read_brand(path: Path) -> Brand:
@@ -103,6 +105,7 @@ def read_brand(path: Path) -> Brand:
         beside[file.logo] if file.logo else None,
         tuple(beside[name] for name in file.fonts),
         file.url,
+        (path, *beside.values()),
     )
 
 
@@ -164,7 +167,7 @@ class Settings:
             accent = brand.palette.codes["accent"]
             own = accent != PALETTES[brand.palette.name].codes["accent"]
             palette = PALETTES[theme].with_accent(accent) if own else PALETTES[theme]
-            brand = Brand(palette, brand.title, brand.claim, brand.end, brand.logo, brand.fonts, brand.url)
+            brand = replace(brand, palette=palette)
         language = named("LANGUAGE") or "en"
         if language not in languages():
             raise SettingsError(f"{PREFIX}LANGUAGE: {language!r} is not one of {', '.join(languages())}")

@@ -12,7 +12,7 @@ import cairo
 import numpy as np
 import pytest
 from manim import tempconfig
-from tracereel.scenes import theme
+from tracereel.scenes import playbill, theme
 from tracereel.scenes.clock import FilmClock, Passage, Script
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.pipeline import PipelineView
@@ -29,13 +29,15 @@ from tracereel.scenes.phrases import (
     quote,
     words,
 )
-from tracereel.scenes.playbill import SCENES, scene_class, scene_file
+from tracereel.scenes.playbill import scene_class, scene_file
 from tracereel.scenes.settings import Settings
 from tracereel.scenes.stage import Box, Stage
 from tracereel.trace.measured import Run, median_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK = theme.DARK.rgb
+SCENES = [name for name in playbill.SCENES if name not in ("opening", "closing")]
+"""The cards have no clock; the film holds them."""
 SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 
 

@@ -126,6 +126,8 @@ class ReelRenderer(CairoRenderer):
         self.camera.ledger = self.ledger
         self.camera.palette = palette
         self._on_frame = on_frame
+        self.on_progress: Callable[[int], None] | None = None
+        """Told how many frames are done."""
         self._drawn: list[Drawn] = []
         self.camera.watch = self._drawn.append if on_frame else None
 
@@ -133,6 +135,8 @@ class ReelRenderer(CairoRenderer):
         """Add a frame to the film and to the ledger."""
         if not self.skip_animations and num_frames:
             self.ledger.frame(num_frames)
+            if self.on_progress is not None:
+                self.on_progress(self.ledger.frames)
             if self._on_frame is not None:
                 self._on_frame(frame, list(self._drawn))
                 self._drawn.clear()

@@ -1,0 +1,85 @@
+"""`tracereel render`: everything side by side, only what is stale, joined without encoding anew."""
+
+import av
+import pytest
+from tracereel.cli import render
+from tracereel.cli.main import main
+from tracereel.scenes import playbill
+from tracereel.scenes.ledger import ledger_path
+from tracereel.scenes.provenance import read_stamp
+from tracereel.scenes.verification import verify
+from tracereel.trace.catalogue import ENVIRONMENT
+
+
+@pytest.fixture
+def two_cases(tmp_path, film_recordings, monkeypatch):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in ("continuous-1", "static-1"):
+        (folder / f"{name}.jsonl.zst").write_bytes((film_recordings / f"{name}.jsonl.zst").read_bytes())
+    monkeypatch.setenv(ENVIRONMENT, str(folder))
+    return folder
+
+
+def made(capsys, *arguments):
+    assert main(("render", *arguments)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_command_knows_the_scenes_there_are():
+    # The command lists them without importing Manim.
+    assert render.SCENES == playbill.SCENES
+
+
+def test_everything_is_rendered_once_and_joined(two_cases, tmp_path, capsys):
+    options = ("--all", "--fps", "1", "--jobs", "2", "--size", "256x144", "--media", str(tmp_path / "media"), "--sound")
+    films = made(capsys, *options)
+    film = tmp_path / "media" / "videos" / "continuous_batching" / "144p1" / "ContinuousBatching.mp4"
+    assert films[-1] == str(film)
+    verdict = verify(film, [two_cases])
+    assert verdict.claims
+    assert not verdict.faults, verdict.faults[:3]
+    parts = [path for path in map(str, films[:-1]) if "latency" not in path and "where_it_hurts" not in path]
+    pictures = 0
+    for part in parts:
+        with av.open(part) as container:
+            pictures += sum(1 for packet in container.demux(video=0) if packet.size)
+    with av.open(str(film)) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()][1:3] == [
+            "Pipeline flow",
+            "Decode batching",
+        ]
+        assert len(container.streams.audio) == 1
+        assert sum(1 for packet in container.demux(video=0) if packet.size) == pictures
+    for suffix in (".srt", ".vtt", ".chapters.vtt"):
+        assert film.with_suffix(suffix).read_text().count("-->") > 3
+    times = {path: path.stat().st_mtime_ns for path in film.parents[2].rglob("*.mp4")}
+    made(capsys, *options)
+    assert {path: path.stat().st_mtime_ns for path in film.parents[2].rglob("*.mp4")} == times, "all was there already"
+    ledger_path(film.parents[2] / "latency" / "144p1" / "Latency.mp4").unlink()
+    made(capsys, *options)
+    anew = {path.name for path in film.parents[2].rglob("*.mp4") if times.get(path) != path.stat().st_mtime_ns}
+    assert "Latency.mp4" in anew
+    assert "PipelineFlow.mp4" not in anew
+
+
+def test_shares_of_the_scenes_are_disjoint_and_whole(two_cases, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(render, "_work_off", lambda names, *rest: None)
+    shares = [made(capsys, "--part", f"{k}/3", "--media", str(tmp_path)) for k in (1, 2, 3)]
+    together = [name for share in shares for name in share]
+    assert len(together) == len(set(together)) == 7
+    assert all(shares)
+
+
+def test_a_transparent_film_has_an_alpha_channel(two_cases, tmp_path, capsys):
+    options = ("latency", "--fps", "1", "--size", "256x144", "--media", str(tmp_path), "--transparent")
+    with av.open(made(capsys, *options)[-1]) as container:
+        frame = next(container.decode(video=0))
+        assert frame.to_ndarray(format="rgba")[..., 3].min() == 0
+
+
+def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, capsys):
+    film = made(capsys, "opening", "--fps", "1", "--size", "256x144", "--media", str(tmp_path))[-1]
+    from pathlib import Path
+
+    assert len(read_stamp(Path(film))["traces"].split()) == 1
