@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test-engines film test record pin lint typecheck wheel showcase clean system
+.PHONY: help test-engines film test record pin lint typecheck wheel docs showcase clean system
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -47,6 +47,9 @@ typecheck: $(VENV)/.all ## mypy --strict
 
 wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 	@$(BIN)/python -m build --outdir dist .
+
+docs: $(VENV)/.all ## fill the real outputs of the commands into README.md and docs/
+	@$(BIN)/python docs/outputs.py
 
 showcase: $(VENV)/.scenes ## make the README's moving picture anew
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \

@@ -1,0 +1,104 @@
+"""Fills the real outputs into the documentation: `python docs/outputs.py`, or `make docs`.
+
+In README.md and docs/*.md what stands between `<!-- made by: COMMAND -->` and `<!-- end -->` is what COMMAND prints,
+run where `trace` is this repository's; `made here by` says that it tells of the machine, and is not tested. Knows
+nothing of what the commands mean.
+"""
+
+import contextlib
+import glob
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_BLOCK = re.compile(r"(<!-- made (here )?by: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One output in a page: the command that gives it, whether it tells of the machine, and what stands there now."""
+
+    page: Path
+    command: str
+    of_machine: bool
+    content: str
+
+
+def blocks() -> Iterator[Block]:
+    """Every output in the pages."""
+    for page in PAGES:
+        for found in _BLOCK.finditer(page.read_text()):
+            yield Block(page, found[3], bool(found[2]), found[4])
+
+
+def output(command: str, docs: Path) -> str:
+    """What stands for a command; files that it writes below `docs/` go to the folder `docs`."""
+    if command.startswith("python "):
+        done = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        return done.stdout.decode()
+    from tracereel.cli.main import main
+
+    before = Path.cwd()
+    printed = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "trace").symlink_to(ROOT / "trace")
+        (here / "docs").symlink_to(docs)
+        os.chdir(here)
+        try:
+            words = [name for word in shlex.split(command)[1:] for name in _expanded(word)]
+            # Long work says how far it is on the error stream: that is for whoever waits, not for a page.
+            errors = printed if "--dry-run" in words else io.StringIO()
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(contextlib.redirect_stdout(printed))
+                stack.enter_context(contextlib.redirect_stderr(errors))
+                stack.enter_context(_columns(100))
+                stack.enter_context(contextlib.suppress(SystemExit))  # --help leaves like this
+                main(words)
+        finally:
+            os.chdir(before)
+    text = printed.getvalue()
+    for place, name in ((str(here.resolve()), "."), (str(ROOT), "."), (sys.prefix, ".venv"), (str(Path.home()), "~")):
+        text = text.replace(place, name)
+    lines = [line.rstrip() for line in text.strip("\n").splitlines()]
+    return "\n".join(["```console", f"$ {command}", *lines, "```", ""])
+
+
+def _expanded(word: str) -> list[str]:
+    """The files that a word means, as a shell has it."""
+    return sorted(glob.glob(word)) or [word] if "*" in word else [word]
+
+
+@contextlib.contextmanager
+def _columns(width: int) -> Iterator[None]:
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def fill(page: Path) -> str:
+    """The page with every output made anew."""
+    return _BLOCK.sub(lambda found: found[1] + output(found[3], ROOT / "docs") + found[5], page.read_text())
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        text = fill(each)
+        if text != each.read_text():
+            each.write_text(text)
+            print(f"{each.relative_to(ROOT)}: made anew")
