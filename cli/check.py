@@ -18,7 +18,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="name misspelt fields, requests that never end and ids given twice as well: the conformance check of an"
         " emitter",
     )
-    parser.add_argument("--limit", type=int, default=20, help="violations printed for each file (default: 20)")
+    parser.add_argument(
+        "--first",
+        "--limit",
+        dest="limit",
+        type=int,
+        default=20,
+        metavar="N",
+        help="print the first N violations of each file, 0 for all of them (default: 20)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,10 +38,11 @@ def run(args: argparse.Namespace) -> int:
 
     bad = False
     for path in trace_files(args.traces):
-        report = check(path, limit=args.limit)
+        limit = args.limit if args.limit > 0 else None
+        report = check(path, limit=limit)
         if args.strict and report.complete:
             found = strictly(path)
-            report.violations += islice(found, args.limit - len(report.violations))
+            report.violations += islice(found, limit and limit - len(report.violations))
             report.complete = next(found, None) is None
         bad = bad or not report.ok
         counts = f"{report.requests} requests, {report.steps} steps, {report.output_tokens} output tokens"

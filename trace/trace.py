@@ -340,6 +340,8 @@ class _Loader:
             self.arrival_lines.append(number)
         elif isinstance(event, Finish):
             self.known(event.request, number)
+            if event.request in self.endings:
+                raise self.fail(f"request {event.request} ends twice", number)
             self.close_stay(event.request, self.steps - 1, event.at_ns, False)
             self.endings[event.request] = (event.at_ns, event.reason, number)
         elif isinstance(event, End):
