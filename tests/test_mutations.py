@@ -129,10 +129,10 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def bomb(piece: bytes, start: bytes = b"") -> bytes:
-    """A few kilobytes of zstd that expand to a gigabyte."""
-    pack = zstandard.ZstdCompressor(level=3).compressobj()
+    """A few kilobytes of zstd that expand to 256 MiB."""
+    pack = zstandard.ZstdCompressor(level=1).compressobj()
     whole = piece * (2**24 // len(piece))
-    return pack.compress(start) + b"".join(pack.compress(whole) for _ in range(64)) + pack.flush()
+    return pack.compress(start) + b"".join(pack.compress(whole) for _ in range(16)) + pack.flush()
 
 
 def bombs(content: bytes) -> list[bytes]:
