@@ -1,6 +1,8 @@
 """Record suites, or one run of any workload: run the engine and write down every step.
 
 A suite says which runs belong together; they are made in turns and replace earlier recordings only when all are whole.
+Recordings of the engine, the model and the suite that are here now stay; the others are stale and are made anew. Prints
+the files, and what moved against those that were there before.
 
 With --workload one run is recorded of a file that says what is asked: a prompt file (JSON Lines with id and prompt,
 pinned by `tracereel pin`), a CSV file with TIMESTAMP, ContextTokens, GeneratedTokens, JSON Lines with timestamp,
@@ -17,11 +19,19 @@ said and stands in the trace.
 """
 
 import argparse
+import contextlib
 import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracereel.cli.progress import ProgressReport
+from tracereel.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from tracereel.engine.staleness import Planned
+    from tracereel.trace.trace import Trace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of suites: folder for the recordings, with one in it for each suite where there are several (default: the"
         " package's own recordings); of a workload: the trace file, .jsonl or .jsonl.zst (default: named after the"
         " workload and the policy, here)",
+    )
+    parser.add_argument("--all", action="store_true", help="make all recordings anew, also those that are not stale")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say which recordings are stale; exit code 1 where some are"
     )
     parser.add_argument("--device", help="torch device: cpu, cuda (default: cuda where there is one, else cpu)")
     parser.add_argument("--dtype", help="bf16 or fp32 (default: bf16 where the device computes in it)")
@@ -87,6 +101,7 @@ def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import load_model
     from tracereel.engine.model_store import require_model
+    from tracereel.engine.staleness import obsolete, plan
     from tracereel.engine.suite import record_suite, suite_named
     from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
 
@@ -95,19 +110,74 @@ def _suites(args: argparse.Namespace) -> int:
         raise ConfigError(f"{name}: is for --workload; a suite's file says it for a suite")
     suites = [suite_named(name) for name in args.suite]
     loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    stale = False
     for suite in suites:
         out = args.out or PACKAGE_RECORDINGS / suite.name / device_folder(loaded.device)
         if args.out and len(suites) > 1:
             out = args.out / suite.name
+        planned = plan(suite, loaded, out)
+        chosen = [each for each in planned if each.stale or args.all]
+        _say_what_is_stale(suite.name, planned, len(chosen))
+        stale = stale or any(each.stale for each in planned)
+        if args.dry_run or not chosen:
+            continue
+        before = _whole_traces(each.path for each in chosen)
         with ProgressReport() as progress:
-            files = record_suite(suite, loaded, out, progress)
+            files = record_suite(suite, loaded, out, progress, [(each.repeat, each.case) for each in chosen])
+        for path in obsolete(suite, out):
+            path.unlink()
         for file in files:
             print(file)
-    return 0
+        if before:
+            _show_differences(before, _whole_traces(files))
+    return 1 if args.dry_run and stale else 0
+
+
+def _say_what_is_stale(suite: str, planned: "Sequence[Planned]", chosen: int) -> None:
+    reasons = Counter(each.stale for each in planned if each.stale)
+    for reason, count in reasons.items():
+        print(f"{suite}: {count} of {len(planned)} recordings stale: {printable(reason)}", file=sys.stderr)
+    if not chosen:
+        print(
+            f"{suite}: all {len(planned)} recordings are of this engine, model and suite; --all makes them anew",
+            file=sys.stderr,
+        )
+    elif not reasons:
+        print(f"{suite}: no recording is stale; all {len(planned)} are made anew", file=sys.stderr)
+    elif chosen < len(planned):
+        print(
+            f"{suite}: the other {len(planned) - chosen} stay; what is made now is not of their turns and is not paired"
+            " with them; --all makes all anew",
+            file=sys.stderr,
+        )
+
+
+def _whole_traces(paths: "Iterable[Path]") -> "list[Trace]":
+    """The traces that are there and can be read."""
+    from tracereel.trace.storage import TraceError
+    from tracereel.trace.trace import Trace
+
+    found = []
+    for path in paths:
+        with contextlib.suppress(TraceError):
+            found.append(Trace.read(path))
+    return [trace for trace in found if trace.cut is None]
+
+
+def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> None:
+    from tracereel.cli import diff
+    from tracereel.cli.tables import Page
+    from tracereel.trace.compare import NotComparableError
+    from tracereel.trace.difference import NothingInCommonError, differences
+
+    try:
+        for difference in differences(before, after):
+            diff.show(Page(), difference)
+    except (NotComparableError, NothingInCommonError) as error:
+        print(f"no difference is shown: {printable(str(error))}", file=sys.stderr)
 
 
 def _workload(args: argparse.Namespace) -> int:
-    from tracereel.cli.terminal import printable
     from tracereel.engine.config import ConfigError, EngineConfig
     from tracereel.engine.loading import load_model
     from tracereel.engine.model_store import require_model

@@ -16,7 +16,7 @@ from tracereel.engine.online import OnlineEngine, drive
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.workload import Prompt, TokenPrompt, Workload, WorkloadError
-from tracereel.trace.events import RunInfo
+from tracereel.trace.events import Header, RunInfo
 from tracereel.trace.invariants import check
 from tracereel.trace.recorder import Recorder
 
@@ -36,6 +36,16 @@ def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
     return Request(prompt.id, ids, sampling)
 
 
+def header_of(
+    loaded: LoadedModel, config: EngineConfig, runner: ModelRunner, workload: Workload, run: RunInfo | None
+) -> Header:
+    """The header of a recording that starts now."""
+    header = loaded.header(config, runner, workload.info(), run)
+    if not workload.notes:
+        return header
+    return msgspec.structs.replace(header, config={**header.config, "workload_notes": "; ".join(workload.notes)})
+
+
 def record_run(
     loaded: LoadedModel,
     config: EngineConfig,
@@ -51,14 +61,7 @@ def record_run(
     """
     requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
     runner = ModelRunner(loaded.model, config)
-    recorder = None
-    if path:
-        header = loaded.header(config, runner, workload.info(), run)
-        if workload.notes:
-            header = msgspec.structs.replace(
-                header, config={**header.config, "workload_notes": "; ".join(workload.notes)}
-            )
-        recorder = Recorder(path, header)
+    recorder = Recorder(path, header_of(loaded, config, runner, workload, run)) if path else None
     engine = Engine(
         runner,
         config,

@@ -6,7 +6,7 @@ workloads, the engine and where recordings go. Does not know what they are for.
 
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -77,7 +77,7 @@ class Suite:
         suite = cls(content.name, tuple(prompts), tuple(content.case), content.repeats, content.engine)
         for case in suite.cases:
             suite.config(case)
-            Workload.of(suite.name, prompts, case.arrivals)
+            suite.workload(case)
         return suite
 
     def config(self, case: Case) -> EngineConfig:
@@ -88,6 +88,14 @@ class Suite:
             raise SuiteError(f"engine: {', '.join(sorted(unknown))} is not a setting")
         policy_named(case.policy)
         return EngineConfig(policy=case.policy, **settings)  # type: ignore[arg-type]  # it checks every type itself
+
+    def workload(self, case: Case) -> Workload:
+        """What a case asks."""
+        return Workload.of(self.name, self.prompts, case.arrivals)
+
+    def run_info(self, case: Case, repeat: int) -> RunInfo:
+        """What a trace says of its place in the suite."""
+        return RunInfo(suite=self.name, case=case.name, repeat=repeat, repeats=self.repeats_of(case))
 
     def repeats_of(self, case: Case) -> int:
         """How often a case is recorded."""
@@ -118,53 +126,61 @@ Progress = Callable[[str, int, int], None]
 """Told (what is recorded now, requests done, requests in all)."""
 
 
-def record_suite(suite: Suite, loaded: LoadedModel, folder: Path, progress: Progress) -> list[Path]:
-    """Record every run of a suite into `folder`; returns the files.
+def recording_name(case: Case, repeat: int) -> str:
+    """The file name of a recording."""
+    return f"{case.name}-{repeat + 1}.jsonl.zst"
 
-    The recordings are made in a folder beside it and checked there; only when all are whole do they take its place, so
-    that what was in `folder` before is replaced as a whole or not at all. Raises SuiteError where a recording does not
-    pass its check.
+
+def record_suite(
+    suite: Suite,
+    loaded: LoadedModel,
+    folder: Path,
+    progress: Progress,
+    turns: Sequence[tuple[int, Case]] | None = None,
+) -> list[Path]:
+    """Record runs of a suite into `folder`, all of them or those of `turns`; returns the files.
+
+    The recordings are made in a folder beside it and checked there; only when all are whole do they take their places,
+    so that until then what was in `folder` is as it was. Other files in it stay. Raises SuiteError where a recording
+    does not pass its check, and leaves it to be looked at.
     """
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    turns = list(suite.turns())
+    try:
+        files = _record_turns(suite, loaded, fresh, progress, list(suite.turns()) if turns is None else turns)
+    except KeyboardInterrupt:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
+    shutil.rmtree(fresh, ignore_errors=True)
+    return [folder / file.name for file in files]
+
+
+def _record_turns(
+    suite: Suite, loaded: LoadedModel, folder: Path, progress: Progress, turns: Sequence[tuple[int, Case]]
+) -> list[Path]:
     total = len(turns) * len(suite.prompts)
     # The first step of a process pays for kernels, caches and threads: one run that nobody keeps.
     progress("warming up", 0, total)
-    _record(suite, suite.cases[0], loaded, None, None, lambda done: None)
+    first = suite.cases[0]
+    record_run(loaded, suite.config(first), suite.workload(first), None)
     files = []
     for turn, (repeat, case) in enumerate(turns):
         label = f"{case.name} {repeat + 1}/{suite.repeats_of(case)}"
-        path = fresh / f"{case.name}-{repeat + 1}.jsonl.zst"
-        run = RunInfo(suite=suite.name, case=case.name, repeat=repeat, repeats=suite.repeats_of(case))
+        path = folder / recording_name(case, repeat)
         before = turn * len(suite.prompts)
 
         def report(done: int, label: str = label, before: int = before) -> None:
             progress(label, before + done, total)
 
-        _record(suite, case, loaded, path, run, report)
+        run = suite.run_info(case, repeat)
+        record_run(loaded, suite.config(case), suite.workload(case), path, run=run, done=report)
         verdict = check(path)
         if not verdict.ok:
             fault = verdict.violations[0] if verdict.violations else verdict.cut
             raise SuiteError(f"{path}: the recording does not pass its check: {fault}")
-        files.append(folder / path.name)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        files.append(path)
     return files
-
-
-def _record(
-    suite: Suite,
-    case: Case,
-    loaded: LoadedModel,
-    path: Path | None,
-    run: RunInfo | None,
-    done: Callable[[int], None],
-) -> None:
-    workload = Workload.of(suite.name, suite.prompts, case.arrivals)
-    record_run(loaded, suite.config(case), workload, path, run=run, done=done)
