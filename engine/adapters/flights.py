@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracereel.engine.adapters.journal import Moment
 from tracereel.trace.events import Arrival, Finish
@@ -17,30 +17,27 @@ from tracereel.trace.events import Arrival, Finish
 Beside = Callable[[], Iterable[Arrival | Finish]]
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests that hold a slot, requests that wait, KV blocks held."""
+class Counts(NamedTuple):
+    """Requests that hold a slot, requests that wait, KV blocks held. A tuple: it is made three times a step."""
 
     running: int
     waiting: int
     kv_used: int
-
-    def __sub__(self, other: "Counts") -> "Counts":
-        return Counts(self.running - other.running, self.waiting - other.waiting, self.kv_used - other.kv_used)
 
 
 @dataclass(slots=True)
 class Flight:
     """A step between its schedule and its tokens; times are monotonic nanoseconds.
 
-    `plan` is the engine's own account of it, `change` what its schedule did to the counts, `counts` are those of the
-    instant at which it begins, `after` makes the records of what happened beside it.
+    `plan` is the engine's own account of it, `before` and `made` are the counts around its schedule, `counts` are those
+    of the instant at which it begins, `after` makes the records of what happened beside it.
     """
 
     plan: Any
     start_ns: int
     scheduled_ns: int
-    change: Counts
+    before: Counts
+    made: Counts
     counts: Counts
     begin_ns: int
     ahead: bool
@@ -72,7 +69,7 @@ class Flights:
     def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts, after: Counts) -> None:
         """A schedule was made; `before` and `after` are the counts around it."""
         begin_ns = scheduled_ns if self.ahead else start_ns
-        self._flights.append(Flight(plan, start_ns, scheduled_ns, after - before, after, begin_ns, self.ahead))
+        self._flights.append(Flight(plan, start_ns, scheduled_ns, before, after, after, begin_ns, self.ahead))
 
     def landed(self, end_ns: int, now: Counts) -> Flight:
         """The tokens of the oldest step are there; `now` are the counts after that. The next step begins."""
@@ -80,7 +77,7 @@ class Flights:
         if self._flights:
             # What schedules after the next one's have changed already is not yet so when it begins.
             for later in islice(self._flights, 1, None):
-                now = now - later.change
+                now = Counts(*(n - (made - was) for n, made, was in zip(now, later.made, later.before, strict=True)))
             following = self._flights[0]
             following.counts, following.begin_ns = now, max(following.scheduled_ns, end_ns)
         return flight

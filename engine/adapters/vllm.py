@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -72,10 +72,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What stands under "tracereel" in vLLM's additional configuration.
 
     path: a folder, or a file that ends in .jsonl or .jsonl.zst. content: record prompts, token ids and texts too.
-    workload, run: what is asked and which run of a suite this is, where somebody knows.
+    warmup: so many requests at the start are not recorded; the recording begins with the first after them. workload,
+    run: what is asked and which run of a suite this is, where somebody knows.
     """
 
     path: str
+    warmup: Annotated[int, msgspec.Meta(ge=0)] = 0
     content: bool = True
     workload: WorkloadInfo | None = None
     run: RunInfo | None = None
@@ -152,6 +154,7 @@ class Tap:
         warn_of_untried(vllm.__version__)
         self._scheduler = scheduler
         self._pool = scheduler.kv_cache_manager.block_pool
+        self._blocks = self._pool.num_gpu_blocks - 1  # one is never given to anybody
         groups = scheduler.kv_cache_config.kv_cache_groups
         self._tables = len(groups) == 1 and is_full_attention_spec(groups[0].kv_cache_spec)
         self._blocks_known = not scheduler.defer_block_free
@@ -166,22 +169,31 @@ class Tap:
         """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
         self._stops: dict[str, tuple[list[str], list[str]]] = {}
         """The stop strings of a request, and its text so far."""
-        self._recorder: Recorder | None = Recorder(
-            trace_path(settings.path, config), header(scheduler, settings), on_fault="continue"
-        )
+        self._settings, self._to_skip = settings, settings.warmup
+        self._recorder: Recorder | None = None
+        if not self._to_skip:
+            self._begin()
+
+    def _begin(self) -> None:
+        path = trace_path(self._settings.path, self._scheduler.vllm_config)
+        self._recorder = Recorder(path, header(self._scheduler, self._settings), on_fault="continue")
         clock = self._recorder.header.clock
         self._zero_ns, self._zero_wall_ns = clock.monotonic_ns, clock.wall_ns
-        logger.info("tracereel: recording to %s", self._recorder.path)
+        logger.info("tracereel: recording to %s", path)
 
     # On the engine's thread.
 
     def counts(self) -> Counts:
         """How long the queues are and how full the pool is, now."""
         running, waiting = self._scheduler.get_request_counts()
-        return Counts(running, waiting, self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks())
+        return Counts(running, waiting, self._blocks - self._pool.get_num_free_blocks())
 
     def arrived(self, request: Any) -> None:
         """A request was put in the queue."""
+        if self._to_skip >= 0 and self._settings.warmup:
+            self._to_skip -= 1
+            if self._to_skip < 0:
+                self._begin()
         if self._recorder is None:
             return
         if request.resumable:
@@ -205,7 +217,9 @@ class Tap:
             return
         oldest = self._flights.oldest
         if oldest is None or oldest.plan is not plan:
-            self._give_up("steps do not come back in the order in which they were scheduled")
+            # An empty step that was scheduled before the recording began is none of ours.
+            if plan.total_num_scheduled_tokens:
+                self._give_up("steps do not come back in the order in which they were scheduled")
             return
         flight = self._flights.landed(end_ns, self.counts())
         self._recorder.record_later(partial(self._told, flight, results, end_ns))

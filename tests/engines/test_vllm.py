@@ -26,6 +26,8 @@ SCHEDULER = "tracereel.engine.adapters.vllm.scheduler"
 
 def environment(**more: str) -> dict[str, str]:
     own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    # Two ranks or replicas share what cores there are, on one NUMA node.
+    own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     own |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
     return os.environ | own | more
 
@@ -51,6 +53,19 @@ def test_offline_by_the_plugin(model_folder, tmp_path):
     assert trace.header.model.digest == FILE_SHA256
     assert trace.header.engine.name == "vLLM"
     render(path, tmp_path)
+
+
+def test_steps_that_are_scheduled_ahead_are_put_in_order(model_folder, tmp_path):
+    settings = {"tracereel": {"path": str(tmp_path / "ahead.jsonl")}}
+    options = {"scheduler_cls": SCHEDULER, "additional_config": settings}
+    answers = run_offline(model_folder, tmp_path / "answers.json", options, TWO_IN_FLIGHT="1")
+    trace = trace_of(tmp_path / "ahead.jsonl")
+    assert said(trace) == answers
+    records = [json.loads(line) for line in (tmp_path / "ahead.jsonl").read_text().splitlines()]
+    steps = [record for record in records if record["event"] == "step"]
+    # The schedule of a step was made while the one before it ran: its latency is more than its time.
+    overlapped = [step for step in steps if step["latency_ns"] > 1.5 * (step["end_ns"] - step["start_ns"])]
+    assert len(overlapped) > len(steps) // 3
 
 
 def test_tensor_parallel_is_one_trace_of_two_ranks(model_folder, tmp_path):
@@ -149,7 +164,7 @@ class Client(threading.Thread):
         connection.close()
 
 
-def serve_clients(port: int, clients: list[Client]) -> None:
+def serve_clients(clients: list[Client]) -> None:
     for client in clients:
         client.start()
     for client in clients:
@@ -193,8 +208,12 @@ def test_served_with_a_disconnect_and_a_stop_string(model_folder, tmp_path):
         clients.append(
             Client(port, "gone", leave_after=3, prompt="Tell a very long story.", max_tokens=400, ignore_eos=True)
         )
-        clients.append(Client(port, "stops", prompt="One, two, three, four, five, six,", stop="ten", max_tokens=60))
-        serve_clients(port, clients)
+        serve_clients(clients)
+        # A stop string that the model is known to say, over more than one token.
+        again = clients[0]
+        stops = Client(port, "stops", prompt=again.body["prompt"], stop=again.text[20:26])
+        serve_clients([stops])
+        clients.append(stops)
     path = tmp_path / "served.jsonl.zst"
     trace = trace_of(path)
     compare([trace], clients)
@@ -208,7 +227,7 @@ def test_two_replicas_are_two_traces_that_merge(model_folder, tmp_path):
     options = ("--data-parallel-size", "2", "--shutdown-timeout", "20", "--additional-config", config)
     with server(model_folder, tmp_path / "log", *options) as port:
         clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(8)]
-        serve_clients(port, clients)
+        serve_clients(clients)
     files = sorted((tmp_path / "dp").iterdir(), key=lambda path: path.name.split("replica")[-1])
     traces = [trace_of(path) for path in files]
     assert [trace.header.parallel.replica for trace in traces if trace.header.parallel] == [0, 1]
@@ -222,7 +241,7 @@ def test_what_was_flushed_outlives_a_killed_server(model_folder, tmp_path):
     config = json.dumps({"tracereel": {"path": str(tmp_path / "killed.jsonl.zst")}})
     with server(model_folder, tmp_path / "log", "--additional-config", config) as port:
         clients = [Client(port, f"plain{i}", prompt=f"Count from {i} to a hundred:") for i in range(2)]
-        serve_clients(port, clients)
+        serve_clients(clients)
     # Without --shutdown-timeout vLLM may kill its engine core before it can write the end.
     (path,) = tmp_path.glob("killed*")
     report = check(path)

@@ -1,16 +1,22 @@
 """Run by vLLM's interpreter: answer a handful of prompts offline, write down what came back.
 
 `python vllm_offline.py MODEL ANSWERS OPTIONS` with the options of `LLM` as JSON. The pool is small enough for
-preemptions, the prompts begin alike, the longest takes several chunks.
+preemptions, the prompts begin alike, the longest takes several chunks. With TWO_IN_FLIGHT in the environment vLLM keeps
+two batches in its queue, as it does under pipeline parallelism, and so schedules ahead.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from vllm import LLM, SamplingParams
+from vllm.config import VllmConfig
 
 SHARED = "The quick brown fox jumps over the lazy dog, and then it tells the cat that it is time for lunch. " * 2
+
+if "TWO_IN_FLIGHT" in os.environ:  # here, not in main: the engine core imports this file in a process of its own
+    VllmConfig.max_concurrent_batches = property(lambda self: 2)
 
 
 def main() -> None:
