@@ -63,8 +63,14 @@ def _read_ledger(film: Path) -> tuple[LedgerFile, Verdict]:
     verdict = Verdict()
     if stamp.get(LEDGER_DIGEST) != digest_of(text):
         verdict.faults.append(f"{path.name} is not the ledger this film was rendered with")
-    if stamp.get("traces") != ledger.provenance.get("traces"):
-        verdict.faults.append("the film and its ledger name different traces")
+    for name, value in ledger.provenance.items():
+        if stamp.get(name, "") != value:
+            verdict.faults.append(f"{name}: the film says {stamp.get(name, '')!r}, its ledger {value!r}")
+    named = set(ledger.provenance.get("traces", "").split())
+    if foreign := {digest for claim in ledger.claims for digest in claim.traces} - named:
+        verdict.faults.append(f"claims of traces that the film does not name: {', '.join(sorted(foreign))}")
+    if any(claim.last >= ledger.frames or claim.first > claim.last for claim in ledger.claims):
+        verdict.faults.append(f"claims beyond the film's {ledger.frames} frames")
     return ledger, verdict
 
 
@@ -80,13 +86,15 @@ def _fault(claim: Claim, runs: dict[str, Run]) -> str | None:
     if missing:
         return f"trace {', '.join(missing)} is not among the traces given"
     try:
-        value, _ = evaluate(claim.query, [runs[digest] for digest in claim.traces], claim.args)
+        value, lines = evaluate(claim.query, [runs[digest] for digest in claim.traces], claim.args)
     except UnknownQueryError:
         return "there is no such query"
     except (TypeError, ValueError, LookupError, ZeroDivisionError, AttributeError) as error:
         return f"cannot be recomputed ({error})"
     if value != claim.value:
         return f"the ledger says {claim.value!r}, the trace {value!r}"
+    if tuple(lines) != tuple(claim.lines):
+        return f"the ledger points to lines {claim.lines}, the value comes from {lines}"
     try:
         shown = shown_as(value, claim.style)
     except ValueError:

@@ -83,3 +83,35 @@ def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, ca
     from pathlib import Path
 
     assert len(read_stamp(Path(film))["traces"].split()) == 1
+
+
+def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
+    import re
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    guide = (Path(__file__).resolve().parents[1] / "docs" / "scenes.md").read_text()
+    code = re.search(r"```python\n(.*?)```", guide, re.S)[1]
+    assert len(code.splitlines()) <= 32
+    (tmp_path / "running.py").write_text(code)
+    command = [sys.executable, "-m", "manim", "-ql", "--fps", "1", "--progress_bar", "none", "running.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = verify(next(path for path in tmp_path.rglob("Running.mp4")), [two_cases])
+    assert verdict.claims
+    assert not verdict.faults, verdict.faults[:3]
+
+
+def test_the_guides_brand_file_is_one(tmp_path):
+    import re
+    from pathlib import Path
+
+    from tracereel.scenes.settings import read_brand
+
+    guide = (Path(__file__).resolve().parents[1] / "docs" / "scenes.md").read_text()
+    (tmp_path / "brand.toml").write_text(re.search(r"```toml\n(.*?)```", guide, re.S)[1])
+    for name in ("logo.png", "NotoSansCJK-Regular.ttc"):
+        (tmp_path / name).write_bytes(b"")
+    brand = read_brand(tmp_path / "brand.toml")
+    assert brand.url == "https://our.example/film"

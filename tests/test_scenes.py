@@ -146,7 +146,8 @@ def rendered(tmp_path_factory):
     results = {}
     for shape, (width, height) in SIZES.items():
         for name in SCENES:
-            if shape == "square" and name == "continuous_batching":
+            # The layout test looks at every shape; here it is what is said in a frame.
+            if shape == "square" or (shape == "tall" and name == "continuous_batching"):
                 continue
             settings = {
                 "pixel_width": width,
