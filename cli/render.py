@@ -186,6 +186,8 @@ def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
         target = _path(SCENES[0], options)
         if todo or not is_fresh(target, job):
             join([paths[beat.name] for beat in beats], beats, target, reel.settings, job)
+            with tempconfig(options):
+                reel.write_still(target, beats)
         print(target)
     return 0
 

@@ -26,6 +26,7 @@ from tracereel.scenes.provenance import provenance_of, stamp
 from tracereel.scenes.settings import Settings, SettingsError
 from tracereel.scenes.sound import Samples, SoundError, narration, ticks, voice
 from tracereel.scenes.stage import Stage
+from tracereel.scenes.still import write_still
 from tracereel.scenes.theme import GROUND
 from tracereel.trace.catalogue import Catalogue
 from tracereel.trace.compare import NotComparableError
@@ -143,6 +144,11 @@ class ReelScene(Scene):
         # A tracker left in the scene would make everything that is added later move with it.
         self.remove(layer, film_time)
 
+    def write_still(self, film: Path, beats: Sequence[Beat]) -> None:
+        """Write the still of a film of these beats beside it."""
+        if beats:
+            write_still(film, beats, (config.pixel_width, config.pixel_height), self.stage, self.say, self.palette)
+
     def quote(self, run: Run, query: str) -> Phrase:
         """What a run says of itself."""
         return quote(run.measure(query))
@@ -166,6 +172,7 @@ class ReelScene(Scene):
         film_s = ledger.frames / config.frame_rate
         cues, chapters = cues_of(self.told), chapters_of(self.told, film_s)
         write_captions(Path(path), cues, chapters)
+        self.write_still(Path(path), [beat for _, beat in self.told])
         sound = soundtrack(self.settings, self.told, cues, film_s)
         stamp(Path(path), {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, sound)
 

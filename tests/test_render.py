@@ -83,6 +83,9 @@ def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, ca
     from pathlib import Path
 
     assert len(read_stamp(Path(film))["traces"].split()) == 1
+    still = Path(film).with_suffix(".png").read_bytes()
+    assert int.from_bytes(still[16:20]) == 256
+    assert int.from_bytes(still[20:24]) == 144
 
 
 def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
