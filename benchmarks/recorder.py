@@ -23,7 +23,7 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel, device_info, load_model
 from tracereel.engine.model_store import require_model
-from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.scheduler import StepPlan
 from tracereel.trace.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
@@ -42,13 +42,13 @@ class Hashing:
         self.spent_s = 0.0
         self._bytes = bytes(PASS_BYTES)
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         """One token for each member that samples."""
         started = time.perf_counter()
         hashlib.sha256(self._bytes).digest()
-        tokens = [7] * sum(plan.samples)
+        samples = Samples([7] * sum(plan.samples))
         self.spent_s += time.perf_counter() - started
-        return tokens
+        return samples
 
 
 class Word:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import Scheduler, StepPlan
 from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, WorkloadInfo
 from tracereel.trace.recorder import Recorder, start_clock
@@ -32,9 +32,9 @@ WARM_STEPS, STEPS, TURNS = 20, 120, 5
 class ImmediateRunner:
     """A device that takes no time."""
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         """One token for each member that samples."""
-        return [7] * sum(plan.samples)
+        return Samples([7] * sum(plan.samples))
 
 
 class OneLetter:
@@ -76,7 +76,7 @@ def scheduler_steps(size: int, caching: bool) -> list[int]:
         plan = scheduler.schedule(0)
         scheduled = time.perf_counter_ns()
         assert plan is not None
-        tokens = runner.execute(plan)
+        tokens = runner.execute(plan).tokens
         executed = time.perf_counter_ns()
         scheduler.update(plan, tokens)
         times.append(scheduled - start + time.perf_counter_ns() - executed)

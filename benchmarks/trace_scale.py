@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracereel.engine.request import Samples
 from tracereel.trace.catalogue import read_header
 from tracereel.trace.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
 from tracereel.trace.invariants import check
@@ -41,9 +42,9 @@ class Dice:
     def __init__(self, rng: random.Random):
         self._rng = rng
 
-    def execute(self, plan: "StepPlan") -> list[int]:
+    def execute(self, plan: "StepPlan") -> Samples:
         """One token for each member that samples."""
-        return [self._rng.randrange(VOCABULARY) for samples in plan.samples if samples]
+        return Samples([self._rng.randrange(VOCABULARY) for samples in plan.samples if samples])
 
 
 class Words:

@@ -32,12 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer every prompt, write the lengths, print the answers."""
     from tracereel.engine.loading import load_model
-    from tracereel.engine.model_store import require_model
     from tracereel.engine.pinning import pin_lengths
     from tracereel.engine.workload_files import read_prompts, write_prompts
 
     contents = [read_prompts(file) for file in args.files]
-    loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    loaded = load_model(args.model, args.device, args.dtype)
     for file, prompts in zip(args.files, contents, strict=True):
         with ProgressReport() as progress:
             answers = pin_lengths(prompts, loaded, args.max_tokens, progress)

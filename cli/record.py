@@ -100,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
 def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import load_model
-    from tracereel.engine.model_store import require_model
     from tracereel.engine.staleness import obsolete, plan
     from tracereel.engine.suite import record_suite, suite_named
     from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
@@ -109,7 +108,7 @@ def _suites(args: argparse.Namespace) -> int:
     for name in [*_settings(args), *(name for name, value in pace.items() if value is not None)]:
         raise ConfigError(f"{name}: is for --workload; a suite's file says it for a suite")
     suites = [suite_named(name) for name in args.suite]
-    loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    loaded = load_model(args.model, args.device, args.dtype)
     stale = False
     for suite in suites:
         out = args.out or PACKAGE_RECORDINGS / suite.name / device_folder(loaded.device)

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import msgspec
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.request import Request
+from tracereel.engine.request import Request, RequestError, TokenLogprobs
 from tracereel.engine.runner import Runner
 from tracereel.engine.scheduler import Scheduler
+from tracereel.engine.stop_strings import StopStrings
 from tracereel.trace.events import Arrival, Finish, Step
 from tracereel.trace.recorder import Recorder
 
@@ -26,13 +27,18 @@ class TextStream(Protocol):
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):
-    """One new token of a request; `finish_reason` is set on the last one. `time_ns` is when its id was on the host."""
+    """One new token of a request; `finish_reason` is set on the last one. `time_ns` is when its id was on the host.
+
+    `text` is what may be shown now: what the token completes, less what may yet become a stop string; what was held
+    back comes with a later token. `logprobs` are there where the request asked for them.
+    """
 
     request: int
     token_id: int
     text: str
     time_ns: int
     finish_reason: str | None
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class Engine:
     """A continuous-batching engine, one `step()` at a time.
 
     `runner` executes the plans, `new_stream` makes the text decoder of a request, `end_ids` are the tokens that end
-    one. With a recorder every arrival, step and cancellation is recorded on its clock.
+    one, `vocabulary` says how many there are where that is known. With a recorder every arrival, step and cancellation
+    is recorded on its clock.
     """
 
     def __init__(
@@ -64,26 +71,40 @@ class Engine:
         *,
         new_stream: Callable[[], TextStream],
         end_ids: frozenset[int] = frozenset(),
+        vocabulary: int | None = None,
         recorder: Recorder | None = None,
     ):
         self.config = config
         self.scheduler = Scheduler(config, end_ids)
         self._runner = runner
+        self._vocabulary = vocabulary
         self._new_stream = new_stream
         self._recorder = recorder
         self._zero_ns = recorder.header.clock.monotonic_ns if recorder else time.monotonic_ns()
         self._streams: dict[int, TextStream] = {}
+        self._stops: dict[int, StopStrings] = {}
         self._requests = self._steps = self._finished = self._cancelled = self._output_tokens = 0
 
     def now_ns(self) -> int:
         """Engine time: nanoseconds since the zero of the recording, or since the engine was made."""
         return time.monotonic_ns() - self._zero_ns
 
+    def require_fit(self, request: Request) -> None:
+        """Raise NeverFitsError where the request could never be served, RequestError where a token of it is none."""
+        if self._vocabulary is not None and max(request.prompt_ids) >= self._vocabulary:
+            raise RequestError(
+                f"request {request.id!r}: prompt_ids: {max(request.prompt_ids)} is not in the vocabulary of"
+                f" {self._vocabulary} tokens"
+            )
+        self.scheduler.require_fit(request)
+
     def add(self, request: Request, arrival_ns: int | None = None) -> int:
         """Put a request in the queue; returns its number.
 
-        `arrival_ns` is the engine time at which it was due, now where that is not given. Raises NeverFitsError.
+        `arrival_ns` is the engine time at which it was due, now where that is not given. Raises NeverFitsError and
+        RequestError.
         """
+        self.require_fit(request)
         number = self._requests
         now = self.now_ns()
         due = now if arrival_ns is None else arrival_ns
@@ -103,13 +124,15 @@ class Engine:
                 )
             )
         self._streams[number] = self._new_stream()
+        if request.sampling.stop:
+            self._stops[number] = StopStrings(request.sampling.stop, request.sampling.min_tokens)
         return number
 
     def cancel(self, number: int) -> bool:
         """End a request now, wherever it is; False where it has ended already."""
         if not self.scheduler.cancel(number):
             return False
-        del self._streams[number]
+        self._forget(number)
         self._cancelled += 1
         if self._recorder:
             self._recorder.record(Finish(request=number, at_ns=self.now_ns(), reason="abort"))
@@ -134,17 +157,24 @@ class Engine:
         if plan is None:
             return []
         scheduled_ns = self.now_ns()
-        tokens = self._runner.execute(plan)
+        samples = self._runner.execute(plan)
         end_ns = self.now_ns()
+        tokens = samples.tokens
         outcome = self.scheduler.update(plan, tokens)
-        reasons = {ending.request: ending.reason for ending in outcome.finished}
+        finished = outcome.finished
+        reasons = {ending.request: ending.reason for ending in finished}
         producers = list(compress(plan.requests, plan.samples))
         streams = self._streams
         texts = [
             streams[request].text(token, request in reasons) for request, token in zip(producers, tokens, strict=True)
         ]
+        shown = texts
+        if self._stops:
+            shown, met = self._watch(producers, texts, reasons)
+            finished += [self.scheduler.finish(request, "stop") for request in met]
+            reasons.update(dict.fromkeys(met, "stop"))
         for request in reasons:
-            del self._streams[request]
+            self._forget(request)
         self._finished += len(reasons)
         self._output_tokens += len(tokens)
         if self._recorder:
@@ -165,7 +195,7 @@ class Engine:
                     padding=plan.padding,
                     admitted=plan.admitted,
                     preempted=plan.preempted,
-                    finished=outcome.finished,
+                    finished=finished,
                     blocks=plan.blocks,
                     waiting=plan.waiting,
                     running=plan.running,
@@ -173,10 +203,25 @@ class Engine:
                 )
             )
         self._steps += 1
+        logprobs = samples.logprobs
         return [
-            Output(request, token, text, end_ns, reasons.get(request))
-            for request, token, text in zip(producers, tokens, texts, strict=True)
+            Output(request, token, text, end_ns, reasons.get(request), logprobs.get(row) if logprobs else None)
+            for row, (request, token, text) in enumerate(zip(producers, tokens, shown, strict=True))
         ]
+
+    def _watch(self, producers: list[int], texts: list[str], reasons: dict[int, str]) -> tuple[list[str], list[int]]:
+        """What of the texts may be shown, and which requests that go on otherwise have met a stop string."""
+        shown, met = list(texts), []
+        for row, request in enumerate(producers):
+            if stops := self._stops.get(request):
+                shown[row] = stops.pass_on(texts[row], request in reasons)
+                if stops.met and request not in reasons:
+                    met.append(request)
+        return shown, met
+
+    def _forget(self, request: int) -> None:
+        del self._streams[request]
+        self._stops.pop(request, None)
 
     def metrics(self) -> EngineMetrics:
         """Where the engine stands between steps."""

@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.cpu import cpu_facts, cpu_name
+from tracereel.engine.engine import Engine
 from tracereel.engine.model import LlamaModel
+from tracereel.engine.model_store import require_model
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import open_weights
 from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, RunInfo, WorkloadInfo
-from tracereel.trace.recorder import start_clock
+from tracereel.trace.recorder import Recorder, start_clock
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -28,6 +30,27 @@ class LoadedModel:
     tokenizer: ChatTokenizer
     info: ModelInfo
     device: DeviceInfo
+
+    def runner(self, config: EngineConfig) -> ModelRunner:
+        """What runs the model's steps: the KV cache and the batch. Raises ConfigError."""
+        return ModelRunner(self.model, config)
+
+    def engine(
+        self, config: EngineConfig | None = None, *, runner: ModelRunner | None = None, recorder: Recorder | None = None
+    ) -> Engine:
+        """An engine for this model; with a recorder everything it does is recorded. Raises ConfigError.
+
+        `runner` is one made with the same configuration, where the recording's header has named it.
+        """
+        config = config or EngineConfig(max_model_len=min(EngineConfig.max_model_len, self.model.geometry.context))
+        return Engine(
+            runner or self.runner(config),
+            config,
+            new_stream=self.tokenizer.stream,
+            end_ids=self.tokenizer.end_ids,
+            vocabulary=self.model.geometry.vocabulary,
+            recorder=recorder,
+        )
 
     def header(
         self,
@@ -60,19 +83,19 @@ class LoadedModel:
         )
 
 
-def load_model(source: str | Path, device: str | None = None, dtype: str | None = None) -> LoadedModel:
+def load_model(source: str | Path | None = None, device: str | None = None, dtype: str | None = None) -> LoadedModel:
     """Load a model onto a device.
 
     `source` is a GGUF file, a folder in Hugging Face's layout, a name on the Hugging Face hub, or `random:NAME` for a
-    known geometry with random weights. `device` is a torch device name (default: cuda where there is one, else cpu),
-    `dtype` one of `bf16` and `fp32` (default: bf16 where the device computes in it, else fp32). Raises ModelFileError
-    and ConfigError.
+    known geometry with random weights (default: the model that `tracereel fetch` keeps). `device` is a torch device
+    name (default: cuda where there is one, else cpu), `dtype` one of `bf16` and `fp32` (default: bf16 where the device
+    computes in it, else fp32). Raises ModelMissingError, ModelFileError and ConfigError.
     """
     on = choose_device(device)
     name = dtype or ("bf16" if has_bf16(on) else "fp32")
     if name not in DTYPES:
         raise ConfigError(f"dtype: {name!r} is not one of {', '.join(DTYPES)}")
-    weights = open_weights(source)
+    weights = open_weights(source or require_model())
     geometry = weights.geometry
     info = ModelInfo(
         name=weights.name,

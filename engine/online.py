@@ -85,12 +85,12 @@ class OnlineEngine:
         """Put a request in the queue; returns the stream of its tokens.
 
         `arrival_ns` is the engine time at which it was due, now where that is not given. Raises EngineStoppedError,
-        and NeverFitsError where the request could never be served.
+        and NeverFitsError or RequestError where the request could never be served.
         """
         stream = Stream(request)
         with self._wake:
             self._require_running()
-            self._engine.scheduler.require_fit(request)
+            self._engine.require_fit(request)
             self._inbox.submissions.append((stream, arrival_ns))
             self._wake.notify()
         return stream

@@ -14,7 +14,6 @@ from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.online import OnlineEngine, drive
 from tracereel.engine.request import Request, SamplingParams
-from tracereel.engine.runner import ModelRunner
 from tracereel.engine.workload import Prompt, TokenPrompt, Workload, WorkloadError
 from tracereel.trace.events import Header, RunInfo
 from tracereel.trace.invariants import check
@@ -60,18 +59,12 @@ def record_run(
     The requests are made before the engine starts. Raises WorkloadError, ConfigError, NeverFitsError, RecordingError.
     """
     requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
-    runner = ModelRunner(loaded.model, config)
+    runner = loaded.runner(config)
     recorder = Recorder(path, header_of(loaded, config, runner, workload, run)) if path else None
-    engine = Engine(
-        runner,
-        config,
-        new_stream=loaded.tokenizer.stream,
-        end_ids=loaded.tokenizer.end_ids,
-        recorder=recorder,
-    )
+    engine = loaded.engine(config, runner=runner, recorder=recorder)
     try:
         for request in requests:
-            engine.scheduler.require_fit(request)
+            engine.require_fit(request)
         if workload.at_once:
             for request in requests:
                 engine.add(request, arrival_ns=0)

@@ -1,23 +1,121 @@
 """A request as it is asked for, and a sequence as the scheduler carries it through. No torch, no clock."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+MAX_LOGPROBS = 64
+MAX_SEED = 2**63 - 1
+
+
+class RequestError(ValueError):
+    """A request cannot be; the message is one line and names the field, its value and what it may be."""
+
+
+def _is_whole(value: object, least: int, most: int = 2**31 - 1) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How a request's tokens are chosen and when it ends; greedy.
+    """How a request's tokens are chosen and when it ends; greedy where nothing else is said.
 
-    max_tokens: output tokens at most. min_tokens: an end token before this many output tokens does not end it.
+    max_tokens: output tokens at most. min_tokens: an end token, a stop token or a stop string before this many output
+    tokens does not end it. ignore_eos: the model's end tokens never end it.
+
+    stop: texts that end it once they stand in its output, which is cut before the first of them. stop_token_ids: tokens
+    that end it, besides the model's own.
+
+    temperature: logits are divided by it; 0 is greedy. top_k: only the k likeliest tokens are drawn from; 0 for all.
+    top_p: only the likeliest tokens that together have this probability. min_p: only tokens at least this fraction as
+    likely as the likeliest. They apply in the order temperature, min_p, top_k, top_p; tokens as likely as the last one
+    kept are kept too. repetition_penalty: logits of tokens that stand in prompt or output are divided by it where they
+    are positive, and multiplied where not; 1 for none.
+
+    seed: the same seed gives the same draws, whatever the batch around them; the request's number where there is none.
+
+    logprobs: log-probabilities of the token chosen and of this many of the likeliest come with each token; None for
+    none. They are the model's own, before temperature and all that follows.
+
+    Raises RequestError where a value cannot be.
     """
 
     max_tokens: int = 128
     min_tokens: int = 0
+    ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens: {self.max_tokens} is less than 1")
-        if not 0 <= self.min_tokens <= self.max_tokens:
-            raise ValueError(f"min_tokens: {self.min_tokens} is not between 0 and max_tokens ({self.max_tokens})")
+        self._whole("max_tokens", 1)
+        self._whole("min_tokens", 0)
+        if self.min_tokens > self.max_tokens:
+            raise RequestError(f"min_tokens: {self.min_tokens} is more than max_tokens ({self.max_tokens})")
+        if type(self.stop) is not tuple or not all(isinstance(text, str) and text for text in self.stop):
+            raise RequestError(f"stop: {self.stop!r} is not a tuple of texts that are not empty")
+        if type(self.stop_token_ids) is not tuple or not all(_is_whole(i, 0) for i in self.stop_token_ids):
+            raise RequestError(f"stop_token_ids: {self.stop_token_ids!r} is not a tuple of token ids")
+        self._number("temperature", lambda value: value >= 0, "0 or more")
+        self._whole("top_k", 0)
+        self._number("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1")
+        self._number("min_p", lambda value: 0 <= value <= 1, "between 0 and 1")
+        self._number("repetition_penalty", lambda value: value > 0, "above 0")
+        if self.seed is not None:
+            self._whole("seed", 0, MAX_SEED)
+        if self.logprobs is not None:
+            self._whole("logprobs", 0, MAX_LOGPROBS)
+
+    def _whole(self, name: str, least: int, most: int = 2**31 - 1) -> None:
+        value = getattr(self, name)
+        if not _is_whole(value, least, most):
+            raise RequestError(f"{name}: {value!r} is not a whole number from {least} to {most}")
+
+    def _number(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        if type(value) not in (int, float) or not math.isfinite(value) or not holds(value):
+            raise RequestError(f"{name}: {value!r} is not a number {wanted}")
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Is each token just the likeliest one, with nothing told about it?"""
+        return self.temperature == 0 and self.repetition_penalty == 1 and self.logprobs is None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to choose one token that is not just the likeliest.
+
+    `index` counts the request's output tokens before this one; with `key` it decides the random number, and nothing
+    else does. `context` are the tokens of prompt and output so far, where the repetition penalty wants them.
+    """
+
+    params: SamplingParams
+    key: tuple[int, int]
+    index: int
+    context: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities: of the token that was chosen, and (token id, of it) of the likeliest."""
+
+    chosen: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A step's new tokens on the host, and log-probabilities of those that asked, by their place in `tokens`."""
+
+    tokens: list[int]
+    logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +133,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
-            raise ValueError(f"request {self.id!r}: the prompt has no tokens")
+            raise RequestError(f"request {self.id!r}: the prompt has no tokens")
+        if min(self.prompt_ids) < 0:
+            raise RequestError(f"request {self.id!r}: prompt_ids: {min(self.prompt_ids)} is less than 0")
 
 
 @dataclass(eq=False, slots=True)
@@ -62,9 +162,19 @@ class Sequence:
     """The newest step this sequence advanced in."""
     rank: tuple[int, int] = field(init=False)
     """Its place in every order: the lowest priority first, the oldest first among equals."""
+    takes_likeliest: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.rank = (self.request.priority, self.number)
+        self.takes_likeliest = self.request.sampling.takes_likeliest
+
+    def draw(self) -> Draw:
+        """How its next token is to be chosen."""
+        params = self.request.sampling
+        # Requests that name no seed must not draw the same numbers as one that names theirs: hence two kinds of keys.
+        key = (self.number, 1) if params.seed is None else (params.seed, 0)
+        context = tuple(self.token_ids) if params.repetition_penalty != 1 else ()
+        return Draw(params, key, self.num_output_tokens, context)
 
     @property
     def num_output_tokens(self) -> int:

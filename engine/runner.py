@@ -11,7 +11,8 @@ from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.kernels import make_kernels
 from tracereel.engine.model import LlamaModel
-from tracereel.engine.sampler import greedy
+from tracereel.engine.request import Samples
+from tracereel.engine.sampler import sample
 from tracereel.engine.scheduler import StepPlan
 from tracereel.trace.events import DECODE
 
@@ -19,7 +20,7 @@ from tracereel.trace.events import DECODE
 class Runner(Protocol):
     """Executes plans; what an engine needs of a model."""
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         """Run one step; return the new token of each member that samples, in order, once they are on the host."""
 
 
@@ -51,7 +52,7 @@ class ModelRunner:
         """What computes attention."""
         return self._kernels.name
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
         self._update_tables(plan)
         # Padding rows stand behind the decoding ones and are like them, but for where they write.
@@ -81,7 +82,7 @@ class ModelRunner:
             self._kernels,
             torch.from_numpy((ends - 1)[samples]).to(device),
         )
-        return greedy(logits) if len(logits) else []
+        return sample(logits, plan.draws)
 
     def _update_tables(self, plan: StepPlan) -> None:
         for admission in plan.admitted:

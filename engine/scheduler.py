@@ -9,11 +9,12 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from itertools import compress
 
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.kv_cache import KVCacheManager
 from tracereel.engine.policies import Batch, policy_named
-from tracereel.engine.request import Request, Sequence
+from tracereel.engine.request import Draw, Request, Sequence
 from tracereel.trace.events import DECODE, PREFILL, Admission, BlockGrant, Ending
 
 
@@ -26,8 +27,8 @@ class StepPlan:
     """What one step will do. The lists up to `samples` have one entry for each member, those that decode first.
 
     `token_ids` of a member are computed at `positions` and following, and a member that `samples` gets one new token.
-    `padding` rows are computed for nothing. `blocks` are appended to the block tables, an admitted request's is empty
-    before.
+    `draws` has an entry for each member that samples: None for just the likeliest token. `padding` rows are computed
+    for nothing. `blocks` are appended to the block tables, an admitted request's is empty before.
     """
 
     requests: list[int]
@@ -36,6 +37,7 @@ class StepPlan:
     positions: list[int]
     token_ids: list[list[int]]
     samples: list[bool]
+    draws: list[Draw | None]
     padding: int
     admitted: list[Admission]
     preempted: list[int]
@@ -253,6 +255,7 @@ class Scheduler:
             positions=[sequence.num_computed_tokens for sequence in members],
             token_ids=token_ids,
             samples=samples,
+            draws=[None if seq.takes_likeliest else seq.draw() for seq in compress(members, samples)],
             padding=self._rows - len(members) if self.policy.pads and not prefills else 0,
             admitted=draft.admitted,
             preempted=draft.preempted,
@@ -277,15 +280,19 @@ class Scheduler:
                 sequence.token_ids.append(token)
                 sequence.prefills = False
                 if reason := self._ended(sequence, token):
-                    finished.append(Ending(request=number, reason=reason))
-                    del sequences[number]
-                    self._leave(sequence)
+                    finished.append(self.finish(number, reason))
         return StepOutcome(list(map(int, plan.samples)), tokens, finished)
+
+    def finish(self, number: int, reason: str) -> Ending:
+        """End a running request with the step that was just updated, for a reason that its tokens do not show."""
+        self._leave(self.sequences.pop(number))
+        return Ending(request=number, reason=reason)
 
     def _ended(self, sequence: Sequence, token: int) -> str | None:
         sampling = sequence.request.sampling
         count = len(sequence.token_ids) - len(sequence.request.prompt_ids)
-        if token in self.end_ids and count >= sampling.min_tokens:
+        ends = token in sampling.stop_token_ids or (token in self.end_ids and not sampling.ignore_eos)
+        if ends and count >= sampling.min_tokens:
             return "stop"
         return "length" if count >= sampling.max_tokens else None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import StepPlan
 from tracereel.trace.events import (
     SCHEMA_VERSION,
@@ -48,7 +48,7 @@ class FakeRunner:
         self.memory: list[list[int | None]] = [[None] * config.block_tokens for _ in range(config.num_blocks)]
         self.tables: dict[int, list[int]] = {}
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         for admission in plan.admitted:
             self.tables[admission.request] = []
         for grant in plan.blocks:
@@ -62,7 +62,7 @@ class FakeRunner:
             if samples:
                 content = [token for block in self.tables[request] for token in self.memory[block]]
                 new_tokens.append(next_token(content[: position + len(ids)]))
-        return new_tokens
+        return Samples(new_tokens)
 
 
 class FakeText:

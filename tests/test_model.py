@@ -7,11 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.engine import Engine
 from tracereel.engine.kernels import make_kernels
 from tracereel.engine.loading import has_bf16, load_model
 from tracereel.engine.request import Request, SamplingParams
-from tracereel.engine.runner import ModelRunner
 from tracereel.engine.suite import SUITES
 from tracereel.engine.workload_files import read_prompts
 
@@ -57,10 +55,10 @@ def expected(reference, fp32):
 def generate(loaded, prompts, **settings):
     """Greedy answers of the engine, as token ids."""
     config = EngineConfig(**settings)
-    engine = Engine(ModelRunner(loaded.model, config), config, new_stream=loaded.tokenizer.stream)
+    engine = loaded.engine(config)
     for i, prompt in enumerate(prompts):
         ids = tuple(loaded.tokenizer.encode_chat(prompt))
-        engine.add(Request(str(i), ids, SamplingParams(max_tokens=TOKENS, min_tokens=TOKENS)))
+        engine.add(Request(str(i), ids, SamplingParams(max_tokens=TOKENS, ignore_eos=True)))
     answers: list[list[int]] = [[] for _ in prompts]
     preempted = False
     while engine.has_work:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.policies import POLICIES
-from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError, Scheduler, StepPlan
 from tracereel.trace.invariants import check
 from tracereel.trace.recorder import Recorder
@@ -36,7 +36,7 @@ class CheckingRunner(fakes.FakeRunner):
         super().__init__(config)
         self.look = look
 
-    def execute(self, plan: StepPlan) -> list[int]:
+    def execute(self, plan: StepPlan) -> Samples:
         self.look(plan)
         return super().execute(plan)
 
@@ -253,7 +253,7 @@ def run_all(policy: str, requests: list[Request], **limits) -> list[StepPlan]:
         plan = scheduler.schedule(ready_ns)
         assert plan is not None
         plans.append(plan)
-        scheduler.update(plan, runner.execute(plan))
+        scheduler.update(plan, runner.execute(plan).tokens)
     return plans
 
 
@@ -345,7 +345,7 @@ def test_blocks_are_shared_while_both_run_and_count_once():
     runner = fakes.FakeRunner(scheduler.config)
     scheduler.add(0, asked(0, [*stem, 20], output=6))
     plan = scheduler.schedule(0)
-    scheduler.update(plan, runner.execute(plan))
+    scheduler.update(plan, runner.execute(plan).tokens)
     scheduler.add(1, asked(1, [*stem, 21], output=6))
     plan = scheduler.schedule(1)
     tables = [sequence.block_table for sequence in scheduler.running]
@@ -353,7 +353,7 @@ def test_blocks_are_shared_while_both_run_and_count_once():
     assert tables[0][2] != tables[1][2]
     assert plan.kv_used == scheduler.pool.num_used == 4
     assert plan.blocks[-1].blocks == tables[1]
-    scheduler.update(plan, runner.execute(plan))
+    scheduler.update(plan, runner.execute(plan).tokens)
     scheduler.cancel(0)
     assert not any(scheduler.pool.is_free(block) for block in tables[1])
     assert scheduler.pool.num_used == 3
@@ -400,12 +400,12 @@ def test_dynamic_waits_until_its_batch_is_full_or_its_oldest_has_waited():
     assert scheduler.ready_ns(5_999_999) == 6_000_000
     plan = scheduler.schedule(6_000_000)
     assert plan.requests == [0]
-    scheduler.update(plan, runner.execute(plan))
+    scheduler.update(plan, runner.execute(plan).tokens)
     scheduler.add(1, asked(1, [1], 2), 6_500_000)
     scheduler.add(2, asked(2, [1], 2), 7_000_000)
     plan = scheduler.schedule(8_000_000)
     assert plan.requests == [0], "a closed batch takes nobody in"
-    scheduler.update(plan, runner.execute(plan))
+    scheduler.update(plan, runner.execute(plan).tokens)
     assert scheduler.schedule(8_100_000).requests == [1, 2], "two fill the batch: nobody waits for longer"
 
 

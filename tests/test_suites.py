@@ -28,7 +28,7 @@ def plans_of(suite: Suite, config: EngineConfig, encode) -> list[StepPlan]:
     plans = []
     while (plan := scheduler.schedule(0)) is not None:
         plans.append(plan)
-        scheduler.update(plan, runner.execute(plan))
+        scheduler.update(plan, runner.execute(plan).tokens)
     return plans
 
 
