@@ -51,11 +51,11 @@ FAMILIES = {
 }
 
 
-def make_model(family: Family, folder: Path) -> Any:
+def make_model(family: Family, folder: Path, **sizes: Any) -> Any:
     """Make the model, save it to the folder as anybody would, and return it for comparison (fp32)."""
     import transformers
 
-    config = getattr(transformers, family.config)(**SIZES, **family.settings)
+    config = getattr(transformers, family.config)(**{**SIZES, **family.settings, **sizes})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -66,16 +66,3 @@ def make_model(family: Family, folder: Path) -> Any:
     limit = {"max_shard_size": family.shard_bytes} if family.shard_bytes else {}
     model.save_pretrained(folder, **limit)
     return model.eval()
-
-
-def greedy_answers(model: Any, prompts: list[list[int]], tokens: int) -> list[list[int]]:
-    """What transformers says, one prompt at a time."""
-    answers = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            out = model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=None
-            )
-        answers.append(out[0, len(prompt) :].tolist())
-    return answers
