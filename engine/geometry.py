@@ -10,6 +10,19 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """What is supported, by the names that GGUF files (`general.architecture`) and Hugging Face (`model_type`) share."""
 
 
+_MOST = {
+    "layers": 1024,
+    "hidden": 2**20,
+    "heads": 2**12,
+    "kv_heads": 2**12,
+    "head_dim": 512,
+    "intermediate": 2**20,
+    "vocabulary": 2**22,
+    "context": 2**20,
+}
+"""A file is untrusted: sizes beyond any model's are refused before anything is made of them."""
+
+
 class ModelFileError(Exception):
     """A model cannot be used; the message is one line and names the file and the fault."""
 
@@ -21,6 +34,8 @@ class Geometry:
     `rope_frequencies` are the head_dim / 2 angles, in radians, that a pair of a query's or key's elements turns by from
     one position to the next. `tied`: the output matrix is the embedding. `qkv_bias`: query, key and value products have
     a bias (Qwen2). `qk_norm`: each query and key head passes an RMSNorm before rotation (Qwen3).
+
+    Raises ValueError, which does not know the model's name, where the sizes cannot be.
     """
 
     architecture: str
@@ -39,10 +54,13 @@ class Geometry:
     qk_norm: bool = False
 
     def __post_init__(self) -> None:
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise ModelFileError(f"{self.heads} heads cannot be shared by {self.kv_heads} KV heads")
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: {getattr(self, name)} is not between 1 and {most}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot be shared by {self.kv_heads} KV heads")
         if self.head_dim % 2 or len(self.rope_frequencies) != self.head_dim // 2:
-            raise ModelFileError(f"{len(self.rope_frequencies)} rotary frequencies for heads of {self.head_dim}")
+            raise ValueError(f"{len(self.rope_frequencies)} rotary frequencies for heads of {self.head_dim}")
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every tensor that a model of this shape has, by Hugging Face's name, with its shape: [out, in] or [size]."""

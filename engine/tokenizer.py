@@ -269,7 +269,10 @@ def _refuse(message: str) -> None:
 def _folder_template(folder: Path, config: _TokenizerConfig) -> str | None:
     own_file = folder / "chat_template.jinja"
     if own_file.is_file():
-        return own_file.read_text(encoding="utf-8")
+        try:
+            return own_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelFileError(f"{own_file}: cannot be read ({error})") from None
     if isinstance(config.chat_template, list):  # several, by name
         return next((item.get("template") for item in config.chat_template if item.get("name") == "default"), None)
     return config.chat_template

@@ -1,5 +1,6 @@
 """Where models come from: GGUF files, Hugging Face folders, random geometries; and what is refused, in one line."""
 
+import contextlib
 import json
 import math
 
@@ -8,6 +9,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tracereel.engine.geometry import Geometry, ModelFileError, llama3_frequencies, rotary_frequencies
@@ -243,7 +246,8 @@ def change_config(folder, target, **changes):
         ({"hidden_act": "gelu"}, "hidden_act: 'gelu' is not supported; supported: 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config: quantized folders are not supported"),
         ({"hidden_size": -3}, r"config.json: Expected `int` >= 1 - at `\$.hidden_size`"),
-        ({"num_key_value_heads": 3}, "4 heads cannot be shared by 3 KV heads"),
+        ({"num_key_value_heads": 3}, r"config.json: .*4 heads cannot be shared by 3 KV heads"),
+        ({"num_hidden_layers": 9999999}, r"config.json: .*layers: 9999999 is not between 1 and 1024"),
         ({"intermediate_size": 81}, r"mlp.*has the shape \[80, 48\], expected \[81, 48\]"),
         ({"num_hidden_layers": 3}, "the tensor model.layers.2.input_layernorm.weight is missing"),
         ({"num_hidden_layers": 1}, "holds the tensor model.layers.1.input_layernorm.weight, for which 'llama' has no"),
@@ -295,6 +299,26 @@ def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
     write_gguf(tmp_path / "merges.gguf", folder, merges=("q q",))
     with pytest.raises(ModelFileError, match=r"the tokenizer's tables are broken .*`qq` out of vocabulary"):
         open_weights(tmp_path / "merges.gguf").tokenizer()
+
+
+@pytest.fixture(scope="module")
+def whole_gguf(folders, tmp_path_factory):
+    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    write_gguf(path, open_weights(folders["llama3-rope"]))
+    return path.read_bytes()
+
+
+@given(at=st.integers(0, 16_000), value=st.integers(0, 255), cut=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_gguf_file_is_refused_or_read(whole_gguf, tmp_path_factory, at, value, cut):
+    content = bytearray(whole_gguf)
+    content[at] = value
+    path = tmp_path_factory.mktemp("damaged") / "model.gguf"
+    path.write_bytes(content[: at + 1] if cut else content)
+    with contextlib.suppress(ModelFileError):  # and nothing else
+        file = open_weights(path)
+        file.tokenizer().encode_chat("the fox")
+        all_tensors(file)
 
 
 @pytest.mark.parametrize(

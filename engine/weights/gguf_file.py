@@ -45,11 +45,14 @@ class GgufFile:
         self.name = self.path.name.removesuffix(".gguf")
         try:
             self._reader = gguf.GGUFReader(self.path)
-        except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
+        except Exception as error:  # the reader trusts its file: anything may come of a broken one
             raise ModelFileError(f"{self.path}: not a readable GGUF file ({error})") from None
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self._own_names = {_hugging_face_name(name): name for name in self._tensors if name != _ROPE_FACTORS}
-        self.geometry = self._geometry()
+        try:
+            self.geometry = self._geometry()
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: the model's sizes cannot be ({error})") from None
 
     def _geometry(self) -> Geometry:
         architecture = str(self._value("general.architecture"))
@@ -131,7 +134,13 @@ class GgufFile:
         return out
 
     def tokenizer(self) -> ChatTokenizer:
-        """The file's tokenizer. Raises ModelFileError for one that is not byte-level BPE."""
+        """The file's tokenizer. Raises ModelFileError for one that is not byte-level BPE, or is broken."""
+        try:
+            return ChatTokenizer.of_tables(self._tokenizer_tables())
+        except (LookupError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: the tokenizer's tables are broken ({error})") from None
+
+    def _tokenizer_tables(self) -> TokenizerTables:
         kind = self._value("tokenizer.ggml.model")
         if kind != "gpt2":
             raise ModelFileError(f"{self.path}: tokenizer {kind!r} is not supported; supported: gpt2 (byte-level BPE)")
@@ -140,19 +149,17 @@ class GgufFile:
         begin = int(self._value("tokenizer.ggml.bos_token_id", -1))
         begins = self._reader.fields.get("tokenizer.ggml.add_bos_token")
         end = int(self._value("tokenizer.ggml.eos_token_id"))
-        return ChatTokenizer.of_tables(
-            TokenizerTables(
-                tokens=tokens,
-                merges=self._strings("tokenizer.ggml.merges"),
-                control=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL),
-                whole=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.USER_DEFINED),
-                pre=str(self._value("tokenizer.ggml.pre")),
-                begin_id=begin if begin >= 0 else None,
-                adds_begin=bool(begins.contents()) if begins else False,
-                end_id=end,
-                end_ids=frozenset({end, int(self._value("tokenizer.ggml.eot_token_id", end))}),
-                chat_template=str(self._value("tokenizer.chat_template", "")),
-            )
+        return TokenizerTables(
+            tokens=tokens,
+            merges=self._strings("tokenizer.ggml.merges"),
+            control=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL),
+            whole=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.USER_DEFINED),
+            pre=str(self._value("tokenizer.ggml.pre")),
+            begin_id=begin if begin >= 0 else None,
+            adds_begin=bool(begins.contents()) if begins else False,
+            end_id=end,
+            end_ids=frozenset({end, int(self._value("tokenizer.ggml.eot_token_id", end))}),
+            chat_template=str(self._value("tokenizer.chat_template", "")),
         )
 
     def _strings(self, name: str) -> list[str]:

@@ -92,7 +92,10 @@ class HuggingFaceFolder:
         self.name = name or folder.resolve().name
         self._config = self._read_config()
         self._files = self._tensor_files()
-        self.geometry = self._geometry()
+        try:
+            self.geometry = self._geometry()
+        except (ArithmeticError, ValueError) as error:
+            raise ModelFileError(f"{folder / 'config.json'}: the model's sizes cannot be ({error})") from None
 
     def _read_config(self) -> _Config:
         path = self._folder / "config.json"
