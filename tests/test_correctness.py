@@ -75,11 +75,14 @@ def config_of(combination, prompts, tokens, slots, context):
     """The configuration that brings a combination about: a small budget cuts prompts, a small pool runs out."""
     longest = max(map(len, prompts)) + tokens
     blocks = -(-longest // 16)
+    # A padded batch that is fed in small chunks closes with few members: it takes a smaller pool to run out of blocks.
+    closes_small = POLICIES[combination["policy"]].pads and combination["chunked"]
+    scarce = blocks + (4 if closes_small else slots * 3)
     return EngineConfig(
         policy=combination["policy"],
         max_num_seqs=slots,
         max_num_batched_tokens=24 if combination["chunked"] else 4096,
-        num_blocks=blocks + slots * 3 if combination["preempted"] else slots * blocks,
+        num_blocks=scarce if combination["preempted"] else slots * blocks,
         max_model_len=min(context, 1024),
         enable_prefix_caching=combination["cached"],
         max_wait_ms=1,
