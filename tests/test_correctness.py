@@ -18,10 +18,11 @@ from tracereel.engine.loading import load_model
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.suite import SUITES
-from tracereel.engine.workload import read_prompts
+from tracereel.engine.workload_files import read_prompts
 
 TOKENS = 64
 SLOTS = 16
+CHUNK = 32
 COMBINATIONS = [
     {"policy": policy, "chunked": chunked, "cached": cached, "preempted": preempted}
     for policy, chunked, cached, preempted in itertools.product(POLICIES, (False, True), (False, True), (False, True))
@@ -77,11 +78,11 @@ def config_of(combination, prompts, tokens, slots, context):
     blocks = -(-longest // 16)
     # A padded batch that is fed in small chunks closes with few members: it takes a smaller pool to run out of blocks.
     closes_small = POLICIES[combination["policy"]].pads and combination["chunked"]
-    scarce = blocks + (4 if closes_small else slots * 3)
+    scarce = blocks + (6 if closes_small else slots * 3)
     return EngineConfig(
         policy=combination["policy"],
         max_num_seqs=slots,
-        max_num_batched_tokens=24 if combination["chunked"] else 4096,
+        max_num_batched_tokens=CHUNK if combination["chunked"] else 4096,
         num_blocks=scarce if combination["preempted"] else slots * blocks,
         max_model_len=min(context, 1024),
         enable_prefix_caching=combination["cached"],
@@ -94,7 +95,7 @@ def assert_as_meant(seen, combination, prompts):
     assert (seen.preempted > 0) is combination["preempted"]
     assert (seen.cached > 0) is combination["cached"]
     # A preempted sequence is recomputed, output and all: longer than any prompt where nothing cuts it.
-    assert seen.longest_chunk <= 24 if combination["chunked"] else seen.longest_chunk >= max(map(len, prompts)) - 32
+    assert seen.longest_chunk <= CHUNK if combination["chunked"] else seen.longest_chunk >= max(map(len, prompts)) - 32
 
 
 def assert_greedy(model, prompts, answers):
@@ -122,13 +123,13 @@ class Subject:
 
 
 def some_prompts(count=32):
-    """Token ids; of every four prompts two begin with the same 37 tokens."""
+    """Token ids of eight lengths; every other four prompts begin with the same 37 tokens."""
     rng = random.Random(1)
     shared = [rng.randrange(families.SIZES["vocab_size"]) for _ in range(37)]
     prompts = []
     for i in range(count):
-        own = [rng.randrange(families.SIZES["vocab_size"]) for _ in range(3 + 5 * (i % 8))]
-        prompts.append(shared + own if i % 4 < 2 else own)
+        own = [rng.randrange(families.SIZES["vocab_size"]) for _ in range(3 + 9 * (i % 4))]
+        prompts.append(own if i % 8 < 4 else shared + own)
     return prompts
 
 
