@@ -179,7 +179,6 @@ def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> No
 def _workload(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError, EngineConfig
     from tracereel.engine.loading import load_model
-    from tracereel.engine.model_store import require_model
     from tracereel.engine.policies import policy_named
     from tracereel.engine.recording import record_workload
     from tracereel.engine.workload_files import read_workload
@@ -195,7 +194,7 @@ def _workload(args: argparse.Namespace) -> int:
     out = args.out or Path(f"{args.workload.stem}-{config.policy}.jsonl.zst")
     if not out.name.endswith((".jsonl", ".jsonl.zst")):
         raise ConfigError(f"out: {out} does not end in .jsonl or .jsonl.zst")
-    loaded = load_model(args.model or require_model(), args.device, args.dtype)
+    loaded = load_model(args.model, args.device, args.dtype)
     print(f"{len(workload.requests)} requests, {workload.arrivals}", file=sys.stderr)
     for note in workload.notes:
         print(printable(note), file=sys.stderr)

@@ -14,6 +14,7 @@ from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.online import OnlineEngine, drive
 from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.runner import ModelRunner
 from tracereel.engine.workload import Prompt, TokenPrompt, Workload, WorkloadError
 from tracereel.trace.events import Header, RunInfo
 from tracereel.trace.invariants import check

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.recording import header_of
-from tracereel.engine.runner import ModelRunner
 from tracereel.engine.suite import Case, Suite, recording_name
 from tracereel.trace.catalogue import read_header, traces_below
 from tracereel.trace.events import Header
@@ -43,7 +42,7 @@ def plan(suite: Suite, loaded: LoadedModel, folder: Path) -> list[Planned]:
 def _header(suite: Suite, case: Case, loaded: LoadedModel) -> Header:
     """The header of a recording of the case that is made now."""
     config = suite.config(case)
-    return header_of(loaded, config, ModelRunner(loaded.model, config), suite.workload(case), None)
+    return header_of(loaded, config, loaded.runner(config), suite.workload(case), None)
 
 
 def _staleness(path: Path, expected: Header) -> str | None:
