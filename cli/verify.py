@@ -22,10 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Recompute and say what differs."""
-    from tracereel.scenes.verification import verify
-    from tracereel.trace.catalogue import Catalogue
+    import os
 
-    traces = args.trace or [Catalogue().folder]
+    from tracereel.scenes.verification import verify
+    from tracereel.trace.catalogue import ENVIRONMENT, PACKAGE_RECORDINGS
+
+    traces = args.trace or [Path(os.environ.get(ENVIRONMENT) or PACKAGE_RECORDINGS)]
     verdict = verify(args.film, traces)
     for fault in verdict.faults[:20]:
         print(f"  {fault}")

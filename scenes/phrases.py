@@ -46,7 +46,10 @@ QUOTED = "quoted"
 
 def shown_as(value: Value, style: str) -> str:
     """A value as text; the one place where formats are applied, for the screen and for verification."""
-    return one_line(str(value)) if style == QUOTED else format(value, style)
+    if style == QUOTED or isinstance(value, str):
+        return one_line(str(value)) if style == QUOTED else format(value, style)
+    # A minus, as wide as a plus; format() writes a hyphen.
+    return format(value, style).replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)

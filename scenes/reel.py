@@ -28,7 +28,7 @@ from tracereel.scenes.sound import Samples, SoundError, narration, ticks, voice
 from tracereel.scenes.stage import Stage
 from tracereel.scenes.still import write_still
 from tracereel.scenes.theme import GROUND
-from tracereel.trace.catalogue import Catalogue
+from tracereel.trace.catalogue import FILM, Catalogue
 from tracereel.trace.compare import NotComparableError
 from tracereel.trace.measured import Run, measure, median_of
 from tracereel.trace.storage import TraceError, replace_text
@@ -94,26 +94,38 @@ class ReelScene(Scene):
             self._finish()
         return rerun
 
-    @cached_property
+    @property
     def recordings(self) -> Catalogue:
-        """The recordings that are played."""
-        return Catalogue()
+        """The film's recordings."""
+        return self.recordings_of(FILM)
 
-    def runs(self, case: str) -> list[Run]:
-        """All repeats of a case. Raises TraceError where there is no recording of it."""
-        found = self._runs.get(case)
+    def recordings_of(self, suite: str) -> Catalogue:
+        """The recordings of a suite that are played. Raises TraceError where there are none."""
+        found = self._catalogues.get(suite)
         if found is None:
-            found = self._runs[case] = [Run(recording.read()) for recording in self.recordings.case(case)]
+            found = self._catalogues[suite] = Catalogue(suite=suite)
+        return found
+
+    def runs(self, case: str, suite: str = FILM) -> list[Run]:
+        """All repeats of a case. Raises TraceError where there is no recording of it."""
+        found = self._runs.get((suite, case))
+        if found is None:
+            recordings = self.recordings_of(suite).case(case)
+            found = self._runs[suite, case] = [Run(recording.read()) for recording in recordings]
         self.shown.update({run.trace.digest: run for run in found})
         return found
 
     @cached_property
-    def _runs(self) -> dict[str, list[Run]]:
+    def _catalogues(self) -> dict[str, Catalogue]:
         return {}
 
-    def run(self, case: str) -> Run:
+    @cached_property
+    def _runs(self) -> dict[tuple[str, str], list[Run]]:
+        return {}
+
+    def run(self, case: str, suite: str = FILM) -> Run:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
-        runs = self.runs(case)
+        runs = self.runs(case, suite)
         answered = [run for run in runs if len(run.trace.steps.token_id)]
         return median_of(answered) if answered else runs[0]
 

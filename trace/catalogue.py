@@ -15,6 +15,8 @@ from tracereel.trace.trace import Trace
 
 PACKAGE_RECORDINGS = Path(__file__).resolve().parent / "recordings"
 ENVIRONMENT = "TRACEREEL_RECORDINGS"
+FILM = "film"
+"""The suite that is played where no other is asked for."""
 SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.partial", ".jsonl.zst.partial")
 
 
@@ -61,25 +63,41 @@ class Recording:
         """What this run shows."""
         return self.header.run.case if self.header.run else self.header.policy
 
+    @property
+    def suite(self) -> str | None:
+        """The suite this run belongs to."""
+        return self.header.run.suite if self.header.run else None
+
     def read(self) -> Trace:
         """The whole trace."""
         return Trace.read(self.path)
 
 
 class Catalogue:
-    """The recordings of one folder, those of one device where there are several.
+    """The recordings of one suite in a folder, those of one device where the package has several.
 
-    `folder` defaults to $TRACEREEL_RECORDINGS, then to the package's own film recordings; there an accelerator's come
-    before the CPU's. Raises TraceError where the folder holds no trace.
+    `folder` defaults to $TRACEREEL_RECORDINGS, then to the package's own recordings of the suite; there an
+    accelerator's come before the CPU's. A folder may hold several suites' recordings; one that holds a single other
+    suite, such as one's own, or traces of no suite, is played as it is. Raises TraceError where there is none to play.
     """
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path | None = None, suite: str = FILM):
         named = os.environ.get(ENVIRONMENT)
-        self.folder = folder or (Path(named) if named else _own_recordings())
+        self.folder = folder or (Path(named) if named else _own_recordings(suite))
         files = [self.folder] if self.folder.is_file() else traces_below(self.folder)
-        self.recordings = tuple(Recording(path, read_header(path)) for path in files)
-        if not self.recordings:
-            raise TraceError(self.folder, "holds no trace (.jsonl or .jsonl.zst); record one with `tracereel record`")
+        there = tuple(Recording(path, read_header(path)) for path in files)
+        if not there:
+            how = f"`tracereel record{'' if suite == FILM else f' --suite {suite}'}`"
+            raise TraceError(self.folder, f"holds no trace (.jsonl or .jsonl.zst); record one with {how}")
+        suites = {recording.suite for recording in there}
+        if suite not in suites and len(suites) > 1:
+            others = ", ".join(sorted(name or "none" for name in suites))
+            raise TraceError(
+                self.folder,
+                f"no recording of the suite {suite!r}; there are those of: {others}; record one with `tracereel record"
+                f" --suite {suite}`",
+            )
+        self.recordings = tuple(recording for recording in there if suite not in suites or recording.suite == suite)
 
     def case(self, name: str) -> tuple[Recording, ...]:
         """All repeats of a case. Raises TraceError that lists the cases there are."""
@@ -98,7 +116,8 @@ class Catalogue:
         return any(recording.case == name for recording in self.recordings)
 
 
-def _own_recordings() -> Path:
-    devices = sorted(path for path in (PACKAGE_RECORDINGS / "film").glob("*") if path.is_dir())
+def _own_recordings(suite: str) -> Path:
+    folder = PACKAGE_RECORDINGS / suite
+    devices = sorted(path for path in folder.glob("*") if path.is_dir())
     accelerators = [path for path in devices if path.name != "cpu"]
-    return (accelerators or devices or [PACKAGE_RECORDINGS])[0]
+    return (accelerators or devices or [folder])[0]

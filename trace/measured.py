@@ -12,11 +12,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from tracereel.trace.beside import gaps_beside
 from tracereel.trace.compare import Ratio, median_run, throughput_ratio
 from tracereel.trace.latency import ITL, Latencies, Pause, worst_pause
 from tracereel.trace.metrics import Metrics
 from tracereel.trace.timeline import Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.trace import Ints, Trace
+from tracereel.trace.waterfall import PARTS, Waterfall, waterfall
 
 Value = int | float | str
 Argument = int | float | str
@@ -62,6 +64,14 @@ class Run:
     def metrics(self) -> Metrics:
         """What the run adds up to."""
         return Metrics(self.trace)
+
+    @cached_property
+    def decode_rows(self) -> Ints:
+        """For each step its rows, padding among them; 0 where it prefills."""
+        steps = self.trace.steps
+        rows = steps.batch + steps.padding
+        rows[steps.member_step[~steps.member_decode]] = 0
+        return rows
 
     def _measure(self, query: str, **args: Argument) -> Measured:
         return measure(query, [self], **args)
@@ -462,6 +472,264 @@ def requests_with_same_tokens(*runs: Run) -> Answer:
     first = answers[0]
     same = sum(all(answer.get(name) == tokens for answer in answers) for name, tokens in first.items())
     return same, _whole(runs[0])
+
+
+# KV blocks and prefixes.
+
+
+@_query
+def block_number(run: Run, *, block: int) -> Answer:
+    """The number of a KV block of the pool."""
+    if not 0 <= block < (run.trace.header.kv_blocks or 0):
+        raise ValueError(f"the pool has no block {block}")
+    return block, (1, 1)
+
+
+@_query
+def kv_used(run: Run, *, t_ns: int) -> Answer:
+    """KV blocks held at engine time t: those in the block tables of requests in a slot, a shared one counted once."""
+    return len(run.timeline.at(t_ns).block_holders), _so_far(run, t_ns)
+
+
+@_query
+def blocks_of_request(run: Run, *, request: int, t_ns: int) -> Answer:
+    """KV blocks in a request's block table at engine time t."""
+    return len(run.timeline.at(t_ns).block_table(request)), _so_far(run, t_ns)
+
+
+@_query
+def shared_blocks(run: Run, *, request: int, t_ns: int) -> Answer:
+    """KV blocks of a request's block table that stand in another's too, at engine time t."""
+    state = run.timeline.at(t_ns)
+    table = state.block_table(request)
+    return sum(len(state.block_holders.get(block, ())) > 1 for block in table), _so_far(run, t_ns)
+
+
+@_query
+def cached_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens whose KV was there already when the request got the slot that it holds at engine time t."""
+    return int(run.trace.stays.cached[_stay(run, request, t_ns)]), _so_far(run, t_ns)
+
+
+@_query
+def lost_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens whose KV a request had when it was preempted for the last time by engine time t."""
+    stay = _preempted_stay(run, request, t_ns)
+    return run.timeline.computed_in(stay), _so_far(run, t_ns)
+
+
+@_query
+def recomputed_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens that a request which is back from its preemption computes again: their KV was there, and is no more."""
+    back, before = _stay(run, request, t_ns), _preempted_stay(run, request, t_ns)
+    return max(run.timeline.computed_in(before) - int(run.trace.stays.cached[back]), 0), _so_far(run, t_ns)
+
+
+@_query
+def prefill_tokens(run: Run) -> Answer:
+    """Tokens computed in prefill: of prompts, and again after preemptions; those taken from the cache are not."""
+    steps = run.trace.steps
+    return int(steps.member_computed[~steps.member_decode].sum()), _whole(run)
+
+
+@_query
+def preemptions(run: Run) -> Answer:
+    """How often a running request lost its slot and blocks."""
+    return run.metrics.preemptions, _whole(run)
+
+
+def _stay(run: Run, request: int, t_ns: int) -> int:
+    found = run.timeline.stay_of(request, t_ns)
+    if found is None:
+        raise ValueError(f"request {request} does not run at {t_ns} ns")
+    return found
+
+
+def _preempted_stay(run: Run, request: int, t_ns: int) -> int:
+    stays = run.trace.stays
+    found = np.flatnonzero((stays.request == request) & stays.preempted & (stays.to_ns <= t_ns))
+    if not len(found):
+        raise ValueError(f"request {request} was not preempted by {t_ns} ns")
+    return int(found[-1])
+
+
+# One prompt among the others.
+
+
+@_query
+def prompt_tokens(run: Run, *, request: int) -> Answer:
+    """Tokens of a request's prompt."""
+    return run.trace.arrivals[request].prompt_tokens, (run.trace.arrival_lines[request],) * 2
+
+
+@_query
+def request_ttft_ms(run: Run, *, request: int) -> Answer:
+    """A request's TTFT, in ms."""
+    first = run.timeline.token_times_of(request)[0]
+    return (first - run.trace.arrivals[request].arrival_ns) / 1e6, _so_far(run, first)
+
+
+@_query
+def gap_beside_ms(run: Run, *, request: int, percentile: int) -> Answer:
+    """A percentile of the gaps between consecutive output tokens of the others while a request waits and is read.
+
+    Those gaps, in ms, that have a part between its arrival and its first token; 100 is the longest, 50 the median.
+    """
+    begin, end = gaps_beside(run.timeline, request)
+    if not len(end):
+        raise ValueError(f"nobody decodes beside request {request}")
+    return float(np.percentile(end - begin, percentile)) / 1e6, _so_far(run, int(end.max()))
+
+
+@_query
+def gap_beside_low_ms(*runs: Run, request: int, percentile: int) -> Answer:
+    """The lowest of several runs' `gap_beside_ms`."""
+    return min(gap_beside_ms(run, request=request, percentile=percentile)[0] for run in runs), _whole(runs[0])
+
+
+@_query
+def gap_beside_high_ms(*runs: Run, request: int, percentile: int) -> Answer:
+    """The highest of several runs' `gap_beside_ms`."""
+    return max(gap_beside_ms(run, request=request, percentile=percentile)[0] for run in runs), _whole(runs[0])
+
+
+# Steps by the number of their rows, over several runs.
+
+
+def decode_step_ms(runs: Sequence[Run], rows: int) -> list[float]:
+    """The time of every step of the runs that prefills nothing and has so many rows, padding among them; in ms."""
+    found: list[float] = []
+    for run in runs:
+        steps = run.trace.steps
+        found += run.metrics.step_ms[run.decode_rows == rows].tolist() if len(steps) else []
+    return found
+
+
+@_query
+def step_rows(*runs: Run, rows: int) -> Answer:
+    """How many rows a step has that is asked for by that number, where there is such a step that prefills nothing."""
+    if not decode_step_ms(runs, rows):
+        raise ValueError(f"no step decodes {rows} rows")
+    return rows, _whole(runs[0])
+
+
+@_query
+def step_ms_median(*runs: Run, rows: int) -> Answer:
+    """The median time of a step that prefills nothing and has so many rows, padding among them; in ms."""
+    return float(np.median(decode_step_ms(runs, rows))), _whole(runs[0])
+
+
+@_query
+def step_ms_ratio(*runs: Run, rows: int, base: int) -> Answer:
+    """How many times as long a step of `rows` rows takes as one of `base` rows, by their medians."""
+    return float(np.median(decode_step_ms(runs, rows)) / np.median(decode_step_ms(runs, base))), _whole(runs[0])
+
+
+@_query
+def guessed_efficiency(*runs: Run) -> Answer:
+    """A guess that was never measured: how a notebook modelled the efficiency of a batch of B. An illustration."""
+    return "max(0.5, 1 − 0.1 ln B)", (1, 1)
+
+
+@_query
+def throughput_median(*runs: Run) -> Answer:
+    """Output tokens a second, median of the runs."""
+    return float(np.median([output_throughput(run)[0] for run in runs])), _whole(runs[0])
+
+
+@_query
+def e2el_median_s(*runs: Run) -> Answer:
+    """The median request's E2EL in seconds, median of the runs."""
+    return float(np.median([np.median(run.metrics.e2el_ms) for run in runs])) / 1e3, _whole(runs[0])
+
+
+@_query
+def tpot_median_ms(*runs: Run) -> Answer:
+    """The median request's TPOT in ms, median of the runs."""
+    return float(np.median([np.median(run.metrics.tpot_ms) for run in runs])), _whole(runs[0])
+
+
+# Where a speed-up comes from: two runs, the earlier first; of several pairs, as in a ratio.
+
+
+@_query
+def ms_per_token(run: Run, *, t_ns: int) -> Answer:
+    """Engine time since the first arrival for each output token so far, in ms; once the last is out, of the run."""
+    state = run.timeline.at(t_ns)
+    if not state.output_tokens:
+        raise ValueError(f"there is no output token at {t_ns} ns")
+    begin = run.timeline.arrival_times[0]
+    last = int(run.trace.steps.end_ns[run.trace.steps.token_step[-1]])
+    return (min(t_ns, last) - begin) / 1e6 / state.output_tokens, _so_far(run, t_ns)
+
+
+@_query
+def slot_steps(run: Run) -> Answer:
+    """Slots x steps."""
+    return run.metrics.slot_steps, _whole(run)
+
+
+@lru_cache(maxsize=64)
+def split(before: Run, after: Run) -> Waterfall:
+    """The speed-up of one run over another in parts. Raises NoWaterfallError."""
+    return waterfall(before.trace, after.trace)
+
+
+@_query
+def waterfall_ms(before: Run, after: Run, *, side: str) -> Answer:
+    """Milliseconds of the run an output token: of the earlier run (`before`) or of the later one (`after`)."""
+    found = split(before, after)
+    return {"before": found.before_ms, "after": found.after_ms}[side], _whole(before)
+
+
+@_query
+def waterfall_saved_ms(before: Run, after: Run, *, part: str) -> Answer:
+    """Milliseconds an output token that a part of the speed-up saved; below 0 it cost them."""
+    return split(before, after).parts[PARTS.index(part)].saved_ms, _whole(before)
+
+
+@_query
+def waterfall_lost_ms(before: Run, after: Run, *, part: str) -> Answer:
+    """Milliseconds an output token that a part of the speed-up cost."""
+    return -split(before, after).parts[PARTS.index(part)].saved_ms, _whole(before)
+
+
+@_query
+def waterfall_speedup(before: Run, after: Run) -> Answer:
+    """How many times faster an output token came."""
+    return split(before, after).speedup, _whole(before)
+
+
+@_query
+def waterfall_saved_low_ms(*runs: Run, part: str) -> Answer:
+    """The least that a part saved in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return min(_saved(runs, part)), _whole(runs[0])
+
+
+@_query
+def waterfall_saved_high_ms(*runs: Run, part: str) -> Answer:
+    """The most that a part saved in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return max(_saved(runs, part)), _whole(runs[0])
+
+
+def _saved(runs: Sequence[Run], part: str) -> list[float]:
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    return [split(before, after).parts[PARTS.index(part)].saved_ms for before, after in pairs]
+
+
+@_query
+def num_pairs(*runs: Run) -> Answer:
+    """How many pairs of runs are meant."""
+    return len(runs) // 2, (1, 1)
+
+
+@_query
+def refill_ceiling(run: Run) -> Answer:
+    """What refilling slots can give at most: the refill ceiling of the run."""
+    value = run.metrics.refill_ceiling
+    if value is None:
+        raise ValueError("the trace holds no output token")
+    return value, _whole(run)
 
 
 # The film's own clock: declared, not measured, and recomputed like everything else.

@@ -99,6 +99,15 @@ class State:
         """KV blocks held, as the newest schedule left them; None where the trace does not say."""
         return self._timeline.kv_used_at(self.t_ns)
 
+    @cached_property
+    def block_holders(self) -> dict[int, tuple[int, ...]]:
+        """For each KV block that is held the requests whose block tables it stands in, in the order of their slots."""
+        holders: dict[int, tuple[int, ...]] = {}
+        for seat in self.seats:
+            for block in self.block_table(seat.request) if seat is not None else ():
+                holders[block] = (*holders.get(block, ()), seat.request)
+        return holders
+
     def output_tokens_of(self, request: int) -> int:
         """Output tokens of one request so far."""
         return bisect_right(self._timeline.token_times_of(request), self.t_ns)
@@ -243,12 +252,27 @@ class Timeline:
                     if request in first_of and first_of.pop(request) <= step:
                         found[request] = self._reached(at)
             for request, first_step in first_of.items():  # it has not computed for long
-                entries = self._member_entries[0][slice(*self._member_entries[1][request : request + 2])]
+                entries = self._entries_of(request)
                 steps = self.trace.steps.member_step[entries]
                 i = int(np.searchsorted(self.trace.steps.end_ns[steps], t_ns, side="right")) - 1
                 if i >= 0 and steps[i] >= first_step:
                     found[request] = self._reached(int(entries[i]))
         return found
+
+    def computed_in(self, stay: int) -> int:
+        """Tokens with KV that a request had when a stay (index into `trace.stays`) ended; now, where it has not."""
+        stays, steps = self.trace.stays, self.trace.steps
+        entries = self._entries_of(int(stays.request[stay]))
+        last = len(steps) if stays.last_step[stay] == ABSENT else int(stays.last_step[stay])
+        i = int(np.searchsorted(steps.member_step[entries], last, side="right")) - 1
+        if i < 0 or steps.member_step[entries[i]] < stays.first_step[stay]:
+            return int(stays.cached[stay])
+        return self._reached(int(entries[i]))
+
+    def _entries_of(self, request: int) -> npt.NDArray[np.int32]:
+        """A request's entries in the member columns, in order."""
+        order, bounds = self._member_entries
+        return order[slice(*bounds[request : request + 2])]
 
     def _reached(self, entry: int) -> int:
         """Tokens with KV after the step of a member entry."""
