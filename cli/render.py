@@ -25,6 +25,10 @@ SCENES = (
     "throughput_comparison",
     "latency",
     "where_it_hurts",
+    "kv_cache_paging",
+    "chunked_prefill",
+    "batch_size_sweep",
+    "speedup_waterfall",
     "opening",
     "closing",
 )

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 from tracereel.scenes.reel import ReelScene
+from tracereel.trace.catalogue import FILM
 
 SCENES = (
     "continuous_batching",
@@ -13,10 +14,19 @@ SCENES = (
     "throughput_comparison",
     "latency",
     "where_it_hurts",
+    "kv_cache_paging",
+    "chunked_prefill",
+    "batch_size_sweep",
+    "speedup_waterfall",
     "opening",
     "closing",
 )
 """The film, then the scenes that stand alone, then its cards."""
+
+
+def suite_of(name: str) -> str:
+    """The suite whose recordings a scene plays."""
+    return str(getattr(importlib.import_module(f"tracereel.scenes.{name}"), "SUITE", FILM))
 
 
 def scene_file(name: str) -> Path:

@@ -14,7 +14,8 @@ from tracereel.trace.catalogue import ENVIRONMENT
 from tracereel.trace.invariants import check
 from tracereel.trace.recorder import Recorder
 
-PAIRED = ("same_position",)
+PAIRED = ("same_position", "kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
+"""Scenes of recordings that hold what they show; they say in one line when one does not."""
 ALONE = [name for name in SCENES if name not in PAIRED]
 STRANGE = [
     "🎬🎉👩‍👩‍👧",

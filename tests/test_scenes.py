@@ -32,11 +32,12 @@ from tracereel.scenes.phrases import (
 from tracereel.scenes.playbill import scene_class, scene_file
 from tracereel.scenes.settings import Settings
 from tracereel.scenes.stage import Box, Stage
+from tracereel.trace.catalogue import FILM
 from tracereel.trace.measured import Run, median_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK = theme.DARK.rgb
-SCENES = [name for name in playbill.SCENES if name not in ("opening", "closing")]
+SCENES = [name for name in playbill.SCENES if name not in ("opening", "closing") and playbill.suite_of(name) == FILM]
 """The cards have no clock; the film holds them."""
 SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 

@@ -104,7 +104,9 @@ class State:
         """For each KV block that is held the requests whose block tables it stands in, in the order of their slots."""
         holders: dict[int, tuple[int, ...]] = {}
         for seat in self.seats:
-            for block in self.block_table(seat.request) if seat is not None else ():
+            if seat is None:
+                continue
+            for block in self.block_table(seat.request):
                 holders[block] = (*holders.get(block, ()), seat.request)
         return holders
 

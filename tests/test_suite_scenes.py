@@ -1,0 +1,360 @@
+"""The scenes that play a suite of their own: KV blocks, chunks, batch sizes, and the parts of a speed-up.
+
+Recordings of the real engine around the fake model; the film's own where a scene plays the film.
+"""
+
+import random
+import subprocess
+import sys
+
+import fakes
+import numpy as np
+import pytest
+from test_layout import SIZES, drawn_by
+from test_scenes import LOOK, colour_at, draw, near
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.scenes import theme
+from tracereel.scenes.components.block_pool import BlockPool
+from tracereel.scenes.components.plot import Plot
+from tracereel.scenes.components.slot_grid import View
+from tracereel.scenes.components.waits import Waits
+from tracereel.scenes.kv_cache_paging import first_eviction, first_sharing
+from tracereel.scenes.layout import Kind, faults
+from tracereel.scenes.phrases import Catalogue as Words
+from tracereel.scenes.playbill import suite_of
+from tracereel.scenes.stage import Box
+from tracereel.scenes.verification import verify
+from tracereel.trace.beside import gaps_beside
+from tracereel.trace.catalogue import ENVIRONMENT, FILM, Catalogue
+from tracereel.trace.events import RunInfo
+from tracereel.trace.measured import Run, measure, split
+from tracereel.trace.recorder import Recorder
+from tracereel.trace.storage import TraceError
+
+SCENES = ("kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
+SIZE = (1708, 960)
+SCALE = min(SIZE) / 1080
+SHARED = tuple(range(1, 17))
+"""The beginning of every prompt."""
+
+
+def prompts(count):
+    rng = random.Random(3)
+    return [
+        Request(
+            f"request-{i}",
+            (*SHARED, *(rng.randrange(1, fakes.VOCABULARY) for _ in range(rng.randint(2, 9)))),
+            SamplingParams(max_tokens=rng.randint(6, 30), min_tokens=6),
+            f"prompt {i}",
+        )
+        for i in range(count)
+    ]
+
+
+def record(folder, suite, case, requests, late=(), repeats=2, **settings):
+    """Record a case's repeats; the requests of `late` arrive when the others have decoded for a while."""
+    config = EngineConfig(max_model_len=512, **settings)
+    for repeat in range(repeats):
+        run = RunInfo(suite=suite, case=case, repeat=repeat, repeats=repeats)
+        with Recorder(folder / f"{suite}-{case}-{repeat}.jsonl", fakes.header(config, run=run)) as recorder:
+            engine = fakes.make_engine(config, recorder)
+            for request in requests:
+                engine.add(request)
+            for _ in range(8 if late else 0):
+                engine.step()
+            for request in late:
+                engine.add(request)
+            while engine.has_work:
+                engine.step()
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Three suites in one folder, to be told apart by their headers."""
+    folder = tmp_path_factory.mktemp("suites")
+    scarce = {"max_num_seqs": 4, "max_num_batched_tokens": 24, "num_blocks": 18, "block_tokens": 4}
+    record(folder, "paging", "prefix-caching", prompts(12), policy="continuous", enable_prefix_caching=True, **scarce)
+    record(folder, "paging", "no-prefix-caching", prompts(12), policy="continuous", **scarce)
+    ample = {"max_num_seqs": 6, "num_blocks": 200, "block_tokens": 4}
+    essay = Request("essay", tuple(i % 40 + 1 for i in range(300)), SamplingParams(max_tokens=5), "an essay")
+    record(
+        folder, "chunked", "unchunked", prompts(5), [essay], policy="continuous-unchunked",
+        max_num_batched_tokens=512, **ample,
+    )  # fmt: skip
+    record(folder, "chunked", "chunked", prompts(5), [essay], policy="continuous", max_num_batched_tokens=24, **ample)
+    for policy in ("static", "continuous"):
+        for slots in (2, 4, 8):
+            settings = {"max_num_seqs": slots, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+            record(folder, "sweep", f"{policy}-{slots}", prompts(20), policy=policy, **settings)
+    return folder
+
+
+def read(folder, suite, case):
+    return Run(Catalogue(folder, suite).case(case)[0].read())
+
+
+@pytest.fixture
+def playing(recorded, film_recordings, monkeypatch):
+    """Lets a scene play its suite; returns the folder."""
+
+    def play(name):
+        folder = film_recordings if suite_of(name) == FILM else recorded
+        monkeypatch.setenv(ENVIRONMENT, str(folder))
+        return folder
+
+    return play
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("name", SCENES)
+def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
+    folder = playing(name)
+    scene, frames = drawn_by(name, SIZES[shape], tmp_path, rate=1)
+    found = {fault for drawn in frames for fault in faults(drawn, scene.stage.safe)}
+    assert not found, sorted(found)[:5]
+    assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > 100
+    beat = scene.told[0][1]
+    assert 10 <= beat.clock.film_s <= 26
+    if shape == "wide":
+        verdict = verify(next(tmp_path.rglob("*.mp4")), [folder])
+        assert verdict.claims > 20
+        assert not verdict.faults, verdict.faults[:3]
+
+
+# The pool and the tables.
+
+
+def pixel(picture, x, y):
+    return colour_at(picture, x * SCALE, y * SCALE)
+
+
+def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
+    run = read(recorded, "paging", "prefix-caching")
+    pool, box = BlockPool(run, Words()), Box(40, 40, 1200, 900)
+    seen = {"shared": 0, "held": 0, "free": 0}
+    steps = run.trace.steps
+    for step in np.linspace(0, len(steps) - 1, 30).astype(int).tolist():
+        t_ns = int(steps.end_ns[step]) - 1
+        state = run.timeline.at(t_ns)
+        picture, _ = draw(lambda canvas, t=t_ns: pool.paint_pool(canvas, box, t), SIZE)
+        computed = {seat.request: seat.computed_tokens for seat in state.seats if seat}
+        for block, cell in enumerate(pool.cells(box)):
+            fill, holders = pool.fill_of(cell), state.block_holders.get(block, ())
+            for band, request in zip(fill.rows(max(len(holders), 1), 0), holders or (None,), strict=True):
+                first = pixel(picture, band.x + 5, band.y + band.h / 2)
+                last = pixel(picture, band.right - 5, band.y + band.h / 2)
+                if request is None:
+                    assert near(first, LOOK(theme.mix(theme.GROUND, theme.LINE, 0.5)))
+                    seen["free"] += 1
+                    continue
+                place = state.block_table(request).index(block)
+                tokens = computed[request] - place * pool.block_tokens
+                full = LOOK(theme.request_colour(request))
+                assert near(first, full) == (tokens > 0), (step, block)
+                assert near(last, full) == (tokens >= pool.block_tokens), (step, block)
+                seen["shared" if len(holders) > 1 else "held"] += 1
+        assert measure("kv_used", [run], t_ns=t_ns).value == state.kv_used
+    assert min(seen.values()) > 30, seen
+
+
+def test_the_tables_show_the_block_tables(recorded):
+    run = read(recorded, "paging", "prefix-caching")
+    pool, box = BlockPool(run, Words()), Box(40, 40, 1200, 900)
+    steps, checked = run.trace.steps, 0
+    for step in np.linspace(0, len(steps) - 1, 25).astype(int).tolist():
+        t_ns = int(steps.end_ns[step]) - 1
+        state = run.timeline.at(t_ns)
+        _, phrases = draw(lambda canvas, t=t_ns: pool.paint_tables(canvas, box, t), SIZE)
+        shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "block_number"]
+        want = [block for seat in state.seats if seat for block in state.block_table(seat.request)]
+        assert shown == want
+        checked += len(want)
+    assert checked > 200
+
+
+def test_a_shared_prefix_and_a_preemption_are_found(recorded):
+    run = read(recorded, "paging", "prefix-caching")
+    sharing = first_sharing(run)
+    state = run.timeline.at(sharing.at_ns)
+    for block in sharing.blocks:
+        assert {sharing.request, sharing.owner} <= set(state.block_holders[block])
+    assert run.measure("cached_tokens", request=sharing.request, t_ns=sharing.at_ns).value >= 4
+    eviction = first_eviction(run)
+    before, after = run.timeline.at(eviction.at_ns - 1), run.timeline.at(eviction.at_ns)
+    assert before.block_table(eviction.request)
+    assert not after.block_table(eviction.request)
+    assert eviction.request in after.waiting
+    # What is computed again is what stood there and was not found.
+    values = {
+        query: run.measure(query, request=eviction.request, t_ns=eviction.back_ns).value
+        for query in ("lost_tokens", "cached_tokens", "recomputed_tokens")
+    }
+    seat = next(seat for seat in before.seats if seat and seat.request == eviction.request)
+    assert values["lost_tokens"] in (seat.computed_tokens, seat.computed_tokens + 1)
+    assert values["recomputed_tokens"] == max(values["lost_tokens"] - values["cached_tokens"], 0)
+
+
+def test_prefix_caching_computes_less(recorded):
+    with_it, without = (read(recorded, "paging", case) for case in ("prefix-caching", "no-prefix-caching"))
+    assert with_it.measure("prefill_tokens").value < without.measure("prefill_tokens").value
+    computed = without.trace.steps.member_computed[~without.trace.steps.member_decode].tolist()
+    assert without.measure("prefill_tokens").value == sum(computed)
+
+
+# Chunks.
+
+
+def test_the_sawtooth_is_as_high_as_the_gap(recorded):
+    run = read(recorded, "chunked", "unchunked")
+    request = int(np.argmax([arrival.prompt_tokens for arrival in run.trace.arrivals]))
+    waits, box = Waits(run, request, Words()), Box(40, 40, 1800, 900)
+    begins, ends = gaps_beside(run.timeline, request)
+    assert len(begins)
+    longest = int((ends - begins).max())
+    first, last = waits.longest
+    assert last - first == longest
+    # Each gap close up, drawn half way: its height is what has passed of it.
+    checked = 0
+    for begin, end in sorted(set(zip(begins.tolist(), ends.tolist(), strict=True))):
+        view = View(begin - (end - begin) // 2, end + (end - begin) // 2)
+        for share in (0.3, 0.5, 0.7, 0.9):
+            now = begin + round((end - begin) * share)
+            picture, _ = draw(
+                lambda canvas, v=view, t=now, g=end - begin: waits.paint(canvas, box, v, g, t, theme.STATIC), SIZE
+            )
+            x, y = waits.point(box, view, end - begin, now, now - begin)
+            assert near(pixel(picture, x - 2, box.bottom - 8), LOOK(theme.mix(theme.GROUND, theme.STATIC, 0.32)))
+            assert near(pixel(picture, x - 30, y - 12), LOOK(theme.GROUND)), "nothing above the line"
+            assert near(pixel(picture, x + 12, box.bottom - 8), LOOK(theme.GROUND)), "nothing after now"
+            checked += 1
+    assert checked >= 4
+
+
+def test_a_gap_beside_is_one_while_the_prompt_waits_and_is_read(recorded):
+    for case in ("chunked", "unchunked"):
+        run = read(recorded, "chunked", case)
+        request = int(np.argmax([arrival.prompt_tokens for arrival in run.trace.arrivals]))
+        begins, ends = gaps_beside(run.timeline, request)
+        arrival, first = run.trace.arrivals[request].arrival_ns, run.timeline.token_times_of(request)[0]
+        assert (ends > arrival).all()
+        assert (begins < first).all()
+        times = {t for other in range(len(run.trace.arrivals)) for t in run.timeline.token_times_of(other)}
+        assert set(begins.tolist()) | set(ends.tolist()) <= times
+        value = run.measure("gap_beside_ms", request=request, percentile=100).value
+        assert value == pytest.approx((ends - begins).max() / 1e6)
+
+
+# Batch sizes.
+
+
+def test_dots_and_medians_stand_where_their_steps_are(recorded, playing, tmp_path):
+    from manim import tempconfig
+    from tracereel.scenes.batch_size_sweep import _Telling
+    from tracereel.scenes.playbill import scene_class
+    from tracereel.scenes.settings import Settings
+
+    playing("batch_size_sweep")
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):
+        telling = _Telling(scene_class("batch_size_sweep")(Settings()))
+    plot = telling.step_plot()
+    film_s = telling.free_s + 1
+    picture, phrases = draw(lambda canvas: telling.paint(canvas, film_s), SIZE)
+    runs = [Run(r.read()) for r in Catalogue(recorded, "sweep").recordings if r.header.policy == "continuous"]
+    rows = np.concatenate([run.decode_rows for run in runs])
+    times = np.concatenate([run.metrics.step_ms for run in runs])
+    assert len(telling.medians) >= 3
+    for number, median in telling.medians:
+        assert median == pytest.approx(np.median(times[rows == number]))
+        assert near(pixel(picture, plot.x(number), plot.y(median)), LOOK(theme.CONTINUOUS))
+    shown = {f.source.value for p in phrases for f in p.figures if f.source.query == "step_ms_median"}
+    assert shown == {median for _, median in telling.medians}
+
+
+def test_a_plot_doubles_evenly():
+    plot = Plot(Box(0, 0, 1000, 500), 1, 32, 10.0, 2)
+    places = [plot.x(2**i) for i in range(6)]
+    assert np.diff(places) == pytest.approx([places[1] - places[0]] * 5)
+    assert plot.y(0) == plot.area.bottom
+    assert plot.y(10) == plot.y(99) == plot.area.y
+
+
+# The parts of a speed-up.
+
+
+def test_the_waterfalls_bars_end_where_the_next_begin(playing, tmp_path):
+    from manim import tempconfig
+    from tracereel.scenes.playbill import scene_class
+    from tracereel.scenes.settings import Settings
+    from tracereel.scenes.speedup_waterfall import _Telling
+
+    playing("speedup_waterfall")
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):
+        telling = _Telling(scene_class("speedup_waterfall")(Settings()))
+    found = split(telling.before, telling.after)
+    places = telling.places()
+    picture, phrases = draw(lambda canvas: telling.paint(canvas, telling.ghost_s - 0.01), SIZE)
+    at_ms = found.before_ms
+    for part, place in zip(found.parts, places[1:-1], strict=True):
+        bar = telling.bar(place, at_ms, at_ms - part.saved_ms)
+        at_ms -= part.saved_ms
+        colour = theme.FINISHED if part.saved_ms >= 0 else theme.IDLE
+        assert near(pixel(picture, bar.x + bar.w / 2, bar.y + bar.h / 2), LOOK(colour)), part.name
+        if bar.w > 20:
+            assert near(pixel(picture, bar.x - 8, bar.y + bar.h / 2), LOOK(theme.GROUND))
+            assert near(pixel(picture, bar.right + 8, bar.y + bar.h / 2), LOOK(theme.GROUND))
+    assert at_ms == pytest.approx(found.after_ms)
+    last = telling.bar(places[-1], 0, found.after_ms)
+    assert near(pixel(picture, last.right - 6, last.y + last.h / 2), LOOK(theme.CONTINUOUS))
+    assert near(pixel(picture, last.right + 8, last.y + last.h / 2), LOOK(theme.GROUND))
+    costs = sorted(f.source.value for p in phrases for f in p.figures if f.source.query == "ms_per_token")
+    assert costs == pytest.approx(sorted([found.before_ms, found.after_ms]))
+
+
+def test_what_a_token_costs_so_far_becomes_what_it_cost(recorded):
+    run = read(recorded, "sweep", "continuous-4")
+    steps = run.trace.steps
+    for step in range(len(steps)):
+        t_ns = int(steps.end_ns[step])
+        tokens = int(steps.first_token[step + 1])
+        want = (t_ns - min(a.arrival_ns for a in run.trace.arrivals)) / 1e6 / tokens if tokens else None
+        if want is not None:
+            assert run.measure("ms_per_token", t_ns=t_ns).value == pytest.approx(want)
+    end = run.timeline.end_ns
+    assert run.measure("ms_per_token", t_ns=end + 10**9).value == run.measure("ms_per_token", t_ns=end).value
+
+
+# Recordings by suite.
+
+
+def test_a_suites_recordings_are_found_by_their_headers(recorded, film_recordings):
+    for suite, cases in {
+        "paging": {"prefix-caching", "no-prefix-caching"},
+        "chunked": {"chunked", "unchunked"},
+        "sweep": {f"{policy}-{slots}" for policy in ("static", "continuous") for slots in (2, 4, 8)},
+    }.items():
+        found = Catalogue(recorded, suite).recordings
+        assert {recording.case for recording in found} == cases
+        assert {recording.suite for recording in found} == {suite}
+    with pytest.raises(TraceError, match="no recording of the suite 'film'; there are those of: chunked, paging, swe"):
+        Catalogue(recorded)
+    # A folder with one other suite alone, such as one's own, is played as it is.
+    assert Catalogue(film_recordings, "mine").recordings
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_what_cannot_be_played_is_one_line(name, tmp_path, film_recordings):
+    if suite_of(name) == FILM:
+        (tmp_path / "only.jsonl.zst").write_bytes((film_recordings / "static-1.jsonl.zst").read_bytes())
+    else:
+        fakes.record_small_run(tmp_path / "only.jsonl", run=RunInfo(suite="other", case="x", repeat=0, repeats=1))
+        if name == "kv_cache_paging":
+            text = (tmp_path / "only.jsonl").read_text().replace('"kv_blocks":20,', "")
+            (tmp_path / "only.jsonl").write_text(text)
+    command = [sys.executable, "-m", "tracereel.cli.main", "render", name, "--media", str(tmp_path / "media")]
+    done = subprocess.run([*command, "--recordings", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"tracereel: {tmp_path}"), last
+    assert not list(tmp_path.rglob("*.mp4"))
