@@ -1,6 +1,7 @@
 """The kernels against the textbook's formulas in fp32, over any shapes; the C ones against having none."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -28,14 +29,26 @@ def has_compiler():
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler here")
 
 
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+
 def plain(shape, num_blocks, block_tokens):
     return TorchKernels(shape, GatherAttention(shape, num_blocks, block_tokens))
+
+
+def fused(shape, num_blocks, block_tokens):
+    from tracereel.engine.attention.triton_paged import TritonAttention
+    from tracereel.engine.kernels.fused import TritonKernels
+
+    return TritonKernels(shape, num_blocks, block_tokens, TritonAttention(shape))
 
 
 KINDS = [
     pytest.param(plain, torch.float32, id="torch fp32"),
     pytest.param(plain, torch.bfloat16, id="torch bf16"),
     pytest.param(NativeKernels, torch.bfloat16, id="C", marks=needs_compiler),
+    pytest.param(fused, torch.float32, id="Triton fp32", marks=needs_triton),
+    pytest.param(fused, torch.bfloat16, id="Triton bf16", marks=needs_triton),
 ]
 
 

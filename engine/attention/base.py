@@ -47,6 +47,22 @@ class DecoderShape:
     device: torch.device
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceLayout:
+    """A `BatchLayout` whose arrays are on the device, where block tables stay from step to step; all int32.
+
+    The T tokens lie as in a BatchLayout: `num_decodes` of one each, then chunks; `chunks` [C + 1], on the host, says at
+    which token each begins, and where the last one ends. Of each token `slots` [T] is the row of `tables` [rows, width]
+    that holds its sequence's blocks, `positions` [T] its position.
+    """
+
+    num_decodes: int
+    slots: torch.Tensor
+    positions: torch.Tensor
+    tables: torch.Tensor
+    chunks: Ints
+
+
 class Attention(Protocol):
     """Computes softmax(q kᵀ / √d) v over all earlier tokens of each sequence, from a paged cache."""
 
@@ -57,3 +73,20 @@ class Attention(Protocol):
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Store k and v [T, kv_heads, d] in the cache of the layer; return the outputs [T, heads, d] for q."""
+
+
+class PagedAttention(Protocol):
+    """Attention that reads keys and values where they lie in a paged cache, through block tables on the device.
+
+    A layer's `keys` and `values` are [blocks, block tokens, kv_heads, d]. Where a step has no chunks, what `prepare`
+    and `attend` do is work on the device alone, with shapes that depend on nothing but `num_decodes`: a CUDA graph of
+    it stays right.
+    """
+
+    name: ClassVar[str]
+
+    def prepare(self, layout: DeviceLayout) -> None:
+        """Get ready for one step: what all layers share is computed once, here."""
+
+    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """The outputs [T, heads, d] for q [T, heads, d]; keys and values of these tokens are in the cache already."""

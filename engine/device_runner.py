@@ -1,0 +1,151 @@
+"""Runs plans with all that lasts from step to step kept on the device: block tables, newest tokens, the KV cache.
+
+A step in which all decode needs a few numbers a row, is a CUDA graph where there is CUDA, and gives its tokens back in
+one small copy that nobody waits for before the next step is on its way. Knows plans, the model and torch; does not
+decide anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tracereel.engine.accelerator import faults_named
+from tracereel.engine.attention import DeviceLayout
+from tracereel.engine.block_tables import BlockTables
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.decode_graphs import FLIGHTS, DecodeGraphs, StepTimer
+from tracereel.engine.kernels import DeviceKernels
+from tracereel.engine.model import LlamaModel
+from tracereel.engine.runner import StepResult, require_context
+from tracereel.engine.scheduler import StepPlan
+from tracereel.engine.step_inputs import (
+    TableChanges,
+    Tables,
+    Words,
+    bucket_of,
+    bucket_sizes,
+    decode_inputs,
+    idle_inputs,
+    mixed_inputs,
+)
+from tracereel.trace.events import PREFILL
+
+_NO_CHUNKS = np.zeros(1, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOnItsWay:
+    """A step that the device was given; `wait` gives its result once the tokens are on the host."""
+
+    wait: Callable[[], StepResult]
+
+
+class DeviceRunner:
+    """Runs plans with a `LlamaModel`; the tokens of a step need not be known on the host for the next to be launched.
+
+    `kernels` has room for one block more than the pool: rows that are computed for nothing read and write there. Up to
+    two steps may be on their way; they are waited for in their order. Raises ConfigError where the configuration allows
+    sequences longer than the model's context, DeviceError where the device's memory does not suffice.
+    """
+
+    def __init__(self, model: LlamaModel, config: EngineConfig, kernels: DeviceKernels):
+        require_context(model, config)
+        self._model, self._kernels = model, kernels
+        device = model.device
+        self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_tokens), config.num_blocks)
+        self._rows = BlockTables(config.max_num_seqs)
+        size = (config.max_num_seqs + 1, self._tables.width)
+        self._device_tables = torch.full(size, config.num_blocks, dtype=torch.int32, device=device)
+        self._newest = torch.zeros(config.max_num_seqs + 1, dtype=torch.int64, device=device)
+        self._every_row = torch.arange(config.max_num_seqs, device=device)
+        self._sizes = bucket_sizes(config.max_num_seqs)
+        self._timer: StepTimer | None = None
+        self._graphs: DecodeGraphs | None = None
+        if device.type == "cuda":
+            self._timer = StepTimer()
+            self._answers = [torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=True) for _ in range(FLIGHTS)]
+            with faults_named("capturing decode steps", "lower num_blocks or max_num_seqs"):
+                self._graphs = DecodeGraphs(
+                    self._decode, self._sizes, lambda size: idle_inputs(self._tables, size), device
+                )
+
+    @property
+    def attention_name(self) -> str:
+        """What computes attention."""
+        return self._kernels.name + (", decode in CUDA graphs" if self._graphs else "")
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        """Run one step; see the contract."""
+        return self.launch(plan).wait()
+
+    @torch.inference_mode()
+    def launch(self, plan: StepPlan) -> StepOnItsWay:
+        """Give the step to the device and come back at once."""
+        with faults_named("a step was launched"):
+            number = self._timer.begin() if self._timer else 0
+            changes = self._rows.update(plan)
+            if PREFILL in plan.phases:
+                tokens, padding = self._launch_mixed(plan, changes)
+            else:
+                tokens, padding = self._launch_decodes(plan, changes)
+            return StepOnItsWay(self._landing(number, tokens, padding))
+
+    def _launch_decodes(self, plan: StepPlan, changes: TableChanges) -> tuple[torch.Tensor, int]:
+        """All decode: the tokens of the members, and how many rows were computed for nothing."""
+        rows = len(plan.slots)
+        if self._graphs is not None:
+            size = bucket_of(self._sizes, rows + plan.padding)
+            _, tokens = self._graphs.replay(decode_inputs(plan, changes, self._tables, size))
+        else:
+            size = rows + plan.padding
+            _, tokens = self._decode(self._upload(decode_inputs(plan, changes, self._tables, size)))
+        return tokens[:rows], size - rows
+
+    @torch.inference_mode()
+    def _decode(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`decode_inputs` on the device -> logits and tokens; what a graph is captured of."""
+        slots, positions, places, blocks = inputs.unbind()
+        self._device_tables.view(-1).index_put_((places,), blocks)
+        self._kernels.use(DeviceLayout(len(slots), slots, positions, self._device_tables, _NO_CHUNKS + len(slots)))
+        ids = self._newest.index_select(0, slots)
+        logits = self._model.forward(ids, self._kernels, self._every_row[: len(slots)])
+        tokens = logits.max(dim=-1).indices
+        self._newest.index_put_((slots,), tokens)
+        return logits, tokens
+
+    def _launch_mixed(self, plan: StepPlan, changes: TableChanges) -> tuple[torch.Tensor, int]:
+        """Some prefill: the tokens of those that get one, and how many rows were computed for nothing."""
+        host = mixed_inputs(plan, changes, self._tables)
+        parts = self._upload(host.packed).split(host.sizes)
+        slots, positions, ids, last, takers, places, blocks = parts
+        self._device_tables.view(-1).index_put_((places,), blocks)
+        ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes]).int()
+        self._kernels.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))
+        # A step in which nobody gets a token computes one all the same: no kernel is launched for no rows.
+        rows = last if len(last) else torch.zeros_like(slots[:1])
+        logits = self._model.forward(ids, self._kernels, rows)
+        tokens = logits.max(dim=-1).indices[: len(last)]
+        self._newest.index_put_((takers,), tokens)
+        return tokens, plan.padding
+
+    def _upload(self, words: Words) -> torch.Tensor:
+        # Without waiting: the copy is made of what torch has put aside when this comes back.
+        return torch.from_numpy(words).to(self._model.device, non_blocking=True)
+
+    def _landing(self, number: int, tokens: torch.Tensor, padding: int) -> Callable[[], StepResult]:
+        """What waits for the step's tokens."""
+        timer = self._timer
+        if timer is None:
+            result = StepResult(tokens.tolist(), padding=padding)
+            return lambda: result
+        answer = self._answers[number % FLIGHTS][: len(tokens)]
+        answer.copy_(tokens, non_blocking=True)
+        timer.end(number)
+
+        def land() -> StepResult:
+            with faults_named("a step ran"):
+                device_ns, gap_ns = timer.wait(number)
+            return StepResult(answer.tolist(), padding=padding, device_ns=device_ns, device_gap_ns=gap_ns)
+
+        return land

@@ -1,0 +1,111 @@
+"""The kernels in Triton, for CUDA devices: each of the small operations between two matrix products is one launch.
+
+A decode step of a small model is bound by how many kernels there are, one of a large model by the bytes they move: both
+want few. Attention is any `PagedAttention`. Knows launches and the layout of the KV cache.
+"""
+
+import numpy as np
+import torch
+import triton
+from tracereel.engine.attention import BatchLayout, DecoderShape, DeviceLayout, PagedAttention
+from tracereel.engine.kernels import triton_programs as programs
+
+_GATE_ELEMENTS = 1024
+_HEADS = 8
+"""Heads of a token that one program rotates and stores."""
+
+
+class TritonKernels:
+    """The Triton kernels around an attention, with their KV cache, whose blocks are those of `BatchLayout`'s tables."""
+
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int, attention: PagedAttention):
+        self._shape, self._attention, self._block_tokens = shape, attention, block_tokens
+        size = (shape.layers, 2, num_blocks, block_tokens, shape.kv_heads, shape.head_dim)
+        self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+
+    @property
+    def name(self) -> str:
+        """What computes, for the trace."""
+        return f"fused Triton kernels, {self._attention.name}"
+
+    def prepare(self, layout: BatchLayout) -> None:
+        """Get ready for one step; see the contract."""
+
+        def on_device(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array.astype(np.int32)).to(self._shape.device)
+
+        decodes = layout.num_decodes
+        self.use(
+            DeviceLayout(
+                num_decodes=decodes,
+                slots=on_device(layout.rows),
+                positions=on_device(layout.positions),
+                tables=on_device(layout.tables),
+                chunks=decodes + np.concatenate([[0], layout.counts[decodes:].cumsum()]).astype(np.int64),
+            )
+        )
+
+    def use(self, layout: DeviceLayout) -> None:
+        """Get ready for one step whose layout is on the device already."""
+        self._layout = layout
+        self._attention.prepare(layout)
+
+    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+        """Add, then RMSNorm; see the contract."""
+        rows, width = residual.shape
+        out = torch.empty((rows, width), dtype=self._shape.dtype, device=residual.device)
+        block = triton.next_power_of_2(width)
+        programs.add_norm[(rows,)](
+            residual,
+            residual if delta is None else delta,
+            weight,
+            out,
+            width,
+            self._shape.epsilon,
+            HAS_DELTA=delta is not None,
+            BLOCK=block,
+            num_warps=_warps(block),
+        )
+        return out
+
+    def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
+        """Rotate, store, attend; see the contract."""
+        shape, layout = self._shape, self._layout
+        tokens, heads, kv_heads = len(qkv), shape.heads, shape.kv_heads
+        keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        q = torch.empty((tokens, heads, shape.head_dim), dtype=shape.dtype, device=qkv.device)
+        norms = shape.qk_norms[layer] if shape.qk_norms is not None else (shape.cos, shape.cos)
+        programs.rotate_store[(tokens, triton.cdiv(heads + 2 * kv_heads, _HEADS))](
+            qkv,
+            q,
+            keys,
+            values,
+            shape.cos,
+            shape.sin,
+            *norms,
+            layout.slots,
+            layout.positions,
+            layout.tables,
+            layout.tables.shape[1],
+            shape.epsilon,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
+            HEAD_DIM=shape.head_dim,
+            BLOCK_TOKENS=self._block_tokens,
+            HAS_NORM=shape.qk_norms is not None,
+            HEADS_BLOCK=_HEADS,
+            HALF_BLOCK=triton.next_power_of_2(shape.head_dim // 2),
+            num_warps=4,
+        )
+        return self._attention.attend(q, keys, values).view(tokens, heads * shape.head_dim)
+
+    def gate(self, both: torch.Tensor) -> torch.Tensor:
+        """SwiGLU; see the contract."""
+        rows, width = both.shape[0], both.shape[1] // 2
+        out = torch.empty((rows, width), dtype=both.dtype, device=both.device)
+        programs.gate[(rows, triton.cdiv(width, _GATE_ELEMENTS))](both, out, width, BLOCK=_GATE_ELEMENTS, num_warps=4)
+        return out
+
+
+def _warps(block: int) -> int:
+    return min(max(block // 256, 1), 16)

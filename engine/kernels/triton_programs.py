@@ -1,0 +1,109 @@
+"""What lies between the matrix products as Triton programs; the numbers' side of it, the launching is `fused`'s.
+
+Everything is computed in fp32 and rounded once where it is stored. Sizes that are not a power of two are padded and
+masked. Knows pointers and strides; the cache's layout is [blocks x block tokens, KV heads, head size], contiguous.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def add_norm(residual, delta, weight, out, width, epsilon, HAS_DELTA: tl.constexpr, BLOCK: tl.constexpr):
+    """One row: residual += delta, out = RMSNorm(residual) x weight (Zhang and Sennrich, 2019)."""
+    row = tl.program_id(0).to(tl.int64) * width
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    x = tl.load(residual + row + at, mask=inside, other=0.0)
+    if HAS_DELTA:
+        x += tl.load(delta + row + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(residual + row + at, x, mask=inside)
+    scale = tl.rsqrt(tl.sum(x * x, axis=0) / width + epsilon)
+    y = x * scale * tl.load(weight + at, mask=inside, other=0.0)
+    tl.store(out + row + at, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def gate(both, out, width, BLOCK: tl.constexpr):
+    """A piece of a row: out = silu(first half) x second half (SwiGLU, Shazeer, 2020)."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    x = tl.load(both + row * 2 * width + at, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(both + row * 2 * width + width + at, mask=inside, other=0.0).to(tl.float32)
+    y = x / (1.0 + tl.exp(-x)) * up
+    tl.store(out + row * width + at, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def rotate_store(
+    qkv,
+    q_out,
+    keys,
+    values,
+    cos,
+    sin,
+    q_norm,
+    k_norm,
+    slots,
+    positions,
+    tables,
+    table_width,
+    epsilon,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+):
+    """Some heads of one token: norm and rotate queries and keys, put keys and values into their place in the cache.
+
+    Rotary positions after Su et al., "RoFormer" (2021), pairs being (i, i + d/2).
+    """
+    HALF: tl.constexpr = HEAD_DIM // 2
+    token = tl.program_id(0).to(tl.int64)
+    position = tl.load(positions + token)
+    block = tl.load(tables + tl.load(slots + token).to(tl.int64) * table_width + position // BLOCK_TOKENS)
+    place = block.to(tl.int64) * BLOCK_TOKENS + position % BLOCK_TOKENS
+
+    head = (tl.program_id(1) * HEADS_BLOCK + tl.arange(0, HEADS_BLOCK))[:, None]
+    pair = tl.arange(0, HALF_BLOCK)[None, :]
+    inside = (head < HEADS + 2 * KV_HEADS) & (pair < HALF)
+    source = qkv + token * (HEADS + 2 * KV_HEADS) * HEAD_DIM + head * HEAD_DIM + pair
+    low = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    high = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
+    is_q = head < HEADS
+    is_v = head >= HEADS + KV_HEADS
+    turned_low, turned_high = low, high
+    if HAS_NORM:
+        scale = tl.rsqrt(tl.sum(low * low + high * high, axis=1) / HEAD_DIM + epsilon)[:, None]
+        in_pair = pair < HALF
+        weight_low = tl.where(
+            is_q, tl.load(q_norm + pair, mask=in_pair, other=0.0), tl.load(k_norm + pair, mask=in_pair, other=0.0)
+        )
+        weight_high = tl.where(
+            is_q,
+            tl.load(q_norm + HALF + pair, mask=in_pair, other=0.0),
+            tl.load(k_norm + HALF + pair, mask=in_pair, other=0.0),
+        )
+        turned_low = low * scale * weight_low
+        turned_high = high * scale * weight_high
+    angle = position.to(tl.int64) * HALF + pair
+    c = tl.load(cos + angle, mask=pair < HALF, other=0.0)
+    s = tl.load(sin + angle, mask=pair < HALF, other=0.0)
+    rotated_low = turned_low * c - turned_high * s
+    rotated_high = turned_high * c + turned_low * s
+
+    kind = q_out.dtype.element_ty
+    to_q = q_out + token * HEADS * HEAD_DIM + head * HEAD_DIM + pair
+    tl.store(to_q, rotated_low.to(kind), mask=inside & is_q)
+    tl.store(to_q + HALF, rotated_high.to(kind), mask=inside & is_q)
+    to_k = keys + place * KV_HEADS * HEAD_DIM + (head - HEADS) * HEAD_DIM + pair
+    is_k = inside & (head >= HEADS) & (head < HEADS + KV_HEADS)
+    tl.store(to_k, rotated_low.to(kind), mask=is_k)
+    tl.store(to_k + HALF, rotated_high.to(kind), mask=is_k)
+    to_v = values + place * KV_HEADS * HEAD_DIM + (head - HEADS - KV_HEADS) * HEAD_DIM + pair
+    tl.store(to_v, low.to(kind), mask=inside & is_v)
+    tl.store(to_v + HALF, high.to(kind), mask=inside & is_v)
