@@ -45,16 +45,17 @@ class DecodeGraphs:
             self._graphs[size] = graph, outputs
         torch.cuda.synchronize(device)
 
-    def replay(self, inputs: Words) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run a step of that size; its results are overwritten by the next."""
+    def replay(self, inputs: Words) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run a step of that size: its inputs on the device, logits, tokens; all are overwritten by the next step."""
         size = inputs.shape[1]
         staging = self._staging[self._turn][: 4 * size]
         self._turn = (self._turn + 1) % FLIGHTS
         staging.numpy()[:] = inputs.reshape(-1)
-        self._inputs[: 4 * size].copy_(staging, non_blocking=True)
+        on_device = self._inputs[: 4 * size]
+        on_device.copy_(staging, non_blocking=True)
         graph, outputs = self._graphs[size]
         graph.replay()
-        return outputs
+        return on_device.view(4, size), *outputs
 
 
 class StepTimer:

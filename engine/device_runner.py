@@ -5,8 +5,7 @@ one small copy that nobody waits for before the next step is on its way. Knows p
 decide anything.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +16,9 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.decode_graphs import FLIGHTS, DecodeGraphs, StepTimer
 from tracereel.engine.kernels import DeviceKernels
 from tracereel.engine.model import LlamaModel
-from tracereel.engine.runner import StepResult, require_context
+from tracereel.engine.request import Samples
+from tracereel.engine.runner import require_context
+from tracereel.engine.sampler import sample
 from tracereel.engine.scheduler import StepPlan
 from tracereel.engine.step_inputs import (
     TableChanges,
@@ -31,14 +32,10 @@ from tracereel.engine.step_inputs import (
 )
 from tracereel.trace.events import PREFILL
 
+Computed = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]
+"""Logits [n, vocabulary] and likeliest tokens [n] of those that get a token, their slots [n], rows besides the plan's."""
+
 _NO_CHUNKS = np.zeros(1, dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class StepOnItsWay:
-    """A step that the device was given; `wait` gives its result once the tokens are on the host."""
-
-    wait: Callable[[], StepResult]
 
 
 class DeviceRunner:
@@ -54,7 +51,7 @@ class DeviceRunner:
         self._model, self._kernels = model, kernels
         device = model.device
         self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_tokens), config.num_blocks)
-        self._rows = BlockTables(config.max_num_seqs)
+        self._seats = BlockTables(config.max_num_seqs)
         size = (config.max_num_seqs + 1, self._tables.width)
         self._device_tables = torch.full(size, config.num_blocks, dtype=torch.int32, device=device)
         self._newest = torch.zeros(config.max_num_seqs + 1, dtype=torch.int64, device=device)
@@ -75,32 +72,52 @@ class DeviceRunner:
         """What computes attention."""
         return self._kernels.name + (", decode in CUDA graphs" if self._graphs else "")
 
-    def execute(self, plan: StepPlan) -> StepResult:
+    def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
         return self.launch(plan).wait()
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> StepOnItsWay:
-        """Give the step to the device and come back at once."""
+        """Give the step to the device; see the contract."""
         with faults_named("a step was launched"):
             number = self._timer.begin() if self._timer else 0
-            changes = self._rows.update(plan)
-            if PREFILL in plan.phases:
-                tokens, padding = self._launch_mixed(plan, changes)
+            changes = self._seats.update(plan)
+            compute = self._compute_mixed if PREFILL in plan.phases else self._compute_decodes
+            logits, tokens, takers, filler = compute(plan, changes)
+            if any(draw is not None for draw in plan.draws):
+                # Their parameters live on the host, and so these tokens come by way of it.
+                samples = replace(sample(logits, plan.draws), filler=filler)
+                self._newest.index_put_((takers,), torch.tensor(samples.tokens, device=self._newest.device))
+            elif self._timer is None:
+                samples = Samples(tokens.tolist(), filler=filler)
             else:
-                tokens, padding = self._launch_decodes(plan, changes)
-            return StepOnItsWay(self._landing(number, tokens, padding))
+                samples = None
+                self._answers[number % FLIGHTS][: len(tokens)].copy_(tokens, non_blocking=True)
+            if self._timer is not None:
+                self._timer.end(number)
+        return StepOnItsWay(self, number, len(tokens), filler, samples)
 
-    def _launch_decodes(self, plan: StepPlan, changes: TableChanges) -> tuple[torch.Tensor, int]:
-        """All decode: the tokens of the members, and how many rows were computed for nothing."""
+    def collect(self, number: int, count: int, filler: int, samples: Samples | None) -> Samples:
+        """Wait for a step that was launched."""
+        if self._timer is None:
+            assert samples is not None
+            return samples
+        with faults_named("a step ran"):
+            device_ns, gap_ns = self._timer.wait(number)
+        if samples is None:
+            samples = Samples(self._answers[number % FLIGHTS][:count].tolist(), filler=filler)
+        return replace(samples, device_ns=device_ns, device_gap_ns=gap_ns)
+
+    def _compute_decodes(self, plan: StepPlan, changes: TableChanges) -> Computed:
         rows = len(plan.slots)
         if self._graphs is not None:
             size = bucket_of(self._sizes, rows + plan.padding)
-            _, tokens = self._graphs.replay(decode_inputs(plan, changes, self._tables, size))
+            inputs, logits, tokens = self._graphs.replay(decode_inputs(plan, changes, self._tables, size))
         else:
             size = rows + plan.padding
-            _, tokens = self._decode(self._upload(decode_inputs(plan, changes, self._tables, size)))
-        return tokens[:rows], size - rows
+            inputs = self._upload(decode_inputs(plan, changes, self._tables, size))
+            logits, tokens = self._decode(inputs)
+        return logits[:rows], tokens[:rows], inputs[0, :rows], size - rows - plan.padding
 
     @torch.inference_mode()
     def _decode(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,38 +131,35 @@ class DeviceRunner:
         self._newest.index_put_((slots,), tokens)
         return logits, tokens
 
-    def _launch_mixed(self, plan: StepPlan, changes: TableChanges) -> tuple[torch.Tensor, int]:
-        """Some prefill: the tokens of those that get one, and how many rows were computed for nothing."""
+    def _compute_mixed(self, plan: StepPlan, changes: TableChanges) -> Computed:
         host = mixed_inputs(plan, changes, self._tables)
-        parts = self._upload(host.packed).split(host.sizes)
-        slots, positions, ids, last, takers, places, blocks = parts
+        slots, positions, ids, last, takers, places, blocks = self._upload(host.packed).split(host.sizes)
         self._device_tables.view(-1).index_put_((places,), blocks)
-        ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes]).int()
+        ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes])
         self._kernels.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))
-        # A step in which nobody gets a token computes one all the same: no kernel is launched for no rows.
+        # A step in which nobody gets a token computes one all the same: no kernel can be launched for no rows.
         rows = last if len(last) else torch.zeros_like(slots[:1])
-        logits = self._model.forward(ids, self._kernels, rows)
-        tokens = logits.max(dim=-1).indices[: len(last)]
+        logits = self._model.forward(ids, self._kernels, rows)[: len(last)]
+        tokens = logits.max(dim=-1).indices
         self._newest.index_put_((takers,), tokens)
-        return tokens, plan.padding
+        return logits, tokens, takers, 0
 
     def _upload(self, words: Words) -> torch.Tensor:
-        # Without waiting: the copy is made of what torch has put aside when this comes back.
+        # Nobody waits: what a copy from ordinary memory has not yet read when it comes back, CUDA has put aside.
         return torch.from_numpy(words).to(self._model.device, non_blocking=True)
 
-    def _landing(self, number: int, tokens: torch.Tensor, padding: int) -> Callable[[], StepResult]:
-        """What waits for the step's tokens."""
-        timer = self._timer
-        if timer is None:
-            result = StepResult(tokens.tolist(), padding=padding)
-            return lambda: result
-        answer = self._answers[number % FLIGHTS][: len(tokens)]
-        answer.copy_(tokens, non_blocking=True)
-        timer.end(number)
 
-        def land() -> StepResult:
-            with faults_named("a step ran"):
-                device_ns, gap_ns = timer.wait(number)
-            return StepResult(answer.tolist(), padding=padding, device_ns=device_ns, device_gap_ns=gap_ns)
+@dataclass(frozen=True, slots=True)
+class StepOnItsWay:
+    """A step of a DeviceRunner that was launched."""
 
-        return land
+    runner: DeviceRunner
+    number: int
+    count: int
+    filler: int
+    samples: Samples | None
+    """There already, where the host had to choose them."""
+
+    def wait(self) -> Samples:
+        """Wait until its tokens are on the host."""
+        return self.runner.collect(self.number, self.count, self.filler, self.samples)

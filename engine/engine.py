@@ -6,14 +6,15 @@ Knows scheduler, runner, clock and recorder. Does not know which model runs, nor
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 from typing import Protocol
 
 import msgspec
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.request import Request, RequestError, TokenLogprobs
-from tracereel.engine.runner import Runner
-from tracereel.engine.scheduler import Scheduler
+from tracereel.engine.request import Request, RequestError, Samples, TokenLogprobs
+from tracereel.engine.runner import AsyncRunner, Runner
+from tracereel.engine.scheduler import Scheduler, StepOutcome, StepPlan
 from tracereel.engine.stop_strings import StopStrings
 from tracereel.trace.events import Arrival, Finish, Step
 from tracereel.trace.recorder import Recorder
@@ -56,6 +57,17 @@ class EngineMetrics:
     uptime_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step between its schedule and its tokens; `ahead`: scheduled before the step before it had ended."""
+
+    plan: StepPlan
+    wait: Callable[[], Samples]
+    start_ns: int
+    scheduled_ns: int
+    ahead: bool
+
+
 class Engine:
     """A continuous-batching engine, one `step()` at a time.
 
@@ -81,6 +93,14 @@ class Engine:
         self._new_stream = new_stream
         self._recorder = recorder
         self._zero_ns = recorder.header.clock.monotonic_ns if recorder else time.monotonic_ns()
+        self._launches = runner if isinstance(runner, AsyncRunner) else None
+        self._flight: _Flight | None = None
+        """A step that was launched before the one before it had ended."""
+        self._arrivals: list[Arrival] = []
+        """Requests that came while that step was on its way: they are told after it."""
+        self._early: list[Output] = []
+        """Tokens that came before they were asked for."""
+        self._end_ns = 0
         self._streams: dict[int, TextStream] = {}
         self._stops: dict[int, StopStrings] = {}
         self._requests = self._steps = self._finished = self._cancelled = self._output_tokens = 0
@@ -111,27 +131,36 @@ class Engine:
         self.scheduler.add(number, request, due)
         self._requests += 1
         if self._recorder:
-            self._recorder.record(
-                Arrival(
-                    request=number,
-                    id=request.id,
-                    arrival_ns=due,
-                    submitted_ns=now,
-                    prompt_tokens=len(request.prompt_ids),
-                    prompt=request.prompt,
-                    max_tokens=request.sampling.max_tokens,
-                    priority=request.priority,
-                )
+            arrival = Arrival(
+                request=number,
+                id=request.id,
+                arrival_ns=due,
+                submitted_ns=now,
+                prompt_tokens=len(request.prompt_ids),
+                prompt=request.prompt,
+                max_tokens=request.sampling.max_tokens,
+                priority=request.priority,
             )
+            if self._flight is None:
+                self._recorder.record(arrival)
+            else:  # the step on its way was scheduled before
+                self._arrivals.append(arrival)
         self._streams[number] = self._new_stream()
         if request.sampling.stop:
             self._stops[number] = StopStrings(request.sampling.stop, request.sampling.min_tokens)
         return number
 
     def cancel(self, number: int) -> bool:
-        """End a request now, wherever it is; False where it has ended already."""
+        """End a request now, wherever it is; False where it has ended already.
+
+        A step that is on its way is waited for; what it gave the others comes with the next `step`.
+        """
+        if self._flight is not None:
+            self._early += self._land(self._flight, self.scheduler.update)
+            self._flight = None
         if not self.scheduler.cancel(number):
             return False
+        self._early = [output for output in self._early if output.request != number]
         self._forget(number)
         self._cancelled += 1
         if self._recorder:
@@ -140,27 +169,54 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """Is anybody waiting or running?"""
-        return self.scheduler.has_work
+        """Is anybody waiting or running, or are there tokens that `step` has not yet given?"""
+        return bool(self._early) or self.scheduler.has_work
 
     def ready_in_ns(self) -> int | None:
         """How long until `step` has something to do if nobody comes or goes: 0 but under a policy that waits for a
         batch to fill; None where there is no work."""
+        if self._early or self._flight is not None:
+            return 0
         now = self.now_ns()
         ready = self.scheduler.ready_ns(now)
         return None if ready is None else max(0, ready - now)
 
     def step(self) -> list[Output]:
-        """Make one step; returns the new tokens, none where there is nothing to do now (see `ready_in_ns`)."""
+        """Make one step; returns the new tokens, none where there is nothing to do now (see `ready_in_ns`).
+
+        Where the runner can be given a step before the one it runs is done, and that one's tokens cannot change it, the
+        next step is scheduled and launched first: the device goes on while this step's tokens are dealt with here.
+        """
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        flight, self._flight = self._flight or self._take_off(), None
+        if flight is None:
+            return []
+        if self._launches is not None and self.scheduler.foresees(flight.plan):
+            self.scheduler.advance(flight.plan)
+            self._flight = self._take_off(ahead=True)
+            return self._land(flight, self.scheduler.settle)
+        return self._land(flight, self.scheduler.update)
+
+    def _take_off(self, *, ahead: bool = False) -> _Flight | None:
+        """Schedule a step and let it begin; None where there is nothing to do."""
         start_ns = self.now_ns()
         plan = self.scheduler.schedule(start_ns)
         if plan is None:
-            return []
+            return None
         scheduled_ns = self.now_ns()
-        samples = self._runner.execute(plan)
+        if self._launches is None:
+            return _Flight(plan, partial(self._runner.execute, plan), start_ns, scheduled_ns, ahead)
+        return _Flight(plan, self._launches.launch(plan).wait, start_ns, scheduled_ns, ahead)
+
+    def _land(self, flight: _Flight, update: Callable[[StepPlan, list[int]], StepOutcome]) -> list[Output]:
+        """Wait for a step, `update` the scheduler with its tokens, and record it."""
+        plan = flight.plan
+        samples = flight.wait()
         end_ns = self.now_ns()
         tokens = samples.tokens
-        outcome = self.scheduler.update(plan, tokens)
+        outcome = update(plan, tokens)
         finished = outcome.finished
         reasons = {ending.request: ending.reason for ending in finished}
         producers = list(compress(plan.requests, plan.samples))
@@ -181,9 +237,13 @@ class Engine:
             self._recorder.record(
                 Step(
                     index=self._steps,
-                    start_ns=start_ns,
-                    scheduled_ns=scheduled_ns,
+                    # A step that was scheduled ahead begins when the one before it ends.
+                    start_ns=max(flight.start_ns, self._end_ns),
+                    scheduled_ns=None if flight.ahead else flight.scheduled_ns,
                     end_ns=end_ns,
+                    latency_ns=end_ns - flight.start_ns if flight.ahead else None,
+                    device_ns=samples.device_ns,
+                    device_gap_ns=samples.device_gap_ns,
                     requests=plan.requests,
                     slots=plan.slots,
                     phases=plan.phases,
@@ -192,7 +252,7 @@ class Engine:
                     sampled=outcome.sampled,
                     tokens=outcome.tokens,
                     texts=texts,
-                    padding=plan.padding,
+                    padding=plan.padding + samples.filler,
                     admitted=plan.admitted,
                     preempted=plan.preempted,
                     finished=finished,
@@ -202,6 +262,10 @@ class Engine:
                     kv_used=plan.kv_used,
                 )
             )
+            for arrival in self._arrivals:
+                self._recorder.record(arrival)
+            self._arrivals.clear()
+        self._end_ns = end_ns
         self._steps += 1
         logprobs = samples.logprobs
         return [

@@ -165,9 +165,9 @@ class OnlineEngine:
             self._streams[number] = stream
         ended = list(self._numbers) if stop == "abort" else [s for s in cancellations if s in self._numbers]
         for stream in ended:
-            self._engine.cancel(self._numbers[stream])
-            self._forget(stream)
-            stream._outputs.put("abort")
+            if self._engine.cancel(self._numbers[stream]):  # else it has just ended, which its stream will be told
+                self._forget(stream)
+                stream._outputs.put("abort")
         return stop is None or self._engine.has_work
 
     def _has_something_to_do(self) -> bool:

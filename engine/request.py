@@ -112,10 +112,17 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A step's new tokens on the host, and log-probabilities of those that asked, by their place in `tokens`."""
+    """A step's new tokens on the host, and log-probabilities of those that asked, by their place in `tokens`.
+
+    Where the device says so: the time it computed, the time it had waited for this step since the one before, in ns,
+    and how many rows it computed for nothing besides those that were planned.
+    """
 
     tokens: list[int]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+    device_ns: int | None = None
+    device_gap_ns: int | None = None
+    filler: int = 0
 
 
 @dataclass(frozen=True)

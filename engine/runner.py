@@ -1,13 +1,15 @@
-"""Runs a step's plan on a device: builds the batch, calls the model, brings the new tokens to the host.
+"""Runs a step's plan: builds the batch, calls the model, brings the new tokens to the host.
 
-Knows plans, tensors and the KV cache's places. Does not decide anything: that is the scheduler's.
+Knows plans, tensors and the KV cache's places. Does not decide anything: that is the scheduler's. This one is for the
+CPU and keeps its block tables there; `device_runner` is for what computes by itself.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from tracereel.engine.attention import BatchLayout
+from tracereel.engine.block_tables import BlockTables
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.kernels import make_kernels
 from tracereel.engine.model import LlamaModel
@@ -24,6 +26,31 @@ class Runner(Protocol):
         """Run one step; return the new token of each member that samples, in order, once they are on the host."""
 
 
+class StepOnItsWay(Protocol):
+    """A step that a device was given."""
+
+    def wait(self) -> Samples:
+        """Wait until its tokens are on the host."""
+
+
+@runtime_checkable
+class AsyncRunner(Runner, Protocol):
+    """A runner that can be given a step before the one it runs is done.
+
+    What decodes in the second may lack the token that the first will give it; `UNKNOWN` stands in its place.
+    """
+
+    def launch(self, plan: StepPlan) -> StepOnItsWay:
+        """Give the step to the device and come back at once. Up to two may be on their way."""
+
+
+def require_context(model: LlamaModel, config: EngineConfig) -> None:
+    """Raise ConfigError where the configuration allows sequences longer than the model's context."""
+    context = model.geometry.context
+    if config.max_model_len > context:
+        raise ConfigError(f"max_model_len: {config.max_model_len} is more than the model's context of {context} tokens")
+
+
 class ModelRunner:
     """Runs plans with a `LlamaModel` and a paged KV cache.
 
@@ -31,11 +58,7 @@ class ModelRunner:
     """
 
     def __init__(self, model: LlamaModel, config: EngineConfig):
-        context = model.geometry.context
-        if config.max_model_len > context:
-            raise ConfigError(
-                f"max_model_len: {config.max_model_len} is more than the model's context of {context} tokens"
-            )
+        require_context(model, config)
         self._model = model
         self._block_tokens = config.block_tokens
         self._kernels = make_kernels(model.shape, config.num_blocks + 1, config.block_tokens)
@@ -43,9 +66,7 @@ class ModelRunner:
         width = -(-config.max_model_len // config.block_tokens)
         self._padding_row = config.max_num_seqs
         self._tables = np.full((config.max_num_seqs + 1, width), config.num_blocks, dtype=np.int64)
-        self._filled = [0] * config.max_num_seqs
-        self._seated: list[int | None] = [None] * config.max_num_seqs
-        self._slots: dict[int, int] = {}
+        self._seats = BlockTables(config.max_num_seqs)
 
     @property
     def attention_name(self) -> str:
@@ -54,7 +75,8 @@ class ModelRunner:
 
     def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
-        self._update_tables(plan)
+        for slot, at, blocks in self._seats.update(plan):
+            self._tables[slot, at : at + len(blocks)] = blocks
         # Padding rows stand behind the decoding ones and are like them, but for where they write.
         decodes, padding = plan.phases.count(DECODE), plan.padding
         slots = plan.slots[:decodes] + [self._padding_row] * padding + plan.slots[decodes:]
@@ -83,17 +105,3 @@ class ModelRunner:
             torch.from_numpy((ends - 1)[samples]).to(device),
         )
         return sample(logits, plan.draws)
-
-    def _update_tables(self, plan: StepPlan) -> None:
-        for admission in plan.admitted:
-            before = self._seated[admission.slot]
-            if before is not None and self._slots.get(before) == admission.slot:
-                del self._slots[before]
-            self._seated[admission.slot] = admission.request
-            self._slots[admission.request] = admission.slot
-            self._filled[admission.slot] = 0
-        for grant in plan.blocks:
-            slot = self._slots[grant.request]
-            at = self._filled[slot]
-            self._tables[slot, at : at + len(grant.blocks)] = grant.blocks
-            self._filled[slot] = at + len(grant.blocks)

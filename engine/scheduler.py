@@ -14,8 +14,12 @@ from itertools import compress
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.kv_cache import KVCacheManager
 from tracereel.engine.policies import Batch, policy_named
-from tracereel.engine.request import Draw, Request, Sequence
+from tracereel.engine.request import Draw, Request, SamplingParams, Sequence
 from tracereel.trace.events import DECODE, PREFILL, Admission, BlockGrant, Ending
+
+
+UNKNOWN = -1
+"""Stands for a token that the device has, or will have when it is needed, and the host has not yet."""
 
 
 class NeverFitsError(ValueError):
@@ -92,6 +96,8 @@ class Scheduler:
         self._free_slots = list(range(config.max_num_seqs))
         self._rows = 0
         """Rows of the batch since it was last empty: what a padded batch computes until it is empty again."""
+        self._ending: dict[int, Sequence] = {}
+        """Those that ended by their length in a step whose tokens are not here yet."""
         self._steps = 0
         self._just_admitted = False
         self._opened_ns = 0
@@ -267,8 +273,14 @@ class Scheduler:
 
     def update(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
         """Take the step's new tokens, one for each member that samples, in the plan's order; say who ended."""
-        finished: list[Ending] = []
-        new_tokens = iter(tokens)
+        self.advance(plan)
+        return self.settle(plan, tokens)
+
+    def advance(self, plan: StepPlan) -> None:
+        """The half of `update` that needs no tokens: how far each has come, and who ended by its length.
+
+        After it the next step may be scheduled where `foresees` says so; `UNKNOWN` stands where a token is missing.
+        """
         sequences, kv, size = self.sequences, self.kv, self.config.block_tokens
         for number, ids, samples in zip(plan.requests, plan.token_ids, plan.samples, strict=True):
             sequence = sequences[number]
@@ -276,12 +288,43 @@ class Scheduler:
             if sequence.num_computed_tokens >= (sequence.num_full_blocks + 1) * size:
                 kv.remember(sequence)
             if samples:
-                token = next(new_tokens)
-                sequence.token_ids.append(token)
+                sequence.token_ids.append(UNKNOWN)
                 sequence.prefills = False
-                if reason := self._ended(sequence, token):
+                if sequence.num_output_tokens >= sequence.request.sampling.max_tokens:
+                    self._ending[number] = sequences.pop(number)
+                    self._leave(sequence)
+
+    def settle(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
+        """The other half of `update`, for the plan that advanced last but for one scheduled since: the tokens."""
+        finished: list[Ending] = []
+        sequences, ending = self.sequences, self._ending
+        for number, token in zip(compress(plan.requests, plan.samples), tokens, strict=True):
+            sequence = ending.pop(number) if number in ending else sequences[number]
+            sequence.token_ids[-1] = token
+            if reason := self._ended(sequence, token):
+                if number in sequences:
                     finished.append(self.finish(number, reason))
+                else:
+                    finished.append(Ending(request=number, reason=reason))
         return StepOutcome(list(map(int, plan.samples)), tokens, finished)
+
+    def foresees(self, plan: StepPlan) -> bool:
+        """Does what the step after this plan's will be not depend on the tokens that this one gives?
+
+        It does where a token may end a request before its length does, or decides how the next one is chosen.
+        """
+        for number, samples in zip(plan.requests, plan.samples, strict=True):
+            sequence = self.sequences[number]
+            if not sequence.takes_likeliest:
+                return False
+            sampling = sequence.request.sampling
+            count = sequence.num_output_tokens + 1
+            if samples and sampling.min_tokens <= count < sampling.max_tokens and self._may_end(sampling):
+                return False
+        return True
+
+    def _may_end(self, sampling: SamplingParams) -> bool:
+        return bool(sampling.stop or sampling.stop_token_ids or (self.end_ids and not sampling.ignore_eos))
 
     def finish(self, number: int, reason: str) -> Ending:
         """End a running request with the step that was just updated, for a reason that its tokens do not show."""

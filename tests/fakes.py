@@ -1,8 +1,11 @@
 """A model that is none: the next token is a hash of the sequence so far, so any engine must give the same tokens."""
 
+import dataclasses
 import hashlib
 import random
+from collections import deque
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from tracereel.engine.config import EngineConfig
@@ -10,6 +13,7 @@ from tracereel.engine.engine import Engine
 from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import StepPlan
 from tracereel.trace.events import (
+    DECODE,
     SCHEMA_VERSION,
     DeviceInfo,
     EngineInfo,
@@ -65,6 +69,42 @@ class FakeRunner:
         return Samples(new_tokens)
 
 
+class FakeAsyncRunner(FakeRunner):
+    """A device beside the host: it knows the newest token of each slot, and no more than two steps at a time."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        super().__init__(config)
+        self.newest: dict[int, int] = {}
+        self.on_their_way: deque[FakeFlight] = deque()
+        self.ahead = 0
+
+    def launch(self, plan: StepPlan) -> "FakeFlight":
+        assert len(self.on_their_way) < 2
+        self.ahead += bool(self.on_their_way)
+        ids = [
+            [self.newest[slot]] if phase == DECODE else known
+            for slot, phase, known in zip(plan.slots, plan.phases, plan.token_ids, strict=True)
+        ]
+        samples = self.execute(dataclasses.replace(plan, token_ids=ids))
+        for slot, token in zip(compress(plan.slots, plan.samples), samples.tokens, strict=True):
+            self.newest[slot] = token
+        flight = FakeFlight(self, samples)
+        self.on_their_way.append(flight)
+        return flight
+
+
+@dataclasses.dataclass(eq=False)
+class FakeFlight:
+    """A step of a FakeAsyncRunner; steps are waited for in their order."""
+
+    runner: FakeAsyncRunner
+    samples: Samples
+
+    def wait(self) -> Samples:
+        assert self.runner.on_their_way.popleft() is self
+        return self.samples
+
+
 class FakeText:
     """A letter a token."""
 
@@ -95,14 +135,14 @@ def make_engine(config: EngineConfig, recorder: Recorder | None = None) -> Engin
     return Engine(FakeRunner(config), config, new_stream=FakeText, end_ids=frozenset({END_ID}), recorder=recorder)
 
 
-def make_requests(count: int, seed: int = 0, longest: int = 30) -> list[Request]:
-    """Requests of mixed lengths."""
+def make_requests(count: int, seed: int = 0, longest: int = 30, *, pinned: bool = False) -> list[Request]:
+    """Requests of mixed lengths; pinned ones end by their length, whatever their tokens."""
     rng = random.Random(seed)
     return [
         Request(
             f"request-{i}",
             tuple(rng.randrange(1, VOCABULARY) for _ in range(rng.randint(1, longest))),
-            SamplingParams(max_tokens=rng.randint(1, longest)),
+            SamplingParams(max_tokens=(most := rng.randint(1, longest)), min_tokens=most if pinned else 0),
             f"prompt {i}",
         )
         for i in range(count)

@@ -7,6 +7,7 @@ import time
 import fakes
 import pytest
 from tracereel.engine.config import EngineConfig
+from tracereel.engine.engine import Engine
 from tracereel.engine.online import EngineStoppedError, OnlineEngine, drive
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
@@ -38,6 +39,58 @@ def test_every_policy_gives_the_same_tokens_and_a_valid_trace(tmp_path, policy, 
     for number, request in enumerate(requests):
         assert trace.steps.token_id[trace.tokens_of(number)].tolist() == fakes.answer(request)
         assert trace.arrivals[number].prompt == request.prompt
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_steps_launched_ahead_change_no_token_and_make_a_valid_trace(tmp_path, policy, pinned):
+    path = tmp_path / "run.jsonl"
+    requests = fakes.make_requests(15, seed=3, pinned=pinned)
+    config = dataclasses.replace(SMALL, policy=policy, max_num_batched_tokens=64, max_wait_ms=1)
+    runner = fakes.FakeAsyncRunner(config)
+    with Recorder(path, fakes.header(config)) as recorder:
+        engine = Engine(runner, config, new_stream=fakes.FakeText, end_ids=frozenset({0}), recorder=recorder)
+        for request in requests[:10]:
+            engine.add(request)
+        late = iter(requests[10:])
+        while engine.has_work:
+            engine.step()
+            if (request := next(late, None)) is not None:
+                engine.add(request)
+    report = check(path)
+    assert report.ok, report.violations
+    trace = Trace.read(path)
+    for number, request in enumerate(requests):
+        assert trace.steps.token_id[trace.tokens_of(number)].tolist() == fakes.answer(request)
+    steps = len(trace.steps.start_ns)
+    if pinned:
+        assert runner.ahead == steps - 1
+    else:
+        assert 0 < runner.ahead < steps - 1
+
+
+def test_with_a_step_on_its_way_a_request_can_be_cancelled(tmp_path):
+    path = tmp_path / "run.jsonl"
+    requests = [endless(), *fakes.make_requests(7, seed=4, pinned=True)]
+    runner = fakes.FakeAsyncRunner(SMALL)
+    tokens: dict[int, list[int]] = {number: [] for number in range(8)}
+    with Recorder(path, fakes.header(SMALL)) as recorder:
+        engine = Engine(runner, SMALL, new_stream=fakes.FakeText, recorder=recorder)
+        for request in requests:
+            engine.add(request)
+        for step in range(10**6):
+            if not engine.has_work:
+                break
+            for output in engine.step():
+                tokens[output.request].append(output.token_id)
+            if step == 3:
+                assert len(runner.on_their_way) == 1
+                assert engine.cancel(0)
+    report = check(path)
+    assert report.ok, report.violations
+    assert Trace.read(path).endings[0][1] == "abort"
+    for number in range(1, 8):
+        assert tokens[number] == fakes.answer(requests[number])
 
 
 def test_outputs_are_what_was_recorded(tmp_path):
@@ -87,8 +140,6 @@ class SlowRunner(fakes.FakeRunner):
 
 
 def slow_engine(recorder: Recorder | None = None):
-    from tracereel.engine.engine import Engine
-
     return Engine(SlowRunner(SMALL), SMALL, new_stream=fakes.FakeText, recorder=recorder)
 
 
@@ -142,8 +193,6 @@ def test_a_failing_step_reaches_every_waiting_stream():
     class Broken(fakes.FakeRunner):
         def execute(self, plan):
             raise RuntimeError("the device is gone")
-
-    from tracereel.engine.engine import Engine
 
     engine = OnlineEngine(Engine(Broken(SMALL), SMALL, new_stream=fakes.FakeText))
     engine.start()

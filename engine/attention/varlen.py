@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tracereel.engine.attention.base import DecoderShape, DeviceLayout
 
 
@@ -27,21 +28,26 @@ class VarlenAttention:
             raise VarlenError(f"torch {torch.__version__} has no varlen_attn") from None
         self._attend, self._shape = varlen_attn, shape
         try:
-            self._try(block_tokens)
+            right = self._is_right(block_tokens)
         except Exception as error:  # whatever a kernel has against a shape
             raise VarlenError((str(error).strip() or type(error).__name__).splitlines()[0]) from None
+        if not right:
+            raise VarlenError(f"torch {torch.__version__}'s varlen_attn gives other numbers through a block table")
 
-    def _try(self, block_tokens: int) -> None:
-        shape = self._shape
-        one = torch.zeros(1, dtype=torch.int32, device=shape.device)
-        cache = torch.zeros(
-            (2, block_tokens, shape.kv_heads, shape.head_dim), dtype=shape.dtype, device=shape.device
-        )
-        self.prepare(DeviceLayout(1, one, one, torch.zeros((2, 2), dtype=torch.int32, device=shape.device), np.zeros(1)))
-        q = torch.zeros((1, shape.heads, shape.head_dim), dtype=shape.dtype, device=shape.device)
-        self.attend(q, cache, cache)
-        if shape.device.type == "cuda":
-            torch.cuda.synchronize(shape.device)
+    def _is_right(self, block_tokens: int) -> bool:
+        """Compute one row over two blocks, in the wrong order, and the same without a table."""
+        shape, device = self._shape, self._shape.device
+        generator = torch.Generator(device).manual_seed(0)
+        size = (3, block_tokens, shape.kv_heads, shape.head_dim)
+        keys, values = (torch.randn(size, dtype=shape.dtype, device=device, generator=generator) for _ in range(2))
+        q = torch.randn((1, shape.heads, shape.head_dim), dtype=shape.dtype, device=device, generator=generator)
+        slots = torch.zeros(1, dtype=torch.int32, device=device)
+        tables = torch.tensor([[2, 0]], dtype=torch.int32, device=device)
+        self.prepare(DeviceLayout(1, slots, slots + block_tokens, tables, np.ones(1, dtype=np.int64)))
+        got = self.attend(q, keys, values)
+        k, v = (torch.cat([x[2], x[0, :1]]).transpose(0, 1).unsqueeze(0) for x in (keys, values))
+        want = F.scaled_dot_product_attention(q.unsqueeze(2), k, v, enable_gqa=True).view_as(q)
+        return bool((got - want).abs().max() <= 2e-2 * want.abs().max())
 
     def prepare(self, layout: DeviceLayout) -> None:
         """Gather each sequence's table; see the contract."""
@@ -66,7 +72,7 @@ class VarlenAttention:
         for tokens, starts, ends, tables, longest in self._parts:
             # Causal from the end: the last query sees all of the context. What the contexts' own starts would say is
             # in the tables and the lengths; they are asked for all the same.
-            contexts = torch.nn.functional.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
+            contexts = F.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
             out[tokens] = self._attend(
                 q[tokens],
                 keys,

@@ -1,13 +1,17 @@
 """What lies between the matrix products: the contract in `base`, one implementation a file beside it."""
 
 import logging
+from importlib.util import find_spec
 
-from tracereel.engine.attention import DecoderShape, GatherAttention
-from tracereel.engine.kernels.base import Kernels
+from tracereel.engine.attention import DecoderShape, GatherAttention, PagedAttention
+from tracereel.engine.kernels.base import DeviceKernels, Kernels
 from tracereel.engine.kernels.native import NativeKernels, NativeKernelsError
 from tracereel.engine.kernels.plain import TorchKernels
 
-__all__ = ["Kernels", "make_kernels"]
+__all__ = ["ATTENTIONS", "DeviceKernels", "Kernels", "make_device_kernels", "make_kernels"]
+
+ATTENTIONS = ("varlen", "triton")
+"""Paged attention on CUDA devices, the one that is preferred first: a library's where one fits."""
 
 _log = logging.getLogger(__name__)
 
@@ -19,3 +23,29 @@ def make_kernels(shape: DecoderShape, num_blocks: int, block_tokens: int) -> Ker
     except NativeKernelsError as error:
         _log.info("the C kernels are not used: %s", error)
     return TorchKernels(shape, GatherAttention(shape, num_blocks, block_tokens))
+
+
+def make_device_kernels(
+    shape: DecoderShape, num_blocks: int, block_tokens: int, attentions: tuple[str, ...] = ATTENTIONS
+) -> DeviceKernels | None:
+    """The kernels for a CUDA device, around the first of `attentions` that can be had; None without Triton."""
+    if find_spec("triton") is None:
+        _log.info("the Triton kernels are not used: triton is not installed")
+        return None
+    from tracereel.engine.kernels.fused import TritonKernels
+
+    return TritonKernels(shape, num_blocks, block_tokens, _paged_attention(shape, block_tokens, attentions))
+
+
+def _paged_attention(shape: DecoderShape, block_tokens: int, attentions: tuple[str, ...]) -> PagedAttention:
+    from tracereel.engine.attention.triton_paged import TritonAttention
+    from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
+
+    if attentions[0] == "varlen":
+        try:
+            return VarlenAttention(shape, block_tokens)
+        except VarlenError as error:
+            if len(attentions) == 1:
+                raise
+            _log.info("torch's paged attention is not used: %s", error)
+    return TritonAttention(shape)

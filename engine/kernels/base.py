@@ -6,7 +6,7 @@ An implementation owns the KV cache of all layers, in a layout of its own. It kn
 from typing import Protocol
 
 import torch
-from tracereel.engine.attention.base import BatchLayout
+from tracereel.engine.attention.base import BatchLayout, DeviceLayout
 
 
 class Kernels(Protocol):
@@ -30,3 +30,10 @@ class Kernels(Protocol):
 
     def gate(self, both: torch.Tensor) -> torch.Tensor:
         """silu(both[:, :n]) x both[:, n:] for `both` [T, 2n]."""
+
+
+class DeviceKernels(Kernels, Protocol):
+    """Kernels that also take a step whose layout is on the device already, and then do nothing on the host."""
+
+    def use(self, layout: DeviceLayout) -> None:
+        """Get ready for one step, as `prepare` does."""
