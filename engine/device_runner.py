@@ -33,9 +33,25 @@ from tracereel.engine.step_inputs import (
 from tracereel.trace.events import PREFILL
 
 Computed = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]
-"""Logits [n, vocabulary] and likeliest tokens [n] of those that get a token, their slots [n], rows besides the plan's."""
+"""Of those that get a token: logits [n, vocabulary], likeliest tokens [n], slots [n]; and rows besides the plan's."""
 
 _NO_CHUNKS = np.zeros(1, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOnItsWay:
+    """A step of a DeviceRunner that was launched."""
+
+    runner: "DeviceRunner"
+    number: int
+    count: int
+    filler: int
+    samples: Samples | None
+    """There already, where the host had to choose them."""
+
+    def wait(self) -> Samples:
+        """Wait until its tokens are on the host."""
+        return self.runner.collect(self.number, self.count, self.filler, self.samples)
 
 
 class DeviceRunner:
@@ -61,7 +77,9 @@ class DeviceRunner:
         self._graphs: DecodeGraphs | None = None
         if device.type == "cuda":
             self._timer = StepTimer()
-            self._answers = [torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=True) for _ in range(FLIGHTS)]
+            self._answers = [
+                torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=True) for _ in range(FLIGHTS)
+            ]
             with faults_named("capturing decode steps", "lower num_blocks or max_num_seqs"):
                 self._graphs = DecodeGraphs(
                     self._decode, self._sizes, lambda size: idle_inputs(self._tables, size), device
@@ -147,19 +165,3 @@ class DeviceRunner:
     def _upload(self, words: Words) -> torch.Tensor:
         # Nobody waits: what a copy from ordinary memory has not yet read when it comes back, CUDA has put aside.
         return torch.from_numpy(words).to(self._model.device, non_blocking=True)
-
-
-@dataclass(frozen=True, slots=True)
-class StepOnItsWay:
-    """A step of a DeviceRunner that was launched."""
-
-    runner: DeviceRunner
-    number: int
-    count: int
-    filler: int
-    samples: Samples | None
-    """There already, where the host had to choose them."""
-
-    def wait(self) -> Samples:
-        """Wait until its tokens are on the host."""
-        return self.runner.collect(self.number, self.count, self.filler, self.samples)

@@ -2,18 +2,22 @@
 
 import hashlib
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from tracereel.engine.accelerator import driver_version, faults_named, require_cuda
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.cpu import cpu_facts, cpu_name
+from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
+from tracereel.engine.kernels import make_device_kernels
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.model_store import require_model
-from tracereel.engine.runner import ModelRunner
+from tracereel.engine.runner import ModelRunner, Runner, require_context
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import open_weights
 from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, RunInfo, WorkloadInfo
@@ -31,12 +35,18 @@ class LoadedModel:
     info: ModelInfo
     device: DeviceInfo
 
-    def runner(self, config: EngineConfig) -> ModelRunner:
-        """What runs the model's steps: the KV cache and the batch. Raises ConfigError."""
-        return ModelRunner(self.model, config)
+    def runner(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
+        """What runs the model's steps: the KV cache and the batch. Raises ConfigError and DeviceError."""
+        require_context(self.model, config)
+        with faults_named(f"making room for {config.num_blocks} KV blocks", "lower num_blocks"):
+            if self.model.device.type == "cuda":
+                kernels = make_device_kernels(self.model.shape, config.num_blocks + 1, config.block_tokens)
+                if kernels is not None:
+                    return DeviceRunner(self.model, config, kernels)
+            return ModelRunner(self.model, config)
 
     def engine(
-        self, config: EngineConfig | None = None, *, runner: ModelRunner | None = None, recorder: Recorder | None = None
+        self, config: EngineConfig | None = None, *, runner: Runner | None = None, recorder: Recorder | None = None
     ) -> Engine:
         """An engine for this model; with a recorder everything it does is recorded. Raises ConfigError.
 
@@ -55,7 +65,7 @@ class LoadedModel:
     def header(
         self,
         config: EngineConfig,
-        runner: ModelRunner,
+        runner: ModelRunner | DeviceRunner,
         workload: WorkloadInfo,
         run: RunInfo | None = None,
     ) -> Header:
@@ -76,7 +86,7 @@ class LoadedModel:
             },
             model=self.info,
             device=self.device,
-            libraries={"python": platform.python_version(), "torch": str(torch.__version__)},
+            libraries=_libraries(self.model.device),
             workload=workload,
             clock=start_clock(),
             run=run,
@@ -106,19 +116,24 @@ def load_model(source: str | Path | None = None, device: str | None = None, dtyp
         parameters=geometry.parameters,
     )
     tokenizer = weights.tokenizer()
-    return LoadedModel(LlamaModel(weights, on, DTYPES[name]), tokenizer, info, device_info(on))
+    with faults_named(f"loading {weights.name}", "choose a smaller model"):
+        model = LlamaModel(weights, on, DTYPES[name])
+    return LoadedModel(model, tokenizer, info, device_info(on))
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or the best there is. Raises ConfigError where there is none of that name."""
+    """The device of that name, or the best there is.
+
+    Raises ConfigError for a name that means nothing, DeviceError where CUDA was asked for and cannot be used.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device: {name!r} is not a device; try cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda was asked for, but torch finds no CUDA device here; try --device cpu")
+    if device.type == "cuda":
+        require_cuda()
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device: {name!r} is not supported; supported: cpu, cuda")
     return device
@@ -135,10 +150,18 @@ def device_info(device: torch.device) -> DeviceInfo:
     """The device by its own name."""
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)
-        return DeviceInfo(
-            kind="cuda", name=facts.name, driver=str(torch.version.cuda), memory_bytes=int(facts.total_memory)
-        )
+        return DeviceInfo(kind="cuda", name=facts.name, driver=driver_version(), memory_bytes=int(facts.total_memory))
     return DeviceInfo(kind="cpu", name=cpu_name(), threads=torch.get_num_threads())
+
+
+def _libraries(device: torch.device) -> dict[str, str]:
+    """The versions of what the engine rests on, on that device."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    if device.type == "cuda":
+        found["cuda"] = str(torch.version.cuda)
+        with suppress(metadata.PackageNotFoundError):
+            found["triton"] = metadata.version("triton")
+    return found
 
 
 @cache

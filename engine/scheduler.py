@@ -17,7 +17,6 @@ from tracereel.engine.policies import Batch, policy_named
 from tracereel.engine.request import Draw, Request, SamplingParams, Sequence
 from tracereel.trace.events import DECODE, PREFILL, Admission, BlockGrant, Ending
 
-
 UNKNOWN = -1
 """Stands for a token that the device has, or will have when it is needed, and the host has not yet."""
 

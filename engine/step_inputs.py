@@ -65,9 +65,8 @@ def decode_inputs(plan: StepPlan, changes: TableChanges, tables: Tables, size: i
 
 def idle_inputs(tables: Tables, size: int) -> Words:
     """`decode_inputs` of a step in which nobody decodes."""
-    return np.repeat(
-        np.array([[tables.slots], [0], [tables.slots * tables.width], [tables.spare_block]], dtype=np.int32), size, axis=1
-    )
+    row = [tables.slots, 0, tables.slots * tables.width, tables.spare_block]
+    return np.array(row, dtype=np.int32).repeat(size).reshape(4, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,7 @@ class MixedInputs:
     @property
     def packed(self) -> Words:
         """All that goes to the device, one after the other, for a single copy."""
-        return np.concatenate(
-            [self.slots, self.positions, self.ids, self.last, self.takers, self.places, self.blocks]
-        )
+        return np.concatenate([self.slots, self.positions, self.ids, self.last, self.takers, self.places, self.blocks])
 
     @property
     def sizes(self) -> list[int]:

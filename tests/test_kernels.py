@@ -1,5 +1,6 @@
 """The kernels against the textbook's formulas in fp32, over any shapes; the C ones against having none."""
 
+import dataclasses
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -14,6 +15,7 @@ from tracereel.engine.kernels import make_kernels, native
 from tracereel.engine.kernels.native import NativeKernels, NativeKernelsError
 from tracereel.engine.kernels.plain import TorchKernels
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 POSITIONS = 128
 LARGEST_ERROR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
@@ -40,16 +42,43 @@ def fused(shape, num_blocks, block_tokens):
     from tracereel.engine.attention.triton_paged import TritonAttention
     from tracereel.engine.kernels.fused import TritonKernels
 
-    return TritonKernels(shape, num_blocks, block_tokens, TritonAttention(shape))
+    on_device = {"cos": shape.cos.to(DEVICE), "sin": shape.sin.to(DEVICE), "device": DEVICE}
+    if shape.qk_norms is not None:
+        on_device["qk_norms"] = tuple((q.to(DEVICE), k.to(DEVICE)) for q, k in shape.qk_norms)
+    shape = dataclasses.replace(shape, **on_device)
+    return OnDevice(TritonKernels(shape, num_blocks, block_tokens, TritonAttention(shape)))
+
+
+class OnDevice:
+    """Kernels of a device, asked from the host."""
+
+    def __init__(self, kernels):
+        self._kernels, self.prepare = kernels, kernels.prepare
+
+    def normalize(self, residual, delta, weight):
+        there = residual.to(DEVICE)
+        out = self._kernels.normalize(there, None if delta is None else delta.to(DEVICE), weight.to(DEVICE))
+        residual.copy_(there)
+        return out.cpu()
+
+    def attend(self, layer, qkv):
+        return self._kernels.attend(layer, qkv.to(DEVICE)).cpu()
+
+    def gate(self, both):
+        return self._kernels.gate(both.to(DEVICE)).cpu()
 
 
 KINDS = [
     pytest.param(plain, torch.float32, id="torch fp32"),
     pytest.param(plain, torch.bfloat16, id="torch bf16"),
     pytest.param(NativeKernels, torch.bfloat16, id="C", marks=needs_compiler),
+]
+TRITON = [
     pytest.param(fused, torch.float32, id="Triton fp32", marks=needs_triton),
     pytest.param(fused, torch.bfloat16, id="Triton bf16", marks=needs_triton),
 ]
+TRITON_EXAMPLES = 60 if torch.cuda.is_available() else 7
+"""Triton's interpreter takes a second for what a GPU does in no time."""
 
 
 def make_shape(kv_heads, group, head_dim, dtype, norms=False, seed=0):
@@ -146,21 +175,19 @@ def textbook(shape, qkv):
     return torch.cat(outs, -1)
 
 
-@pytest.mark.parametrize(("make", "dtype"), KINDS)
-@given(
-    seed=st.integers(0, 10**6),
-    kv_heads=st.integers(1, 3),
-    group=st.sampled_from([1, 2, 3, 7, 16]),
-    head_dim=st.sampled_from([16, 64, 80]),
-    block_tokens=st.sampled_from([16, 32]),
-    decodes=st.lists(st.integers(0, 70), max_size=4),
-    chunks=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), max_size=3),
-    norms=st.booleans(),
-)
-@settings(max_examples=40, deadline=None)
-def test_paged_attention_is_plain_attention(
-    make, dtype, seed, kv_heads, group, head_dim, block_tokens, decodes, chunks, norms
-):
+BATCHES = {
+    "seed": st.integers(0, 10**6),
+    "kv_heads": st.integers(1, 3),
+    "group": st.sampled_from([1, 2, 3, 7, 16]),
+    "head_dim": st.sampled_from([16, 64, 80]),
+    "block_tokens": st.sampled_from([16, 32]),
+    "decodes": st.lists(st.integers(0, 70), max_size=4),
+    "chunks": st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), max_size=3),
+    "norms": st.booleans(),
+}
+
+
+def check_attention(make, dtype, seed, kv_heads, group, head_dim, block_tokens, decodes, chunks, norms):
     if not decodes and not chunks:
         return
     shape = make_shape(kv_heads, group, head_dim, dtype, norms, seed)
@@ -168,6 +195,40 @@ def test_paged_attention_is_plain_attention(
     got = batch.run(make(shape, int(batch.tables.max()) + 4, block_tokens)).float()
     want = torch.cat([textbook(shape, x)[-count:] for x, count in zip(batch.qkv, batch.counts, strict=True)])
     assert (got - want).abs().max() <= LARGEST_ERROR[dtype] * want.abs().max()
+
+
+@pytest.mark.parametrize(("make", "dtype"), KINDS)
+@given(**BATCHES)
+@settings(max_examples=40, deadline=None)
+def test_paged_attention_is_plain_attention(make, dtype, **batch):
+    check_attention(make, dtype, **batch)
+
+
+@pytest.mark.parametrize(("make", "dtype"), TRITON)
+@given(**{**BATCHES, "block_tokens": st.sampled_from([4, 16, 32])})
+@settings(max_examples=TRITON_EXAMPLES, deadline=None)
+def test_paged_attention_on_a_device_is_plain_attention(make, dtype, **batch):
+    check_attention(make, dtype, **batch)
+
+
+@needs_triton
+@pytest.mark.parametrize("splits", [1, 2, 8])
+def test_a_context_in_parts_is_the_whole(monkeypatch, splits):
+    from tracereel.engine.attention import triton_paged
+
+    monkeypatch.setattr(triton_paged, "num_splits", lambda *_: splits)
+    check_attention(fused, torch.float32, 5, 2, 3, 16, 16, [0, 1, 40, 100], [], False)
+
+
+@needs_triton
+@given(st.integers(1, 4000), st.integers(1, 200), st.integers(1, 10**6))
+def test_contexts_are_cut_where_there_is_too_little_to_do(programs, processors, longest):
+    from tracereel.engine.attention.triton_paged import num_splits
+
+    splits = num_splits(programs, processors, longest)
+    assert splits in (1, 2, 4, 8, 16, 32)
+    assert splits == 1 or programs * splits <= 4 * processors
+    assert splits == 1 or longest // splits >= 128
 
 
 @needs_compiler
@@ -189,7 +250,7 @@ def test_a_row_is_the_same_bits_in_any_batch_and_however_its_prompt_was_cut(deco
     assert torch.equal(in_two.run(NativeKernels(shape, blocks, 16)), together[len(decodes) + cut :])
 
 
-@pytest.mark.parametrize(("make", "dtype"), KINDS)
+@pytest.mark.parametrize(("make", "dtype"), [*KINDS, *TRITON])
 @given(
     rows=st.integers(1, 40), width=st.integers(1, 100), scale=st.sampled_from([1e-3, 1.0, 30.0]), delta=st.booleans()
 )

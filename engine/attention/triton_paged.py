@@ -4,6 +4,7 @@ Decoding sequences and chunks of prompts are one kernel with tiles of different 
 contexts would leave most of the device idle: then each context is cut into parts (flash-decoding).
 """
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +35,7 @@ def num_splits(programs: int, processors: int, longest: int) -> int:
 
 def tile_starts(chunks: Ints, tokens: int) -> Ints:
     """Cut chunks, given by where each begins and the last one ends, into tiles of `tokens`; in the same form."""
-    starts = [np.arange(begin, end, tokens) for begin, end in zip(chunks[:-1], chunks[1:], strict=True)]
+    starts = [np.arange(begin, end, tokens) for begin, end in pairwise(chunks)]
     return np.concatenate([*starts, chunks[-1:]])
 
 

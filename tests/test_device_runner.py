@@ -1,0 +1,372 @@
+"""The runner for devices: the same tokens as the CPU's, its inputs row by row, and faults in one line."""
+
+import dataclasses
+import inspect
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from tracereel.engine import accelerator
+from tracereel.engine.accelerator import DeviceError, faults_named, require_cuda
+from tracereel.engine.attention import DecoderShape, DeviceLayout
+from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
+from tracereel.engine.config import ConfigError, EngineConfig
+from tracereel.engine.engine import Engine
+from tracereel.engine.geometry import Geometry, rotary_frequencies
+from tracereel.engine.kernels import make_device_kernels
+from tracereel.engine.loading import choose_device
+from tracereel.engine.memory import blocks_that_fit
+from tracereel.engine.model import LlamaModel
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.engine.runner import ModelRunner
+from tracereel.engine.step_inputs import Tables, bucket_of, bucket_sizes, decode_inputs, idle_inputs, mixed_inputs
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+TINY = Geometry(
+    architecture="qwen3",
+    layers=2,
+    hidden=32,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    intermediate=48,
+    vocabulary=64,
+    context=128,
+    norm_epsilon=1e-6,
+    rope_frequencies=rotary_frequencies(16, 10_000.0),
+    tied=False,
+    qk_norm=True,
+)
+
+
+class TinyWeights:
+    """Drawn so widely that what such a model says changes from token to token."""
+
+    name, geometry, random = "tiny", TINY, True
+
+    def names(self):
+        return set(TINY.tensors())
+
+    def read(self, name, device, dtype):
+        generator = torch.Generator().manual_seed(sum(name.encode()))
+        drawn = torch.randn(TINY.tensors()[name], generator=generator)
+        return (1 + 0.2 * drawn if name.endswith("norm.weight") else 0.5 * drawn).to(device, dtype)
+
+
+class NoText:
+    def text(self, token_id, last=False):
+        return ""
+
+
+def device_runner(model, config):
+    from tracereel.engine.device_runner import DeviceRunner
+
+    return DeviceRunner(model, config, make_device_kernels(model.shape, config.num_blocks + 1, config.block_tokens))
+
+
+def answers(runner, config, requests, end_ids=frozenset()):
+    engine = Engine(runner, config, new_stream=NoText, end_ids=end_ids)
+    for request in requests:
+        engine.add(request)
+    tokens = [[] for _ in requests]
+    while engine.has_work:
+        for output in engine.step():
+            tokens[output.request].append(output.token_id)
+    return tokens
+
+
+CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=12, num_blocks=20, block_tokens=4, max_model_len=64)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"policy": "static"},
+        {"num_blocks": 9, "max_model_len": 32, "enable_prefix_caching": True},
+    ],
+    ids=["chunked", "padded", "preempted-cached"],
+)
+def test_a_devices_tokens_are_those_of_the_cpus_runner(changes):
+    model = LlamaModel(TinyWeights(), DEVICE, torch.float32)
+    on_cpu = LlamaModel(TinyWeights(), torch.device("cpu"), torch.float32)
+    config = dataclasses.replace(CONFIG, **changes)
+    shared = tuple(range(1, 10))
+    requests = [
+        Request("0", (*shared, 7), SamplingParams(max_tokens=9, min_tokens=9)),
+        Request("1", (*shared, 50, 51), SamplingParams(max_tokens=6)),
+        Request("2", (3,), SamplingParams(max_tokens=8, ignore_eos=True)),
+        Request("3", (*shared, 9), SamplingParams(max_tokens=7, temperature=0.8, seed=1)),
+    ]
+    ends = frozenset(range(0, 64, 5))
+    want = answers(ModelRunner(on_cpu, config), config, requests, ends)
+    assert any(len(own) < request.sampling.max_tokens for own, request in zip(want, requests, strict=True))
+    assert answers(device_runner(model, config), config, requests, ends) == want
+
+
+@needs_triton
+@needs_cuda
+def test_a_devices_steps_are_timed():
+    model = LlamaModel(TinyWeights(), DEVICE, torch.float32)
+    runner, seen = device_runner(model, CONFIG), []
+
+    class Watched:
+        def execute(self, plan):
+            seen.append(runner.execute(plan))
+            return seen[-1]
+
+    answers(Watched(), CONFIG, [Request("0", (1, 2, 3), SamplingParams(max_tokens=20))])
+    assert all(samples.device_ns for samples in seen)
+    assert all(samples.device_gap_ns is not None for samples in seen[1:])
+
+
+# What goes to the device.
+
+
+@given(st.integers(1, 2000))
+def test_every_batch_has_a_bucket_that_is_not_much_larger(most):
+    sizes = bucket_sizes(most)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == most
+    for rows in range(1, most + 1):
+        size = bucket_of(sizes, rows)
+        assert rows <= size < max(2 * rows, rows + 2)
+
+
+class Recorded:
+    """A runner that keeps the plans; its tokens are all 1."""
+
+    def __init__(self):
+        self.plans = []
+
+    def execute(self, plan):
+        from tracereel.engine.request import Samples
+
+        self.plans.append(plan)
+        return Samples([1] * sum(plan.samples))
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=8),
+    policy=st.sampled_from(["continuous", "static"]),
+    spare=st.integers(0, 3),
+)
+def test_replaying_the_inputs_gives_the_tables_and_places_of_the_plans(lengths, policy, spare):
+    from tracereel.engine.block_tables import BlockTables
+
+    config = dataclasses.replace(CONFIG, policy=policy)
+    recorded = Recorded()
+    requests = [Request(str(i), (2,) * a, SamplingParams(max_tokens=b)) for i, (a, b) in enumerate(lengths)]
+    answers(recorded, config, requests)
+    tables = Tables(slots=3, width=16, spare_block=20)
+    seats = BlockTables(3)
+    device = np.full((4, 16), 20)
+    truth: dict[int, list[int]] = {}
+    for plan in recorded.plans:
+        for admission in plan.admitted:
+            truth[admission.request] = []
+        for grant in plan.blocks:
+            truth[grant.request] += grant.blocks
+        changes = list(seats.update(plan))
+        if "P" in plan.phases:
+            inputs = mixed_inputs(plan, changes, tables)
+            device.reshape(-1)[inputs.places] = inputs.blocks
+            decodes = plan.phases.count("D")
+            assert inputs.decodes == inputs.chunks[0] == decodes + plan.padding
+            assert inputs.ids[inputs.decodes :].tolist() == [i for ids in plan.token_ids[decodes:] for i in ids]
+            rows = [*range(decodes), *inputs.chunks[:-1]]
+            assert inputs.positions[rows].tolist() == plan.positions
+            assert inputs.slots[rows].tolist() == plan.slots
+            assert inputs.slots[decodes : inputs.decodes].tolist() == [tables.slots] * plan.padding
+            assert inputs.takers.tolist() == [s for s, wanted in zip(plan.slots, plan.samples, strict=True) if wanted]
+            assert [int(inputs.slots[row]) for row in inputs.last] == inputs.takers.tolist()
+            assert len(inputs.packed) == sum(inputs.sizes)
+        else:
+            size = len(plan.slots) + plan.padding + spare
+            slots, positions, places, blocks = decode_inputs(plan, changes, tables, size)
+            device.reshape(-1)[places] = blocks
+            members = len(plan.slots)
+            assert slots[:members].tolist() == plan.slots
+            assert positions[:members].tolist() == plan.positions
+            assert slots[members:].tolist() == [tables.slots] * (size - members)
+        for request, slot in zip(plan.requests, plan.slots, strict=True):
+            assert device[slot, : len(truth[request])].tolist() == truth[request]
+        assert (device[3] == 20).all(), "the row of those who are nobody leads to the pool"
+
+
+def test_idle_inputs_change_nothing():
+    tables = Tables(slots=3, width=16, spare_block=20)
+    slots, _, places, blocks = idle_inputs(tables, 5)
+    assert set(slots) == {3}
+    assert set(places) == {48}
+    assert set(blocks) == {20}
+
+
+def test_the_pool_takes_what_the_model_leaves():
+    block = 2 * 2 * TINY.layers * TINY.kv_heads * TINY.head_dim * CONFIG.block_tokens
+    room = blocks_that_fit(TINY, CONFIG, torch.bfloat16, free_bytes=2**30, fraction=0.5)
+    assert 0.4 * 2**30 < room * block < 0.5 * 2**30
+    fewer = blocks_that_fit(
+        TINY, dataclasses.replace(CONFIG, max_num_batched_tokens=50_000), torch.bfloat16, free_bytes=2**30, fraction=0.5
+    )
+    assert fewer < room
+    with pytest.raises(DeviceError, match="free"):
+        blocks_that_fit(TINY, CONFIG, torch.bfloat16, free_bytes=20_000, fraction=0.5)
+
+
+# torch's own paged attention: a reading of its documentation stands in for it where there is no GPU.
+
+
+def documented_varlen_attn(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa, seqused_k, block_table
+):
+    assert window_size == (-1, 0)
+    assert enable_gqa
+    assert max_q == cu_seq_q.diff().max()
+    assert max_k >= seqused_k.max()
+    assert cu_seq_q.dtype == cu_seq_k.dtype == seqused_k.dtype == block_table.dtype == torch.int32
+    outs = []
+    for i, (begin, end) in enumerate(zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True)):
+        used, count = int(seqused_k[i]), end - begin
+        k, v = (x[block_table[i].long()].flatten(0, 1)[:used].transpose(0, 1).unsqueeze(0) for x in (key, value))
+        mask = torch.ones(count, used, dtype=torch.bool, device=query.device).tril(used - count)
+        q = query[begin:end].transpose(0, 1).unsqueeze(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+        outs.append(out.squeeze(0).transpose(0, 1))
+    return torch.cat(outs)
+
+
+def make_shape(**changes):
+    settings = {
+        "layers": 1,
+        "heads": 6,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "epsilon": 1e-5,
+        "cos": torch.ones(128, 8, device=DEVICE),
+        "sin": torch.zeros(128, 8, device=DEVICE),
+        "qk_norms": None,
+        "dtype": torch.float32,
+        "device": DEVICE,
+    }
+    return DecoderShape(**{**settings, **changes})
+
+
+@pytest.fixture
+def varlen(monkeypatch):
+    import torch.nn.attention.varlen as theirs
+
+    parameters = inspect.signature(theirs.varlen_attn).parameters
+    if "block_table" not in parameters:
+        pytest.skip("this torch's varlen_attn knows no block table")
+    assert set(inspect.signature(documented_varlen_attn).parameters) <= set(parameters)
+    monkeypatch.setattr(theirs, "varlen_attn", documented_varlen_attn)
+    return theirs
+
+
+@needs_triton
+def test_torchs_paged_attention_is_given_what_triton_is(varlen):
+    from tracereel.engine.attention.triton_paged import TritonAttention
+
+    shape = make_shape()
+    generator = torch.Generator().manual_seed(0)
+    keys, values = (torch.randn(9, 4, 2, 16, generator=generator).to(DEVICE) for _ in range(2))
+    tables = torch.tensor([[1, 2, 3], [8, 7, 6], [4, 5, 0]], dtype=torch.int32, device=DEVICE)
+    slots = torch.tensor([1, 0, 2, 2, 2, 2, 2], dtype=torch.int32, device=DEVICE)
+    positions = torch.tensor([9, 3, 4, 5, 6, 7, 8], dtype=torch.int32, device=DEVICE)
+    layout = DeviceLayout(2, slots, positions, tables, np.array([2, 7]))
+    q = torch.randn(7, 6, 16, generator=generator).to(DEVICE)
+    outs = []
+    for attention in (VarlenAttention(shape, 4), TritonAttention(shape)):
+        attention.prepare(layout)
+        outs.append(attention.attend(q, keys, values))
+    assert torch.allclose(*outs, atol=1e-5)
+
+
+def test_a_paged_attention_that_ignores_its_table_is_not_used(varlen, monkeypatch):
+    def ignorant(*args, **kwargs):
+        return documented_varlen_attn(*args, **{**kwargs, "block_table": torch.zeros_like(kwargs["block_table"])})
+
+    monkeypatch.setattr(varlen, "varlen_attn", ignorant)
+    with pytest.raises(VarlenError, match="other numbers"):
+        VarlenAttention(make_shape(), 4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_where_torchs_paged_attention_cannot_run_its_own_words_say_why():
+    with pytest.raises(VarlenError) as refused:
+        VarlenAttention(make_shape(), 4)
+    assert "\n" not in str(refused.value)
+
+
+# Faults in one line.
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_was_wanted():
+    message = (
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 3.21 GiB"
+        " is free. Including non-PyTorch memory, this process has 75.8 GiB memory in use."
+    )
+    with (
+        pytest.raises(DeviceError, match=r"^the device ran out of memory while x \(20.00 GiB more.*3.21 GiB.*lower y$"),
+        faults_named("x", "lower y"),
+    ):
+        raise torch.OutOfMemoryError(message)
+
+
+def test_a_lost_device_is_told_in_the_drivers_words():
+    told = r"^the device failed while x: CUDA error: unspecified launch failure$"
+    with pytest.raises(DeviceError, match=told), faults_named("x"):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronous")
+
+
+def test_other_faults_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), faults_named("x"):
+        raise RuntimeError("shapes do not match")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (RuntimeError("The NVIDIA driver on your system is too old (found version 11040). Please update it."), "11040"),
+        (RuntimeError("Found no NVIDIA driver on your system. Please check that you have one."), "no NVIDIA driver"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "not compiled with CUDA"),
+        (None, "no CUDA device"),
+    ],
+)
+def test_why_there_is_no_cuda_is_told_in_one_line(monkeypatch, fault, told):
+    def init():
+        if fault is not None:
+            raise fault
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DeviceError, match=f"^device: cuda was asked for, but .*{told}.*--device cpu$"):
+        require_cuda()
+    with pytest.raises(DeviceError):
+        choose_device("cuda")
+    with pytest.raises(ConfigError, match="not supported"):
+        choose_device("meta")
+
+
+def test_the_drivers_version_is_what_nvidia_smi_says(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\n[ "$1" = --query-gpu=driver_version,clocks.sm ] && echo "580.1, 1980 MHz"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert accelerator.ask_driver("driver_version", "clocks.sm") == {
+        "driver_version": "580.1",
+        "clocks.sm": "1980 MHz",
+    }
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert accelerator.ask_driver("driver_version") == {}
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert accelerator.ask_driver("driver_version") == {}
