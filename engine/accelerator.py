@@ -17,7 +17,7 @@ class DeviceError(Exception):
 def require_cuda() -> None:
     """Raise DeviceError where CUDA cannot be used: no device, no driver, one too old, a torch without CUDA."""
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         found = torch.cuda.device_count() > 0
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise DeviceError(f"device: cuda was asked for, but {_sentence(error)}; try --device cpu") from None

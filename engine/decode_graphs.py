@@ -34,7 +34,7 @@ class DecodeGraphs:
             inputs = self._inputs[: 4 * size].view(4, size)
             inputs.copy_(torch.from_numpy(idle(size)))
             # Once outside: what is compiled or looked up at a first call must not be part of the graph.
-            aside = torch.cuda.Stream(device)
+            aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
                 compute(inputs)
@@ -62,10 +62,7 @@ class StepTimer:
     """Times steps on the device: how long each took, and how long the device had waited for it."""
 
     def __init__(self) -> None:
-        pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-        self._pairs = [pair] + [
-            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(FLIGHTS)
-        ]
+        self._pairs = [(_event(), _event()) for _ in range(FLIGHTS + 1)]
         self._steps = 0
 
     def begin(self) -> int:
@@ -89,3 +86,7 @@ class StepTimer:
         before = self._pairs[(number - 1) % len(self._pairs)][1] if number else None
         gap = before.elapsed_time(begin) if before is not None else None
         return round(begin.elapsed_time(end) * 1e6), None if gap is None else max(0, round(gap * 1e6))
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -151,7 +151,7 @@ class DeviceRunner:
 
     def _compute_mixed(self, plan: StepPlan, changes: TableChanges) -> Computed:
         host = mixed_inputs(plan, changes, self._tables)
-        slots, positions, ids, last, takers, places, blocks = self._upload(host.packed).split(host.sizes)
+        slots, positions, ids, last, takers, places, blocks = torch.split(self._upload(host.packed), host.sizes)
         self._device_tables.view(-1).index_put_((places,), blocks)
         ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes])
         self._kernels.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))

@@ -45,6 +45,8 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: str
     case: list[Case]
     repeats: int = 1
+    copies: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    """How often each prompt is asked: what fills many slots."""
     engine: dict[str, int | bool] = {}
 
 
@@ -71,6 +73,11 @@ class Suite:
         unpinned = next((prompt.id for prompt in prompts if prompt.output_tokens is None), None)
         if unpinned is not None:
             raise SuiteError(f"{path.parent / content.prompts}: {unpinned!r} has no output_tokens; run `tracereel pin`")
+        prompts = [
+            msgspec.structs.replace(prompt, id=f"{prompt.id}-{copy + 1}") if content.copies > 1 else prompt
+            for copy in range(content.copies)
+            for prompt in prompts
+        ]
         names = [case.name for case in content.case]
         if not names or len(set(names)) < len(names):
             raise SuiteError(f"{path}: case: each needs a name of its own, got {names}")

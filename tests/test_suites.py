@@ -67,3 +67,22 @@ def test_sweep_has_each_policy_at_each_batch_size():
     pairs = {(case.policy, suite.config(case).max_num_seqs) for case in suite.cases}
     assert pairs == {(policy, slots) for policy in ("static", "continuous") for slots in (2, 4, 8, 16, 32)}
     assert suite.prompts == suite_named("film").prompts
+
+
+def test_the_film_for_gpus_fills_its_slots_and_never_runs_out_of_blocks(encode):
+    suite = suite_named("film-gpu")
+    assert suite.name == "film", "it lies among the film's recordings"
+    assert len({prompt.id for prompt in suite.prompts}) == len(suite.prompts) == 6 * 48
+    case = next(case for case in suite.cases if case.name == "continuous")
+    config = suite.config(case)
+    scheduler = Scheduler(config)
+    for number, prompt in enumerate(suite.prompts):
+        sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)
+        scheduler.add(number, Request(prompt.id, tuple(encode(prompt.prompt)), sampling))
+    batches = []
+    while (plan := scheduler.schedule(0)) is not None:
+        assert not plan.preempted
+        batches.append(len(plan.requests))
+        scheduler.update(plan, [1] * sum(plan.samples))
+    assert max(batches) == config.max_num_seqs == 64
+    assert sum(batches) / len(batches) > 48

@@ -20,6 +20,11 @@ def start(model, slots):
         ),
     )
     manager.start()
+    return serve(manager)
+
+
+def serve(manager):
+    """What runs a job on a manager that was started."""
 
     def run(prompts, lengths, due_s):
         first, last = [0.0] * len(prompts), [0.0] * len(prompts)

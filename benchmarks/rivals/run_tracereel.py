@@ -14,7 +14,11 @@ def start(model, slots):
     """Load the model; returns what runs a job."""
     loaded = load_model(Path(model), "cpu", "bf16")
     config = EngineConfig(max_num_seqs=slots, num_blocks=2048, max_num_batched_tokens=512)
-    runner = ModelRunner(loaded.model, config)
+    return serve(loaded, config, ModelRunner(loaded.model, config))
+
+
+def serve(loaded, config, runner):
+    """What runs a job on a runner."""
 
     def run(prompts, lengths, due_s):
         engine = Engine(runner, config, new_stream=loaded.tokenizer.stream, end_ids=loaded.tokenizer.end_ids)

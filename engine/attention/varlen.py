@@ -73,7 +73,7 @@ class VarlenAttention:
             # Causal from the end: the last query sees all of the context. What the contexts' own starts would say is
             # in the tables and the lengths; they are asked for all the same.
             contexts = F.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
-            out[tokens] = self._attend(
+            rows = self._attend(
                 q[tokens],
                 keys,
                 values,
@@ -87,4 +87,6 @@ class VarlenAttention:
                 seqused_k=ends,
                 block_table=tables,
             )
+            assert isinstance(rows, torch.Tensor)
+            out[tokens] = rows
         return out
