@@ -15,6 +15,7 @@ from tracereel.engine.cpu import cpu_facts, cpu_name
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
 from tracereel.engine.kernels import make_device_kernels
+from tracereel.engine.memory import sized
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.model_store import require_model
 from tracereel.engine.runner import ModelRunner, Runner, require_context
@@ -50,9 +51,13 @@ class LoadedModel:
     ) -> Engine:
         """An engine for this model; with a recorder everything it does is recorded. Raises ConfigError.
 
+        Without a configuration it has the default one, on a GPU with as many KV blocks as its free memory holds.
+
         `runner` is one made with the same configuration, where the recording's header has named it.
         """
-        config = config or EngineConfig(max_model_len=min(EngineConfig.max_model_len, self.model.geometry.context))
+        if config is None:
+            longest = min(EngineConfig.max_model_len, self.model.geometry.context)
+            config = sized(EngineConfig(max_model_len=longest), self.model)
         return Engine(
             runner or self.runner(config),
             config,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from tracereel.engine.config import EngineConfig
+from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.online import OnlineEngine, drive
@@ -37,7 +38,11 @@ def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
 
 
 def header_of(
-    loaded: LoadedModel, config: EngineConfig, runner: ModelRunner, workload: Workload, run: RunInfo | None
+    loaded: LoadedModel,
+    config: EngineConfig,
+    runner: ModelRunner | DeviceRunner,
+    workload: Workload,
+    run: RunInfo | None,
 ) -> Header:
     """The header of a recording that starts now."""
     header = loaded.header(config, runner, workload.info(), run)
@@ -46,21 +51,39 @@ def header_of(
     return msgspec.structs.replace(header, config={**header.config, "workload_notes": "; ".join(workload.notes)})
 
 
+class Runners:
+    """Makes a model's runners and keeps the last: to make one on a device captures many graphs. One pool at a time."""
+
+    def __init__(self, loaded: LoadedModel):
+        self._loaded = loaded
+        self._kept: tuple[tuple[int, ...], ModelRunner | DeviceRunner] | None = None
+
+    def of(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
+        """A runner for this configuration; whoever had the last one must be done with it."""
+        sizes = (config.max_num_seqs, config.num_blocks, config.block_tokens, config.max_model_len)
+        if self._kept is None or self._kept[0] != sizes:
+            self._kept = None  # its pool is given back before the next is taken
+            self._kept = sizes, self._loaded.runner(config)
+        return self._kept[1]
+
+
 def record_run(
     loaded: LoadedModel,
     config: EngineConfig,
     workload: Workload,
     path: Path | None,
     *,
+    runners: Runners | None = None,
     run: RunInfo | None = None,
     done: Callable[[int], None] = lambda finished: None,
 ) -> None:
     """Run a workload to its end; `done` is told how many requests have ended. Without a path nothing is recorded.
 
-    The requests are made before the engine starts. Raises WorkloadError, ConfigError, NeverFitsError, RecordingError.
+    The requests are made before the engine starts, by a runner of `runners` where there will be more runs. Raises
+    WorkloadError, ConfigError, NeverFitsError, RecordingError.
     """
     requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
-    runner = loaded.runner(config)
+    runner = (runners or Runners(loaded)).of(config)
     recorder = Recorder(path, header_of(loaded, config, runner, workload, run)) if path else None
     engine = loaded.engine(config, runner=runner, recorder=recorder)
     try:

@@ -15,7 +15,7 @@ import msgspec
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.policies import policy_named
-from tracereel.engine.recording import record_run
+from tracereel.engine.recording import Runners, record_run
 from tracereel.engine.workload import Arrivals, Prompt, Workload
 from tracereel.engine.workload_files import read_prompts
 from tracereel.trace.events import RunInfo
@@ -172,8 +172,8 @@ def _record_turns(
     total = len(turns) * len(suite.prompts)
     # The first step of a process pays for kernels, caches and threads: one run that nobody keeps.
     progress("warming up", 0, total)
-    first = suite.cases[0]
-    record_run(loaded, suite.config(first), suite.workload(first), None)
+    runners, first = Runners(loaded), suite.cases[0]
+    record_run(loaded, suite.config(first), suite.workload(first), None, runners=runners)
     files = []
     for turn, (repeat, case) in enumerate(turns):
         label = f"{case.name} {repeat + 1}/{suite.repeats_of(case)}"
@@ -184,7 +184,7 @@ def _record_turns(
             progress(label, before + done, total)
 
         run = suite.run_info(case, repeat)
-        record_run(loaded, suite.config(case), suite.workload(case), path, run=run, done=report)
+        record_run(loaded, suite.config(case), suite.workload(case), path, run=run, done=report, runners=runners)
         verdict = check(path)
         if not verdict.ok:
             fault = verdict.violations[0] if verdict.violations else verdict.cut
