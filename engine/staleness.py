@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from tracereel.engine.loading import LoadedModel
-from tracereel.engine.recording import header_of
+from tracereel.engine.recording import Runners, header_of
 from tracereel.engine.suite import Case, Suite, recording_name
 from tracereel.trace.catalogue import read_header, traces_below
 from tracereel.trace.events import Header
@@ -30,19 +30,17 @@ class Planned:
 
 def plan(suite: Suite, loaded: LoadedModel, folder: Path) -> list[Planned]:
     """Every recording of the suite in the order in which they are made, as it lies in `folder` now."""
-    headers = {case.name: _header(suite, case, loaded) for case in suite.cases}
+    runners = Runners(loaded)  # a header names what computes
+    headers = {
+        case.name: header_of(loaded, suite.config(case), runners.of(suite.config(case)), suite.workload(case), None)
+        for case in suite.cases
+    }
     planned = []
     for repeat, case in suite.turns():
         path = folder / recording_name(case, repeat)
         expected = msgspec.structs.replace(headers[case.name], run=suite.run_info(case, repeat))
         planned.append(Planned(repeat, case, path, _staleness(path, expected)))
     return planned
-
-
-def _header(suite: Suite, case: Case, loaded: LoadedModel) -> Header:
-    """The header of a recording of the case that is made now."""
-    config = suite.config(case)
-    return header_of(loaded, config, loaded.runner(config), suite.workload(case), None)
 
 
 def _staleness(path: Path, expected: Header) -> str | None:
