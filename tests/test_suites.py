@@ -72,7 +72,7 @@ def test_sweep_has_each_policy_at_each_batch_size():
 def test_the_film_for_gpus_fills_its_slots_and_never_runs_out_of_blocks(encode):
     suite = suite_named("film-gpu")
     assert suite.name == "film", "it lies among the film's recordings"
-    assert len({prompt.id for prompt in suite.prompts}) == len(suite.prompts) == 6 * 48
+    assert len({prompt.id for prompt in suite.prompts}) == len(suite.prompts) == 8 * 48
     case = next(case for case in suite.cases if case.name == "continuous")
     config = suite.config(case)
     scheduler = Scheduler(config)
@@ -85,4 +85,4 @@ def test_the_film_for_gpus_fills_its_slots_and_never_runs_out_of_blocks(encode):
         batches.append(len(plan.requests))
         scheduler.update(plan, [1] * sum(plan.samples))
     assert max(batches) == config.max_num_seqs == 64
-    assert sum(batches) / len(batches) > 48
+    assert sorted(batches)[len(batches) // 3] == 64, "two thirds of the steps are full"
