@@ -49,6 +49,28 @@ def fused(shape, num_blocks, block_tokens):
     return OnDevice(TritonKernels(shape, num_blocks, block_tokens, TritonAttention(shape)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def right_products():
+    """Triton's interpreter multiplies bf16 as if it were whole numbers: it is shown what they are."""
+    if find_spec("triton") is None or torch.cuda.is_available():
+        yield
+        return
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def widened(handle):
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        return TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    theirs = InterpreterBuilder.create_dot
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            InterpreterBuilder, "create_dot", lambda self, a, b, *rest: theirs(self, widened(a), widened(b), *rest)
+        )
+        yield
+
+
 class OnDevice:
     """Kernels of a device, asked from the host."""
 

@@ -85,4 +85,4 @@ def test_the_film_for_gpus_fills_its_slots_and_never_runs_out_of_blocks(encode):
         batches.append(len(plan.requests))
         scheduler.update(plan, [1] * sum(plan.samples))
     assert max(batches) == config.max_num_seqs == 64
-    assert sorted(batches)[len(batches) // 3] == 64, "two thirds of the steps are full"
+    assert sorted(batches)[len(batches) // 2] == 64, "at least half of the steps are full"
