@@ -49,7 +49,7 @@ class Rival:
         command = [python, str(HERE / "rivals" / "worker.py"), name, str(model), str(SLOTS)]
         folder = Path(tempfile.gettempdir()) / "tracereel-benchmark"
         folder.mkdir(exist_ok=True)
-        self._log = (folder / f"{name}.log").open("w")  # noqa: SIM115  (it lives as long as the process)
+        self._log = (folder / f"{name}.log").open("w")
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
