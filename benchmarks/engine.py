@@ -62,9 +62,9 @@ class Rival:
         return json.loads(self._answer())
 
     def stop(self):
-        """Let it end."""
-        self._process.stdin.close()
-        self._process.wait(60)
+        """End it; threads of its own may hold it up, and nothing of it is wanted any more."""
+        self._process.kill()
+        self._process.wait()
 
     def _answer(self):
         for line in self._process.stdout:
