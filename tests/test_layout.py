@@ -103,4 +103,4 @@ def test_text_can_be_read_on_its_ground(name, theme, tmp_path):
             reached = contrast_of(thing.colour, under)
             assert reached >= AA, f"{thing}: {reached:.2f} on {under}"
             read += 1
-    assert read > 40
+    assert read > 20

@@ -235,11 +235,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 def test_nothing_is_lost_leaked_or_shared_wrongly_whatever_comes():
     many = settings(
-        max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     SchedulerMachine.steps_made = 0
-    run_state_machine_as_test(SchedulerMachine, settings=many)
-    assert SchedulerMachine.steps_made >= 10_000
+    while SchedulerMachine.steps_made < 10_000:
+        run_state_machine_as_test(SchedulerMachine, settings=many)
 
 
 def run_all(policy: str, requests: list[Request], **limits) -> list[StepPlan]:
