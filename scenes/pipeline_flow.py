@@ -13,6 +13,7 @@ from tracereel.scenes.phrases import Phrase, figure
 from tracereel.scenes.reel import ReelScene
 from tracereel.trace.measured import Run
 
+_AT_ONCE_NS = 10_000_000
 _LONGEST_S = 14.0
 
 
@@ -43,7 +44,9 @@ def _clock(run: Run) -> tuple[FilmClock, tuple[float, ...]]:
     if last < 0:
         return Script(begin).hold(4.0).clock(), (0.0, 1.0, 2.0, 3.0)
     first_start, first_end = int(steps.start_ns[0]), int(steps.end_ns[0])
-    script = Script(begin).run(first_start, 1.6)
+    # An engine that had nothing to do takes up its first request at once: that instant is shown held, not stretched.
+    at_once = first_start - begin < _AT_ONCE_NS
+    script = Script(begin).hold(1.6) if at_once else Script(begin).run(first_start, 1.6)
     read = script.film_s
     script.run(first_end, 1.8)
     wrote = int(steps.end_ns[min(8, last)])
