@@ -16,22 +16,8 @@ from queue import Empty
 from typing import Any
 
 from tracereel.cli.progress import ProgressReport
+from tracereel.scenes.playbill import SCENES
 
-SCENES = (
-    "continuous_batching",
-    "pipeline_flow",
-    "decode_batching",
-    "same_position",
-    "throughput_comparison",
-    "latency",
-    "where_it_hurts",
-    "kv_cache_paging",
-    "chunked_prefill",
-    "batch_size_sweep",
-    "speedup_waterfall",
-    "opening",
-    "closing",
-)
 QUALITIES = {
     "l": (854, 480, 15.0),
     "m": (1280, 720, 30.0),

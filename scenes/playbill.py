@@ -1,10 +1,13 @@
-"""The scenes by name, for those who do not call Manim themselves."""
+"""The scenes by name, for those who do not call Manim themselves; the names can be had without Manim."""
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tracereel.scenes.reel import ReelScene
 from tracereel.trace.catalogue import FILM
+
+if TYPE_CHECKING:
+    from tracereel.scenes.reel import ReelScene
 
 SCENES = (
     "continuous_batching",
@@ -34,8 +37,10 @@ def scene_file(name: str) -> Path:
     return Path(__file__).resolve().parent / f"{name}.py"
 
 
-def scene_class(name: str) -> type[ReelScene]:
+def scene_class(name: str) -> "type[ReelScene]":
     """The scene in the file of that name: the one ReelScene that is defined in it."""
+    from tracereel.scenes.reel import ReelScene
+
     module = importlib.import_module(f"tracereel.scenes.{name}")
     return next(
         value
