@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test-engines film test record pin lint typecheck wheel docs showcase clean system
+.PHONY: help test-exhaustive test-engines film test record pin lint typecheck wheel docs showcase clean system
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,6 +22,10 @@ test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and pyt
 	@$(BIN)/tracereel fetch
 	@$(MAKE) --no-print-directory lint typecheck
 	@$(BIN)/pytest
+
+test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model against transformers in every combination
+	@$(BIN)/tracereel fetch
+	@$(BIN)/pytest -m exhaustive
 
 test-engines: $(VENV)/.all $(VENV)-vllm/.ready ## record vLLM and transformers themselves, offline, served, on two ranks and replicas
 	@$(BIN)/tracereel fetch

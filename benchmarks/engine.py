@@ -223,7 +223,8 @@ def scaling_tables(loaded, progress):
 
 
 _FIRST_TOKEN = """
-import time, resource, sys
+import re, time
+from pathlib import Path
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.loading import load_model
@@ -241,7 +242,9 @@ while engine.has_work:
     engine.step()
 shape = loaded.model.shape
 pool = 2 * 2 * shape.layers * config.num_blocks * config.block_tokens * shape.kv_heads * shape.head_dim
-print(2 * loaded.model.geometry.parameters, pool, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# VmHWM, not ru_maxrss: that one begins with what the parent had when it started this process.
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+print(2 * loaded.model.geometry.parameters, pool, peak)
 """
 
 

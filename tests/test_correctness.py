@@ -209,11 +209,20 @@ def test_the_real_models_tokens_are_those_of_transformers(smollm2):
     ids=named,
 )
 def test_the_real_models_tokens_are_the_same_in_combinations(smollm2, combination):
-    # All of them on the tiny models; here those that differ most from each other, on a few prompts.
+    # Those that differ most from each other, on a few prompts; all of them, on all prompts, take minutes (see below).
     few, tokens, slots = smollm2.prompts[-8:], 24, 6
     config = config_of(combination, few, tokens, slots, 1024)
     seen = answer(smollm2.loaded, few, SamplingParams(max_tokens=tokens, ignore_eos=True), config)
     assert seen.answers == [own[:tokens] for own in smollm2.answers[-8:]]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=named)
+def test_the_real_models_tokens_are_those_of_transformers_in_every_combination(smollm2, combination):
+    config = config_of(combination, smollm2.prompts, TOKENS, SLOTS, 1024)
+    seen = answer(smollm2.loaded, smollm2.prompts, GREEDY, config)
+    assert seen.answers == smollm2.answers
+    assert_as_meant(seen, combination, smollm2.prompts)
 
 
 # Who shares a batch does not matter

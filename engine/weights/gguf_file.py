@@ -13,6 +13,7 @@ import torch
 from tracereel.engine.digest import file_digest
 from tracereel.engine.geometry import Geometry, ModelFileError, require_supported, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer, TokenizerTables
+from tracereel.engine.weights.gguf_header import read_header
 
 _NAMES = {
     "attn_norm": "input_layernorm",
@@ -31,12 +32,12 @@ _NAMES = {
     "output": "lm_head",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
-_CHUNK_ELEMENTS = 2**22
+_CHUNK_ELEMENTS = 2**18
 """Elements dequantized at a time: few enough for the caches, many enough that Python's part does not count."""
 
 
 class GgufFile:
-    """One GGUF file, memory-mapped. Raises ModelFileError where it is none or of another architecture."""
+    """One GGUF file. Raises ModelFileError where it is none or of another architecture."""
 
     random = False
 
@@ -44,10 +45,10 @@ class GgufFile:
         self.path = Path(path)
         self.name = self.path.name.removesuffix(".gguf")
         try:
-            self._reader = gguf.GGUFReader(self.path)
-        except Exception as error:  # the reader trusts its file: anything may come of a broken one
+            header = read_header(self.path)
+        except (OSError, ValueError) as error:
             raise ModelFileError(f"{self.path}: not a readable GGUF file ({error})") from None
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._values, self._tensors = header.values, header.tensors
         self._own_names = {_hugging_face_name(name): name for name in self._tensors if name != _ROPE_FACTORS}
         try:
             self.geometry = self._geometry()
@@ -84,7 +85,7 @@ class GgufFile:
             kv_heads=int(value("attention.head_count_kv", heads)),
             head_dim=head_dim,
             intermediate=int(value("feed_forward_length")),
-            vocabulary=len(self._field("tokenizer.ggml.tokens").data),
+            vocabulary=len(self._value("tokenizer.ggml.tokens")),
             context=int(value("context_length")),
             norm_epsilon=float(value("attention.layer_norm_rms_epsilon")),
             rope_frequencies=frequencies,
@@ -93,16 +94,11 @@ class GgufFile:
             qk_norm=architecture == "qwen3",
         )
 
-    def _field(self, name: str) -> Any:
-        field = self._reader.fields.get(name)
-        if field is None:
-            raise ModelFileError(f"{self.path}: the key {name} is missing")
-        return field
-
     def _value(self, name: str, default: Any = None) -> Any:
-        if default is not None and name not in self._reader.fields:
-            return default
-        return self._field(name).contents()
+        value = self._values.get(name, default)
+        if value is None:
+            raise ModelFileError(f"{self.path}: the key {name} is missing")
+        return value
 
     def names(self) -> set[str]:
         """The tensors that there are; see the contract."""
@@ -114,22 +110,22 @@ class GgufFile:
         if self.geometry.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = self.geometry.heads if name.endswith("q_proj.weight") else self.geometry.kv_heads
             rows, columns = tensor.shape
+            if rows % (2 * heads):
+                raise ModelFileError(f"{self.path}: {name}: {rows} rows are no pairs for {heads} heads")
             tensor = tensor.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
         return tensor.to(device)
 
     def _dequantize(self, own_name: str, dtype: torch.dtype) -> torch.Tensor:
         """A tensor in `dtype`, some rows at a time, so that there is never a whole one in fp32 beside it."""
         stored = self._tensors[own_name]
-        shape = [int(size) for size in reversed(stored.shape)]
-        out = torch.empty(shape, dtype=dtype)
+        out = torch.empty(stored.shape, dtype=dtype)
+        rows = out.view(-1, stored.shape[-1])
+        at_once = max(1, _CHUNK_ELEMENTS // stored.shape[-1])
         try:
-            if len(shape) == 1:
-                out[:] = _fp32(gguf.dequantize(stored.data, stored.tensor_type))
-                return out
-            rows = max(1, _CHUNK_ELEMENTS // shape[-1])
-            for at in range(0, shape[0], rows):
-                out[at : at + rows] = _fp32(gguf.dequantize(stored.data[at : at + rows], stored.tensor_type))
-        except (NotImplementedError, ValueError) as error:
+            for first in range(0, stored.rows, at_once):
+                part = rows[first : first + at_once]
+                part[:] = _fp32(gguf.dequantize(stored.read(self.path, first, len(part)), stored.kind))
+        except (NotImplementedError, OSError, ValueError) as error:
             raise ModelFileError(f"{self.path}: the tensor {own_name} cannot be read ({error})") from None
         return out
 
@@ -145,26 +141,20 @@ class GgufFile:
         if kind != "gpt2":
             raise ModelFileError(f"{self.path}: tokenizer {kind!r} is not supported; supported: gpt2 (byte-level BPE)")
         types = self._value("tokenizer.ggml.token_type")
-        tokens = self._strings("tokenizer.ggml.tokens")
         begin = int(self._value("tokenizer.ggml.bos_token_id", -1))
-        begins = self._reader.fields.get("tokenizer.ggml.add_bos_token")
         end = int(self._value("tokenizer.ggml.eos_token_id"))
         return TokenizerTables(
-            tokens=tokens,
-            merges=self._strings("tokenizer.ggml.merges"),
+            tokens=self._value("tokenizer.ggml.tokens"),
+            merges=self._value("tokenizer.ggml.merges"),
             control=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL),
             whole=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.USER_DEFINED),
             pre=str(self._value("tokenizer.ggml.pre")),
             begin_id=begin if begin >= 0 else None,
-            adds_begin=bool(begins.contents()) if begins else False,
+            adds_begin=bool(self._value("tokenizer.ggml.add_bos_token", False)),
             end_id=end,
             end_ids=frozenset({end, int(self._value("tokenizer.ggml.eot_token_id", end))}),
             chat_template=str(self._value("tokenizer.chat_template", "")),
         )
-
-    def _strings(self, name: str) -> list[str]:
-        field = self._field(name)
-        return [str(bytes(field.parts[i]), "utf-8") for i in field.data]
 
     def digest(self) -> str:
         """SHA-256 (hex) of the file."""
