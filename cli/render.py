@@ -28,6 +28,7 @@ QUALITIES = {
 FORMATS = ("mp4", "webm", "gif")
 _ENVIRONMENT = {
     "recordings": "TRACEREEL_RECORDINGS",
+    "device": "TRACEREEL_DEVICE",
     "brand": "TRACEREEL_BRAND",
     "theme": "TRACEREEL_THEME",
     "language": "TRACEREEL_LANGUAGE",
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-q", "--quality", choices=QUALITIES, default="l", help="l 480p15, m 720p30, h 1080p60, p 1440p60, k 2160p60"
     )
     parser.add_argument("--recordings", type=Path, help="play the traces of this folder instead of the package's")
+    parser.add_argument("--device", help="play what was measured on it: cpu, cuda, or its name (default: a GPU's)")
     parser.add_argument("--size", type=_size, metavar="WxH", help="pixels, such as 1080x1920 for an upright film")
     parser.add_argument("--fps", type=float, help="frames a second")
     parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")

@@ -15,6 +15,7 @@ from tracereel.trace.trace import Trace
 
 PACKAGE_RECORDINGS = Path(__file__).resolve().parent / "recordings"
 ENVIRONMENT = "TRACEREEL_RECORDINGS"
+DEVICE_ENVIRONMENT = "TRACEREEL_DEVICE"
 FILM = "film"
 """The suite that is played where no other is asked for."""
 SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.partial", ".jsonl.zst.partial")
@@ -77,18 +78,23 @@ class Catalogue:
     """The recordings of one suite in a folder, those of one device where the package has several.
 
     `folder` defaults to $TRACEREEL_RECORDINGS, then to the package's own recordings of the suite; there an
-    accelerator's come before the CPU's. A folder may hold several suites' recordings; one that holds a single other
-    suite, such as one's own, or traces of no suite, is played as it is. Raises TraceError where there is none to play.
+    accelerator's come before the CPU's. `device` (default: $TRACEREEL_DEVICE) leaves those of one device: `cpu`,
+    `cuda`, or a device's own name as `device_folder` spells it. A folder may hold several suites' recordings; one that
+    holds a single other suite, such as one's own, or traces of no suite, is played as it is. Raises TraceError where
+    there is none to play.
     """
 
-    def __init__(self, folder: Path | None = None, suite: str = FILM):
+    def __init__(self, folder: Path | None = None, suite: str = FILM, device: str | None = None):
         named = os.environ.get(ENVIRONMENT)
-        self.folder = folder or (Path(named) if named else _own_recordings(suite))
+        device = device or os.environ.get(DEVICE_ENVIRONMENT)
+        self.folder = folder or (Path(named) if named else _own_recordings(suite, device))
         files = [self.folder] if self.folder.is_file() else traces_below(self.folder)
         there = tuple(Recording(path, read_header(path)) for path in files)
         if not there:
             how = f"`tracereel record{'' if suite == FILM else f' --suite {suite}'}`"
             raise TraceError(self.folder, f"holds no trace (.jsonl or .jsonl.zst); record one with {how}")
+        if device:
+            there = _made_on(device, there, self.folder)
         suites = {recording.suite for recording in there}
         if suite not in suites and len(suites) > 1:
             others = ", ".join(sorted(name or "none" for name in suites))
@@ -116,8 +122,17 @@ class Catalogue:
         return any(recording.case == name for recording in self.recordings)
 
 
-def _own_recordings(suite: str) -> Path:
+def _own_recordings(suite: str, device: str | None) -> Path:
     folder = PACKAGE_RECORDINGS / suite
     devices = sorted(path for path in folder.glob("*") if path.is_dir())
     accelerators = [path for path in devices if path.name != "cpu"]
-    return (accelerators or devices or [folder])[0]
+    return folder if device else (accelerators or devices or [folder])[0]
+
+
+def _made_on(device: str, recordings: tuple[Recording, ...], folder: Path) -> tuple[Recording, ...]:
+    made_on = [(recording, recording.header.device) for recording in recordings]
+    found = tuple(recording for recording, its in made_on if device in (its.kind, device_folder(its)))
+    if not found:
+        there = ", ".join(sorted({device_folder(its) for _, its in made_on}))
+        raise TraceError(folder, f"no recording was made on {device!r}; there are those of: {there}")
+    return found
