@@ -14,6 +14,10 @@ input_length, output_length, hash_ids, or a TOML file that describes a synthetic
     prompt_tokens = { kind = "lognormal", mean = 120, sigma = 0.6, max = 800 }
     output_tokens = { kind = "geometric", mean = 60, max = 200 }         # or fixed with mean; uniform with min, max
 
+With --engine a suite's workload is run by those engines instead, all requests at once, in turns and each alone: vllm
+and transformers where they are installed, or where TRACEREEL_VLLM_PYTHON and TRACEREEL_TRANSFORMERS_PYTHON name
+interpreters that have them. The recordings are the suite NAME-engines, and are all made anew.
+
 Where a file gives lengths alone, the prompts are token ids made up by a seed. What is left out, scaled or clipped is
 said and stands in the trace.
 """
@@ -52,6 +56,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " package's own recordings); of a workload: the trace file, .jsonl or .jsonl.zst (default: named after the"
         " workload and the policy, here)",
     )
+    parser.add_argument(
+        "--engine",
+        type=_engine_names,
+        metavar="NAME[,NAME]",
+        help="of suites: record these engines beside each other, with the default model in bf16 (default: tracereel"
+        " alone, under the suite's policies)",
+    )
     parser.add_argument("--all", action="store_true", help="make all recordings anew, also those that are not stale")
     parser.add_argument(
         "--dry-run", action="store_true", help="only say which recordings are stale; exit code 1 where some are"
@@ -82,6 +93,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--prefix-caching", action="store_true", default=None, help="share blocks of equal prefixes")
 
 
+_ENGINES = ("tracereel", "vllm", "transformers")
+
+
+def _engine_names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in _ENGINES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(_ENGINES)}")
+    return names
+
+
 _LIMITS = {
     "--slots": ("max_num_seqs", "sequences in the batch (default: 8)"),
     "--token-budget": ("max_num_batched_tokens", "tokens computed in a step (default: 512)"),
@@ -94,6 +115,8 @@ _LIMITS = {
 
 def run(args: argparse.Namespace) -> int:
     """Record and print the files."""
+    if args.engine:
+        return _engines(args)
     return _suites(args) if args.workload is None else _workload(args)
 
 
@@ -130,6 +153,37 @@ def _suites(args: argparse.Namespace) -> int:
         if before:
             _show_differences(before, _whole_traces(files))
     return 1 if args.dry_run and stale else 0
+
+
+def _engines(args: argparse.Namespace) -> int:
+    from tracereel.engine.adapters.sessions import record_engines, suite_name
+    from tracereel.engine.config import ConfigError
+    from tracereel.engine.loading import choose_device, device_info
+    from tracereel.engine.model_store import require_model
+    from tracereel.engine.suite import suite_named
+    from tracereel.engine.weights import open_weights
+    from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
+
+    if args.workload is not None or _settings(args):
+        raise ConfigError("engine: --engine records suites; --workload is for tracereel's own engine")
+    for name in ("device", "dtype", "model"):
+        if getattr(args, name) is not None:
+            raise ConfigError(
+                f"{name}: engines are recorded on the best device there is, in bf16, with the default model"
+            )
+    suites = [suite_named(name) for name in args.suite]
+    model = require_model()
+    tokenizer = open_weights(model).tokenizer()
+    device = device_folder(device_info(choose_device(None)))
+    for suite in suites:
+        out = args.out or PACKAGE_RECORDINGS / suite_name(suite) / device
+        if args.out and len(suites) > 1:
+            out = args.out / suite_name(suite)
+        with ProgressReport() as progress:
+            files = record_engines(suite, args.engine, model, tokenizer, out, progress)
+        for file in files:
+            print(file)
+    return 0
 
 
 def _say_what_is_stale(suite: str, planned: "Sequence[Planned]", chosen: int) -> None:

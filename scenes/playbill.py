@@ -21,6 +21,7 @@ SCENES = (
     "chunked_prefill",
     "batch_size_sweep",
     "speedup_waterfall",
+    "engine_race",
     "opening",
     "closing",
 )

@@ -58,6 +58,8 @@ ACCENT = Role("accent")
 
 CONTINUOUS = DECODE
 STATIC, SAME_POSITION = Role("static"), Role("same_position")
+VLLM, TRANSFORMERS = SAME_POSITION, Role("transformers")
+"""Other engines, where engines are raced and not policies; ours is CONTINUOUS."""
 
 REQUESTS = tuple(Role(f"request_{letter}") for letter in "abcdefgh")
 
@@ -126,6 +128,7 @@ DARK = Palette(
         "accent": "#4fd3ee",
         "static": "#f58a4b",
         "same_position": "#b18cff",
+        "transformers": "#548c8c",
         **_REQUESTS_SHOWN,
     },
     letters=0.0,
@@ -147,6 +150,7 @@ LIGHT = Palette(
         "accent": "#2f55d4",
         "static": "#a52a00",
         "same_position": "#3d1173",
+        "transformers": "#1c3838",
         **_REQUESTS_SHOWN,
     },
     letters=0.66,

@@ -9,6 +9,7 @@ from tracereel.scenes.settings import AA, Settings, SettingsError, contrast, con
 
 PHASES = (theme.PREFILL, theme.DECODE, theme.FINISHED)
 POLICIES = (theme.STATIC, theme.SAME_POSITION, theme.CONTINUOUS)
+ENGINES = (theme.STATIC, theme.TRANSFORMERS, theme.VLLM, theme.CONTINUOUS)
 SLOTS = (theme.IDLE_SLOT, theme.PANEL)
 SIGHT = (None, "protan", "deutan", "tritan")
 
@@ -22,7 +23,7 @@ def seen(colour, palette, sight):
 @pytest.mark.parametrize("palette", theme.PALETTES.values(), ids=lambda palette: palette.name)
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize(
-    ("group", "least"), [(PHASES, 8.0), (POLICIES, 8.0), (theme.REQUESTS, 8.0), (SLOTS, 8.0)], ids=str
+    ("group", "least"), [(PHASES, 8.0), (POLICIES, 8.0), (ENGINES, 8.0), (theme.REQUESTS, 8.0), (SLOTS, 8.0)], ids=str
 )
 def test_colours_that_mean_different_things_look_different(palette, sight, group, least):
     """CIEDE2000; 2.3 is a difference that is just seen."""
@@ -41,7 +42,17 @@ def test_an_idle_slot_is_no_request(palette):
 def test_contrast_is_wcags():
     assert contrast_of((0, 0, 0), (1, 1, 1)) == pytest.approx(21)
     for palette in theme.PALETTES.values():
-        for role in ("text", "dim", "accent", "prefill", "decode", "finished", "static", "same_position"):
+        for role in (
+            "text",
+            "dim",
+            "accent",
+            "prefill",
+            "decode",
+            "finished",
+            "static",
+            "same_position",
+            "transformers",
+        ):
             want = Color(palette.codes[role]).contrast(Color(palette.codes["ground"]), method="wcag21")
             assert contrast(palette, role, "ground") == pytest.approx(want, rel=1e-3)
             assert want >= AA, (palette.name, role)

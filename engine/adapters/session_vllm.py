@@ -1,0 +1,72 @@
+"""One recorded run of vLLM: `python -m tracereel.engine.adapters.session_vllm SESSION.json`, by vLLM's own interpreter.
+
+vLLM is left as it comes (compiled, where it compiles), but for the limits of the suite: slots, token budget, and as
+many tokens of KV cache; no prefix caching.
+"""
+
+import os
+import time
+
+import msgspec
+from tracereel.engine.adapters.session import Ask, session_from_command_line
+
+CPU_BLOCK_TOKENS = 32
+"""vLLM's attention on a CPU wants blocks of a multiple of this."""
+
+
+def main() -> None:
+    """Load, warm up, run, leave."""
+    session = session_from_command_line()
+    # The KV cache is small and stated in blocks: nothing needs to be reserved for it.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.device_type == "cpu"
+    block = max(session.block_tokens, CPU_BLOCK_TOKENS) if on_cpu else session.block_tokens
+    settings = {
+        "path": session.path,
+        "warmup": len(session.warmup),
+        "workload": msgspec.to_builtins(session.workload),
+        "run": msgspec.to_builtins(session.run),
+    }
+    llm = LLM(
+        session.model,
+        dtype="bfloat16",
+        max_model_len=session.max_model_len,
+        max_num_seqs=session.slots,
+        max_num_batched_tokens=session.token_budget,
+        block_size=block,
+        # One block more: vLLM keeps one that it never gives to anybody.
+        num_gpu_blocks_override=session.kv_blocks * session.block_tokens // block + 1,
+        enable_prefix_caching=False,
+        scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
+        additional_config={"tracereel": settings},
+    )
+    answer(llm.llm_engine, session.warmup, "warmup-")
+    answer(llm.llm_engine, session.asks, "")
+
+
+def answer(engine: object, asks: list[Ask], prefix: str) -> None:
+    """Submit all at once and step until they are done."""
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    arrival = time.time()
+    for ask in asks:
+        sampling = SamplingParams(
+            max_tokens=ask.output_tokens,
+            temperature=0,
+            ignore_eos=True,
+            extra_args={"tracereel_prompt": ask.prompt},
+        )
+        prompt = TokensPrompt(prompt_token_ids=ask.prompt_ids)
+        engine.add_request(prefix + ask.id, prompt, sampling, arrival_time=arrival)  # type: ignore[attr-defined]
+    while engine.has_unfinished_requests():  # type: ignore[attr-defined]
+        engine.step()  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()
