@@ -67,7 +67,7 @@ def engine_race(reel: ReelScene) -> Beat:
     beside = stage.shape is not Shape.SQUARE
     left, right = content, content
     if beside:
-        left, right = content.columns((56, 44), 60) if stage.wide else content.shares((47, 53), 30)
+        left, right = content.columns((56, 44), 60) if stage.wide else content.shares((46, 54), 60)
     lanes = Lanes(contenders, span_ns, reel.say)
     bars = Bars(contenders, right, reel.say) if compared else None
 
@@ -76,7 +76,8 @@ def engine_race(reel: ReelScene) -> Beat:
         since_ns = clock.engine_ns(film_s) - begin_ns
         with canvas.faded(1.0 if beside else 1 - min(aside * 2, 1)):
             if beside or aside < 0.5:
-                lanes.paint(canvas, content.towards(left, aside), since_ns)
+                # Side by side the bars name the lanes.
+                lanes.paint(canvas, content.towards(left, aside), since_ns, 1 - aside if stage.wide else 1.0)
         if bars:
             bars.paint(canvas, film_s - done_s - 0.7 - _ASIDE_S)
 

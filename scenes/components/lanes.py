@@ -31,14 +31,15 @@ class Lanes:
         """The place of an instant in a lane's box."""
         return box.x + box.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
 
-    def paint(self, canvas: Canvas, box: Box, since_ns: int) -> None:
-        """Draw what has happened within `since_ns` of each run's beginning."""
+    def paint(self, canvas: Canvas, box: Box, since_ns: int, named: float = 1.0) -> None:
+        """Draw what has happened within `since_ns` of each run's beginning; `named` is how clearly its name is seen."""
         for contender, grid, lane in zip(self._contenders, self._grids, self.boxes(box), strict=True):
             timeline = contender.run.timeline
             view = View(timeline.begin_ns, timeline.begin_ns + self._span_ns)
-            name = canvas.text(contender.name, lane.x, lane.y - 16, SMALL_STRONG, contender.colour, room=lane.w * 0.55)
+            y, room = lane.y - 16, lane.w * 0.55
+            name = canvas.text(contender.name, lane.x, y, SMALL_STRONG, contender.colour, named, room=room)
             said = self._said(contender, since_ns)
-            canvas.text(said, lane.right, lane.y - 16, SMALL_STRONG, TEXT, align=1, room=lane.w - name - 30)
+            canvas.text(said, lane.right, y, SMALL_STRONG, TEXT, align=1, room=lane.w - name - 30)
             grid.paint(canvas, lane, view, timeline.begin_ns + since_ns)
             if timeline.begin_ns + since_ns >= timeline.end_ns:
                 end = self.x(lane, timeline.end_ns - timeline.begin_ns)

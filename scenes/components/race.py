@@ -123,6 +123,8 @@ class Bars:
             for other in contenders
         ]
         self._most = max(float(ratios["high"].value) for ratios in self._ratios)
+        # Beside the bars stand their figures.
+        self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
 
     def paint(self, canvas: Canvas, since_s: float) -> None:
         """Draw them, grown for `since_s` seconds."""
@@ -140,7 +142,10 @@ class Bars:
         row = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))[index]
         # Above the bar its name, below it what it is about.
         high = min(max(row.h - 48 - 44, 14.0), 64.0)
-        return Box(row.x, row.y + 48, row.w - 210, high)
+        return Box(row.x, row.y + 48, row.w - self._beside, high)
+
+    def _times(self, index: int) -> Phrase:
+        return self._say.say("throughput_comparison.times", ratio=figure(self._ratios[index]["median"], ".2f"))
 
     def share(self, index: int) -> float:
         """How much of the full length a contender's bar takes once it has grown."""
@@ -148,7 +153,6 @@ class Bars:
 
     def _bar(self, canvas: Canvas, row: Box, contender: Contender, index: int, grown: float) -> None:
         say, ratios, bar = self._say.say, self._ratios[index], self.bar_box(index)
-        median = figure(ratios["median"], ".2f")
         name = canvas.text(contender.name, row.x, row.y + 34, HEADING, contender.colour)
         if index == 0:
             canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + 34, SMALL, DIM)
@@ -158,8 +162,7 @@ class Bars:
             at = bar.x + bar.w * ratio / self._most, bar.y + bar.h / 2
             canvas.disc(*at, 8, GROUND, ease(grown * 2 - 1))
             canvas.disc(*at, 6, TEXT, ease(grown * 2 - 1))
-        times = say("throughput_comparison.times", ratio=median)
-        canvas.text(times, row.right, bar.y + bar.h / 2 + 22, FIGURE, TEXT, align=1)
+        canvas.text(self._times(index), row.right, bar.y + bar.h / 2 + 22, FIGURE, TEXT, align=1)
         rate = say(
             "throughput_comparison.rate",
             rate=figure(contender.run.measure("output_throughput"), ",.0f"),

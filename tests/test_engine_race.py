@@ -1,0 +1,102 @@
+"""The engines' race: laid out in every shape, verified, and what stands in a lane is what the trace says."""
+
+import numpy as np
+import pytest
+from manim import tempconfig
+from test_layout import SIZES, drawn_by
+from test_scenes import LOOK, colour_at, draw, near
+from test_suite_scenes import SCALE, SIZE, prompts, record
+from tracereel.scenes import theme
+from tracereel.scenes.components.lanes import Lanes
+from tracereel.scenes.components.race import Contender
+from tracereel.scenes.engine_race import SUITE, engine_race
+from tracereel.scenes.layout import Kind, faults
+from tracereel.scenes.phrases import Catalogue as Words
+from tracereel.scenes.phrases import words
+from tracereel.scenes.playbill import scene_class
+from tracereel.scenes.settings import Settings
+from tracereel.scenes.stage import Box
+from tracereel.scenes.verification import verify
+from tracereel.trace.catalogue import ENVIRONMENT, Catalogue
+from tracereel.trace.measured import Run
+
+CASES = {"transformers-static": "static", "transformers": "continuous", "vllm": "continuous", "tracereel": "continuous"}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Four cases by the fake engine, under the names of the engines that are raced."""
+    folder = tmp_path_factory.mktemp("engines")
+    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+    for case, policy in CASES.items():
+        record(folder, SUITE, case, prompts(14), policy=policy, **settings)
+    return folder
+
+
+def runs_of(folder):
+    return {case: [Run(found.read()) for found in Catalogue(folder, SUITE).case(case)] for case in CASES}
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_the_race_is_laid_out_and_verified(recorded, shape, tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, str(recorded))
+    scene, frames = drawn_by("engine_race", SIZES[shape], tmp_path, rate=1)
+    found = {fault for drawn in frames for fault in faults(drawn, scene.stage.safe)}
+    assert not found, sorted(found)[:5]
+    assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > 200
+    if shape == "wide":
+        verdict = verify(next(tmp_path.rglob("*.mp4")), [recorded])
+        assert verdict.claims > 20
+        assert not verdict.faults, verdict.faults[:3]
+
+
+def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
+    runs = runs_of(recorded)
+    contenders = [Contender(words(case), theme.VLLM, some[0], tuple(some)) for case, some in runs.items()]
+    spans = [contender.run.timeline.end_ns - contender.run.timeline.begin_ns for contender in contenders]
+    lanes, box = Lanes(contenders, max(spans), Words()), Box(40, 40, 1800, 1000)
+    seated = ended = 0
+    for share in (0.35, 0.7, 1.0):
+        since = round(max(spans) * share)
+        picture, _ = draw(lambda canvas, s=since: lanes.paint(canvas, box, s), SIZE)
+        for contender, lane, span in zip(contenders, lanes.boxes(box), spans, strict=True):
+            run, steps = contender.run, contender.run.trace.steps
+            rows = lane.rows(run.trace.header.slots, min(8.0, lane.h / run.trace.header.slots * 0.12))
+            for middle in ((steps.start_ns + steps.end_ns) // 2).tolist():
+                at = middle - run.timeline.begin_ns
+                if at > min(since, span) - 0.01 * max(spans):  # there stands a line
+                    continue
+                for row, seat in zip(rows, run.timeline.at(middle).seats, strict=True):
+                    if seat is not None and not seat.prefill:
+                        seen = colour_at(picture, lanes.x(lane, at) * SCALE, (row.y + row.h * 0.6) * SCALE)
+                        assert near(seen, LOOK(theme.request_colour(seat.request))), (share, middle)
+                        seated += 1
+            if since > span:
+                for at in np.linspace(span + 0.01 * max(spans), 0.999 * max(spans), 5):
+                    seen = colour_at(picture, lanes.x(lane, at) * SCALE, (lane.y + lane.h / 2) * SCALE)
+                    assert near(seen, LOOK(theme.GROUND))
+                    ended += 1
+    assert seated > 300
+    assert ended > 3
+
+
+def test_the_first_is_who_was_first_and_the_slowest_sets_the_clock(recorded, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, str(recorded))
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
+        scene = scene_class("engine_race")(Settings())
+        beat = engine_race(scene)
+    spans = [run.timeline.end_ns - run.timeline.begin_ns for run in beat.runs]
+    assert spans == sorted(spans, reverse=True)
+    assert beat.clock.engine_ns(beat.clock.film_s) == beat.runs[0].timeline.end_ns
+    told = beat.captions[1]
+    assert f"{spans[-1] / 1e9:.1f}" in told.phrase.text
+    assert beat.clock.engine_ns(told.from_s) - beat.runs[0].timeline.begin_ns == pytest.approx(spans[-1], rel=1e-3)
+
+
+def test_one_engine_alone_is_no_race(tmp_path, monkeypatch):
+    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+    record(tmp_path, SUITE, "vllm", prompts(6), policy="continuous", repeats=1, **settings)
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
+        beat = engine_race(scene_class("engine_race")(Settings()))
+    assert [len(beat.runs), len(beat.captions)] == [1, 1]
