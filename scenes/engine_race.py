@@ -16,9 +16,10 @@ from tracereel.scenes.phrases import figure, quote
 from tracereel.scenes.reel import ReelScene
 from tracereel.scenes.stage import Shape
 from tracereel.scenes.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
+from tracereel.trace.catalogue import ENGINES, FILM
 from tracereel.trace.compare import require_comparable
 
-SUITE = "film-engines"
+SUITE = FILM + ENGINES
 RACE_S = 11.0
 _ASIDE_S, _VERDICT_S = 0.9, 6.0
 _COLOURS = {

@@ -18,6 +18,8 @@ ENVIRONMENT = "TRACEREEL_RECORDINGS"
 DEVICE_ENVIRONMENT = "TRACEREEL_DEVICE"
 FILM = "film"
 """The suite that is played where no other is asked for."""
+ENGINES = "-engines"
+"""How the name of a suite ends whose recordings are of several engines beside each other."""
 SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.partial", ".jsonl.zst.partial")
 
 
@@ -91,8 +93,9 @@ class Catalogue:
         files = [self.folder] if self.folder.is_file() else traces_below(self.folder)
         there = tuple(Recording(path, read_header(path)) for path in files)
         if not there:
-            how = f"`tracereel record{'' if suite == FILM else f' --suite {suite}'}`"
-            raise TraceError(self.folder, f"holds no trace (.jsonl or .jsonl.zst); record one with {how}")
+            raise TraceError(
+                self.folder, f"holds no trace (.jsonl or .jsonl.zst); record one with `{_how_to_record(suite)}`"
+            )
         if device:
             there = _made_on(device, there, self.folder)
         suites = {recording.suite for recording in there}
@@ -100,8 +103,8 @@ class Catalogue:
             others = ", ".join(sorted(name or "none" for name in suites))
             raise TraceError(
                 self.folder,
-                f"no recording of the suite {suite!r}; there are those of: {others}; record one with `tracereel record"
-                f" --suite {suite}`",
+                f"no recording of the suite {suite!r}; there are those of: {others}; record one with"
+                f" `{_how_to_record(suite)}`",
             )
         self.recordings = tuple(recording for recording in there if suite not in suites or recording.suite == suite)
 
@@ -120,6 +123,13 @@ class Catalogue:
     def has(self, name: str) -> bool:
         """Is there a recording of that case?"""
         return any(recording.case == name for recording in self.recordings)
+
+
+def _how_to_record(suite: str) -> str:
+    """The command that makes a suite's recordings."""
+    if suite.endswith(ENGINES):
+        return f"tracereel record --engine tracereel,vllm,transformers --suite {suite.removesuffix(ENGINES)}"
+    return "tracereel record" if suite == FILM else f"tracereel record --suite {suite}"
 
 
 def _own_recordings(suite: str, device: str | None) -> Path:

@@ -21,7 +21,7 @@ from tracereel.engine.adapters.session import Ask, Session
 from tracereel.engine.suite import Progress, Suite
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.workload import Arrivals, Workload
-from tracereel.trace.catalogue import read_header, traces_below
+from tracereel.trace.catalogue import ENGINES, read_header, traces_below
 from tracereel.trace.events import RunInfo
 from tracereel.trace.invariants import check
 from tracereel.trace.storage import TraceError
@@ -50,7 +50,6 @@ CONTESTANTS = (
     Contestant("transformers", "transformers", "continuous"),
     Contestant("transformers-static", "transformers", "static"),
 )
-ENGINES = tuple(dict.fromkeys(contestant.engine for contestant in CONTESTANTS))
 
 
 def interpreter(engine: str) -> str:
@@ -131,7 +130,7 @@ def record_engines(
 
 def suite_name(suite: Suite) -> str:
     """The name of the suite that a suite's recordings by several engines are."""
-    return f"{suite.name}-engines"
+    return suite.name + ENGINES
 
 
 def _recordings_of(suite: str, folder: Path) -> list[Path]:
