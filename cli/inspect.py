@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     slo = parse_slo(args.slo) if args.slo is not None else None
     page = Page(args.markdown)
     for path in trace_files(args.traces):
-        trace = Trace.read(path)
+        trace = Trace.read(path, tokens=False)
         facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
         if args.json:
             print(msgspec.json.encode(facts).decode())

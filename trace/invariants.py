@@ -130,6 +130,8 @@ class _Checker:
         self.last_step: Step | None = None
         self.found: list[Violation] = []
         self.number = 0
+        self.batch: tuple[list[int], list[int]] = ([], [])
+        """Requests and slots of a batch in which everyone was found to run, until somebody takes or leaves a slot."""
 
     @property
     def due(self) -> bool:
@@ -223,6 +225,7 @@ class _Checker:
         """Take a request out of its slot (or out of the queue where it ends there) and free its blocks."""
         replica = request.replica
         if request.slot is not None:
+            self.batch = ([], [])
             self.taken.discard(request.slot)
             self.slots_of.pop(number, None)
             request.slot = None
@@ -279,9 +282,6 @@ class _Checker:
             self.admit(admission, step, replica)
         for grant in step.blocks:
             self.grant(grant, replica)
-        for number in {grant.request for grant in step.blocks}:
-            if number in self.slots_of:
-                self.progress.grow(number, len(self.requests[number].blocks))
         self.queues(step, replica)
         self.members(step, replica)
         for ending in step.finished:
@@ -353,6 +353,7 @@ class _Checker:
             schedule_ns = step.start_ns if step.latency_ns is None else step.end_ns - step.latency_ns
             if schedule_ns < request.submitted_ns:
                 self.say("times", f"request {number} is admitted before it was submitted")
+            self.batch = ([], [])
             self.taken.add(slot)
             self.slots_of[number] = request.slot = slot
             block = self.header.kv_block_tokens
@@ -381,6 +382,7 @@ class _Checker:
             else:
                 self.share(grant.request, request, block, held)
             table.append(block)
+        self.progress.grow(grant.request, len(table))
 
     def share(self, number: int, request: _Request, block: int, held: tuple[int, int]) -> None:
         """A block that is in another's table already may be in this one too where they share a prefix."""
@@ -409,9 +411,13 @@ class _Checker:
 
     def members(self, step: Step, replica: _Replica) -> None:
         """Every member runs, in its slot, once; how far it has come is looked at later, many steps at a time."""
-        slots_of = self.slots_of
+        slots_of, batch = self.slots_of, (step.requests, step.slots)
+        if batch == self.batch:
+            self.progress.add(self.number, step)
+            return
         own = step.slots == list(map(slots_of.get, step.requests)) and len(set(step.slots)) == len(step.slots)
         if own and (len(self.replicas) == 1 or all(slot in replica.slots for slot in step.slots)):
+            self.batch = batch
             self.progress.add(self.number, step)
             return
         if len(set(step.requests)) != len(step.requests):

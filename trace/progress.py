@@ -8,6 +8,7 @@ After the members of some thousand steps were gathered they are sorted by reques
 it follows from; the rules are then comparisons of columns.
 """
 
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,13 +41,11 @@ class Progress:
     def _clear(self) -> None:
         self._lines: list[int] = []
         self._sizes: list[int] = []
-        self._members: list[int] = []
-        self._positions: list[int] = []
-        self._computed: list[int] = []
-        self._sampled: list[int] = []
-        self._drafted: list[int] = []
+        # Arrays: numpy takes them as they are, where it would look at every entry of a list.
+        self._members, self._positions, self._computed, self._sampled = (array("q") for _ in range(4))
+        self._drafted: dict[int, list[int]] = {}
         self._phases: list[str] = []
-        self._marks: list[tuple[int, int, int, int]] = []
+        self._marks: dict[tuple[int, int, int], int] = {}
 
     def arrive(self, prompt_tokens: int) -> None:
         """The next request arrives; it has so many tokens."""
@@ -59,11 +58,11 @@ class Progress:
 
     def admit(self, request: int, cached: int) -> None:
         """In the next step the request enters with the KV of `cached` tokens, and no blocks."""
-        self._marks.append((request, len(self._lines), _ADMITTED, cached))
+        self._marks[request, len(self._lines), _ADMITTED] = cached
 
     def grow(self, request: int, blocks: int) -> None:
         """In the next step the request's block table is `blocks` long."""
-        self._marks.append((request, len(self._lines), _GRANTED, blocks * self.block_tokens))
+        self._marks[request, len(self._lines), _GRANTED] = blocks * self.block_tokens
 
     def add(self, line: int, step: Step, members: Iterable[int] | None = None) -> None:
         """A step, on this line; `members` are the places in its columns that count, all where that is not given."""
@@ -76,15 +75,15 @@ class Progress:
         else:
             requests, positions, computed, sampled = step.requests, step.positions, step.computed, step.sampled
             phases, drafted = step.phases, step.drafted
+        if drafted is not None:
+            self._drafted[len(self._members)] = drafted
         self._lines.append(line)
         self._sizes.append(len(requests))
-        self._members += requests
-        self._positions += positions
-        self._computed += computed
-        self._sampled += sampled
+        self._members.fromlist(requests)
+        self._positions.fromlist(positions)
+        self._computed.fromlist(computed)
+        self._sampled.fromlist(sampled)
         self._phases.append(phases)
-        # A step that says nothing of drafts may sample what it computes: all but one were drafts.
-        self._drafted += [count - 1 for count in computed] if drafted is None else drafted
 
     @property
     def full(self) -> bool:
@@ -96,14 +95,18 @@ class Progress:
         if not self._members and not self._marks:
             self._clear()
             return []
-        marks = np.array(self._marks, dtype=np.int64).reshape(-1, 4).T
+        marks = np.array([(*what, value) for what, value in self._marks.items()], dtype=np.int64).reshape(-1, 4).T
         steps = np.repeat(np.arange(len(self._lines)), self._sizes)
         decodes = np.frombuffer("".join(self._phases).encode(), dtype=np.uint8) == ord(DECODE)
-        sampled, computed = np.array(self._sampled, dtype=np.int64), np.array(self._computed, dtype=np.int64)
-        position = np.array(self._positions, dtype=np.int64)
+        columns = (self._members, self._positions, self._computed, self._sampled)
+        member_request, position, computed, sampled = (np.array(column, dtype=np.int64) for column in columns)
+        # A step that says nothing of drafts may sample what it computes: all but one were drafts.
+        drafted = computed - 1
+        for at, drafts in self._drafted.items():
+            drafted[at : at + len(drafts)] = drafts
         advance = np.where(decodes & (sampled > 0), sampled, computed)
 
-        request = np.concatenate([marks[0], np.array(self._members, dtype=np.int64)])
+        request = np.concatenate([marks[0], member_request])
         step = np.concatenate([marks[1], steps])
         kind = np.concatenate([marks[2], np.full(len(steps), _COMPUTED)])
         value = np.concatenate([marks[3], position + advance])
@@ -128,7 +131,7 @@ class Progress:
             position[member],
             computed[member],
             sampled[member],
-            np.array(self._drafted, dtype=np.int64)[member],
+            drafted[member],
             reached[rows],
             self._prompt[request[rows]] + so_far[rows],
             so_far[rows],

@@ -143,13 +143,13 @@ class Trace:
     """SHA-256 (hex) of the records before the end record: the trace's identity."""
 
     @classmethod
-    def read(cls, path: Path | str) -> "Trace":
-        """Read a trace file.
+    def read(cls, path: Path | str, *, tokens: bool = True) -> "Trace":
+        """Read a trace file; without `tokens` as if it did not say their ids and texts, which no metric needs.
 
         Raises TraceError where the file is not a trace, is of a newer schema, or a record is malformed; a file that
         only ends too early is read up to its last whole record and says so in `cut`.
         """
-        return _Loader(Path(path)).load()
+        return _Loader(Path(path), tokens=tokens).load()
 
     @property
     def name(self) -> str:
@@ -197,8 +197,6 @@ class Trace:
 
 
 NEVER_NS = np.iinfo(np.int64).max
-_FLUSH = 2**12
-"""Entries gathered in lists before they go into arrays: one conversion of many is quicker than many of few."""
 _GROUP_CHUNK = 2**20
 
 
@@ -228,21 +226,18 @@ class _Column:
     """An integer column that grows by lists: narrow (16 bits) until a value does not fit, where that is asked for."""
 
     def __init__(self, *, narrow: bool = False):
-        self.pending: list[int] = []
         self._values = array("h" if narrow else "i")
 
-    def flush(self) -> None:
-        """Move what is pending into the array."""
+    def add(self, entries: list[int]) -> None:
+        """Append all of them."""
         try:
-            self._values.extend(array(self._values.typecode, self.pending))
+            self._values.fromlist(entries)
         except OverflowError:
             self._values = array("i", self._values)
-            self._values.extend(array("i", self.pending))
-        self.pending.clear()
+            self._values.fromlist(entries)
 
     def freeze(self) -> npt.NDArray[Any]:
         """The whole column, without a copy."""
-        self.flush()
         dtype = np.dtype(f"i{self._values.itemsize}")
         return np.frombuffer(self._values, dtype=dtype) if len(self._values) else np.empty(0, dtype)
 
@@ -255,25 +250,22 @@ class _Codes(dict[str, int]):
         return code
 
 
-def _known(value: int | None) -> int:
-    return ABSENT if value is None else value
-
-
 def _int64(values: "array[int]") -> Ints:
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.empty(0, np.int64)
 
 
 _STEP_SCALARS = (
-    *("line", "index", "start_ns", "end_ns", "scheduled_ns", "device_ns", "device_gap_ns", "latency_ns"),
-    *("waiting", "running", "padding", "kv_used", "replica", "first_member", "first_token"),
+    *("line", "index", "start_ns", "end_ns", "scheduled_ns", "device_ns", "device_gap_ns", "latency_ns", "kv_used"),
+    *("waiting", "running", "padding", "replica", "first_member", "first_token"),
 )
 
 
 class _Loader:
     """Feeds records into growing arrays, then freezes them into a Trace."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, tokens: bool):
         self.path = path
+        self.keeps_tokens = tokens
         self.reader = LineReader(path)
         self.header: Header | None = None
         self.end: End | None = None
@@ -282,7 +274,7 @@ class _Loader:
         self.endings: dict[int, tuple[int, str, int]] = {}
         self.places: dict[int, int] = {0: 0}
         self.scalars = array("q")
-        self.steps = self.members = self.tokens = 0
+        self.steps = self.members = self.new_tokens = 0
         self.requests, self.positions = _Column(), _Column()
         self.slots, self.computed, self.sampled = _Column(narrow=True), _Column(narrow=True), _Column(narrow=True)
         self.drafted: _Column | None = None
@@ -295,12 +287,6 @@ class _Loader:
         }
         self.open_stays: dict[int, int] = {}
         self.grants = {name: array("q") for name in ("step", "request", "block")}
-
-    @property
-    def columns(self) -> list[_Column]:
-        """Every column of members and tokens."""
-        members = [self.requests, self.positions, self.slots, self.computed, self.sampled]
-        return [*members, self.token_id, self.token_text, *([self.drafted] if self.drafted else [])]
 
     def fail(self, message: str, line: int) -> TraceError:
         return TraceError(self.path, message, line)
@@ -355,9 +341,12 @@ class _Loader:
 
     def add_step(self, step: Step, number: int) -> None:
         members = len(step.requests)
-        for name in ("slots", "phases", "positions", "computed", "sampled"):
-            if len(getattr(step, name)) != members:
-                raise self.fail(f"{name}: {len(getattr(step, name))} entries for {members} requests", number)
+        slots, phases, positions = step.slots, step.phases, step.positions
+        computed, sampled = step.computed, step.sampled
+        if not len(slots) == len(phases) == len(positions) == len(computed) == len(sampled) == members:
+            for name in ("slots", "phases", "positions", "computed", "sampled"):
+                if len(getattr(step, name)) != members:
+                    raise self.fail(f"{name}: {len(getattr(step, name))} entries for {members} requests", number)
         new_tokens = sum(step.sampled)
         if step.tokens is not None and len(step.tokens) != new_tokens:
             raise self.fail(f"tokens: {len(step.tokens)} entries for {new_tokens} sampled tokens", number)
@@ -365,35 +354,31 @@ class _Loader:
             raise self.fail(f"drafted: {len(step.drafted)} entries for {members} requests", number)
         if step.texts is not None and len(step.texts) != new_tokens:
             raise self.fail(f"texts: {len(step.texts)} entries for {new_tokens} sampled tokens", number)
-        self.known(max(step.requests, default=-1), number)
+        if members:
+            self.known(max(step.requests), number)
         if step.replica not in self.places:
             raise self.fail(f"replica: {step.replica} is not among those of the header", number)
         i = self.steps
-        self.scalars.extend(
-            (
-                *(number, step.index, step.start_ns, step.end_ns, _known(step.scheduled_ns), _known(step.device_ns)),
-                *(_known(step.device_gap_ns), _known(step.latency_ns), step.waiting, step.running, step.padding),
-                *(_known(step.kv_used), self.places[step.replica], self.members, self.tokens),
-            )
+        may_lack = (step.scheduled_ns, step.device_ns, step.device_gap_ns, step.latency_ns, step.kv_used)
+        self.scalars.fromlist(
+            [
+                *(number, step.index, step.start_ns, step.end_ns),
+                *[ABSENT if value is None else value for value in may_lack],
+                *(step.waiting, step.running, step.padding, self.places[step.replica], self.members, self.new_tokens),
+            ]
         )
-        self.requests.pending += step.requests
-        self.slots.pending += step.slots
-        self.positions.pending += step.positions
-        self.computed.pending += step.computed
-        self.sampled.pending += step.sampled
-        self.phases += step.phases.encode()
+        self.requests.add(step.requests)
+        self.slots.add(slots)
+        self.positions.add(positions)
+        self.computed.add(computed)
+        self.sampled.add(sampled)
+        self.phases += phases.encode()
         self.add_drafts(step)
-        self.token_id.pending += step.tokens if step.tokens is not None else [ABSENT] * new_tokens
-        if step.texts is None:
-            self.token_text.pending += [ABSENT] * new_tokens
-        else:
-            self.token_text.pending += map(self.text_codes.__getitem__, step.texts)
+        if self.keeps_tokens:
+            self.add_tokens(step, new_tokens)
         self.steps += 1
         self.members += members
-        self.tokens += new_tokens
-        if len(self.requests.pending) >= _FLUSH or len(self.token_id.pending) >= _FLUSH:
-            for column in self.columns:
-                column.flush()
+        self.new_tokens += new_tokens
         for request in step.preempted:
             self.known(request, number)
             self.close_stay(request, i - 1, step.start_ns, True)
@@ -410,6 +395,11 @@ class _Loader:
             self.close_stay(ending.request, i, step.end_ns, False)
             self.endings[ending.request] = (step.end_ns, ending.reason, number)
 
+    def add_tokens(self, step: Step, count: int) -> None:
+        unknown = [ABSENT] * count
+        self.token_id.add(unknown if step.tokens is None else step.tokens)
+        self.token_text.add(unknown if step.texts is None else list(map(self.text_codes.__getitem__, step.texts)))
+
     def add_drafts(self, step: Step) -> None:
         """Draft tokens make a column only where a step has them; it then holds ABSENT for those that do not say."""
         members = len(step.requests)
@@ -417,8 +407,8 @@ class _Loader:
             if step.drafted is None:
                 return
             self.drafted = _Column(narrow=True)
-            self.drafted.pending = [ABSENT] * self.members
-        self.drafted.pending += [ABSENT] * members if step.drafted is None else step.drafted
+            self.drafted.add([ABSENT] * self.members)
+        self.drafted.add([ABSENT] * members if step.drafted is None else step.drafted)
 
     def open_stay(self, request: int, slot: int, cached: int, step: int, at_ns: int) -> None:
         self.open_stays[request] = len(self.stays["request"])
@@ -437,11 +427,13 @@ class _Loader:
         assert self.header is not None
         stays: dict[str, Any] = {name: np.array(column, dtype=np.int64) for name, column in self.stays.items()}
         stays["preempted"] = stays["preempted"].astype(bool)
-        self.scalars.extend((*[0] * (len(_STEP_SCALARS) - 2), self.members, self.tokens))
+        self.scalars.extend((*[0] * (len(_STEP_SCALARS) - 2), self.members, self.new_tokens))
         scalars = dict(
             zip(_STEP_SCALARS, np.array(_int64(self.scalars).reshape(-1, len(_STEP_SCALARS)).T), strict=True)
         )
         firsts = {name: scalars.pop(name) for name in ("first_member", "first_token")}
+        # Of what was not kept every entry is the same one.
+        unknown = np.broadcast_to(np.int32(ABSENT), self.new_tokens)
         steps = Steps(
             member_request=self.requests.freeze(),
             member_slot=self.slots.freeze(),
@@ -450,8 +442,8 @@ class _Loader:
             member_computed=self.computed.freeze(),
             member_sampled=self.sampled.freeze(),
             member_drafted=self.drafted.freeze() if self.drafted else None,
-            token_id=self.token_id.freeze(),
-            token_text=self.token_text.freeze(),
+            token_id=self.token_id.freeze() if self.keeps_tokens else unknown,
+            token_text=self.token_text.freeze() if self.keeps_tokens else unknown,
             texts=tuple(self.text_codes),
             **firsts,
             **{name: column[:-1] for name, column in scalars.items()},
