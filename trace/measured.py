@@ -163,6 +163,12 @@ def engine(run: Run) -> Answer:
 
 
 @_query
+def replica(run: Run, *, index: int) -> Answer:
+    """The number of a merged trace's replica."""
+    return run.trace.header.replicas[index].replica, (1, 1)
+
+
+@_query
 def policy(run: Run) -> Answer:
     """How the engine batched, in its own word."""
     return run.trace.header.policy, (1, 1)

@@ -3,8 +3,10 @@
 A pure function of film time. Knows a run, its clock and a stage.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tracereel.scenes.clock import FilmClock, ease
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.lettering import width
@@ -51,10 +53,10 @@ _SHARES = {Shape.WIDE: (23, 17, 36, 17), Shape.SQUARE: (25, 14, 39, 19)}
 
 
 class Places:
-    """Where the cards of each stage stand."""
+    """Where the cards of each stage stand. `replicas` are the slots of each replica, one above the other."""
 
-    def __init__(self, stage: Stage, slots: int):
-        content = stage.content
+    def __init__(self, stage: Stage, replicas: Sequence[int]):
+        content, slots = stage.content, sum(replicas)
         square = stage.shape is Shape.SQUARE
         self.heading = SMALL_STRONG if square else HEADING
         self.gap = 6 if square else 10
@@ -76,22 +78,51 @@ class Places:
             bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in columns]
             self.chips_in_row, self.cards_in_row = (2 if square else 4), 1
         self.waiting, self.prefill, self.decode, self.ended = bodies
-        # Below the lanes the ring needs its own width, and a line where they are not all of them.
-        body = self.decode.h - 14
-        least = 46.0 if square else 60.0
-        self.lanes = max(min(slots, int((body + self.gap) // (least + self.gap))), 1)
-        self.lanes_are_all = self.lanes == slots
-        if not self.lanes_are_all:
-            self.lanes = max(int((body - 44 + self.gap) // (least + self.gap)), 1)
-        height = min((body if self.lanes_are_all else body - 44), 110 * self.lanes)
-        self.prefill_rows = Box(self.prefill.x, self.prefill.y, self.prefill.w, height).rows(self.lanes, self.gap)
-        self.decode_rows = Box(self.decode.x, self.decode.y, self.decode.w, height).rows(self.lanes, self.gap)
+        self._place_lanes(replicas, 46.0 if square else 60.0)
         self.card_height = min(self.decode_rows[0].h, 84 if stage.wide else 54)
         rows = int((self.waiting.h - 44) // (self.card_height + 10))
         self.cards = max(rows, 1) * self.cards_in_row
         chip_height = 46
         self.chip_pitch = chip_height + 10
         self.chips = max(int((self.ended.h - 40) // self.chip_pitch), 1) * self.chips_in_row
+
+    def _place_lanes(self, replicas: Sequence[int], least: float) -> None:
+        """The lanes of each replica, as many as fit, each with its own ring around Decode and a line for its name."""
+        # Below the lanes the ring needs its own width, and a line where they are not all of them.
+        body, line = self.decode.h - 14, 44.0
+        name, between = (46.0, 2.0 * self.gap + 18) if len(replicas) > 1 else (0.0, 0.0)
+        most = max(int((body - line + between) // (least + name + between)), 1)
+        sizes = replicas[:most]
+
+        def lanes_in(height: float) -> list[int]:
+            each = (height - between * (len(sizes) - 1)) / len(sizes) - name
+            return [max(min(size, int((each + self.gap) // (least + self.gap))), 1) for size in sizes]
+
+        lanes = lanes_in(body)
+        self.lanes_are_all = lanes == list(replicas)
+        if not self.lanes_are_all:
+            body, lanes = body - line, lanes_in(body - line)
+        self.lanes = sum(lanes)
+        pitch = (body + between) / len(sizes)
+        self.names = [(self.decode.x, self.decode.y + pitch * i + name - 26) for i in range(len(sizes))]
+        """Where each replica's name stands, where there are several."""
+        self.prefill_rows: list[Box] = []
+        self.decode_rows: list[Box] = []
+        self.rings: list[Box] = []
+        self._row_of: dict[int, int] = {}
+        first = 0
+        for i, (size, shown) in enumerate(zip(sizes, lanes, strict=True)):
+            top, height = self.decode.y + pitch * i + name, min(pitch - between - name, 110.0 * shown)
+            self._row_of |= {first + lane: len(self.decode_rows) + lane for lane in range(shown)}
+            self.prefill_rows += Box(self.prefill.x, top, self.prefill.w, height).rows(shown, self.gap)
+            self.decode_rows += Box(self.decode.x, top, self.decode.w, height).rows(shown, self.gap)
+            ring = self.gap + 2
+            self.rings.append(Box(self.decode.x - ring, top - ring, self.decode.w + 2 * ring, height + 2 * ring))
+            first += size
+
+    def row_of(self, slot: int) -> int | None:
+        """The row of a slot; None where there is no room for it."""
+        return self._row_of.get(slot)
 
     def waiting_at(self, index: float) -> Box:
         """The place in the queue; `index` may lie between two."""
@@ -124,7 +155,11 @@ class PipelineView:
 
     def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Catalogue):
         self._run, self._clock, self._say = run, clock, say
-        self.places = Places(stage, run.trace.header.slots)
+        header = run.trace.header
+        self.places = Places(stage, [replica.slots for replica in header.replicas] or [header.slots])
+        steps = run.trace.steps
+        self._ends = [np.sort(steps.end_ns[steps.replica == i]) for i in range(len(self.places.rings))]
+        """When each replica's steps ended."""
         self._wide = stage.wide
         self._has_texts = bool((run.trace.steps.token_text != ABSENT).any())
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
@@ -208,18 +243,18 @@ class PipelineView:
         for row in places.decode_rows:
             canvas.card(*row.sides, PANEL)
         # The ring around Decode brightens with every step that ends.
-        ended = self._run.timeline.steps_ended(t_ns)
-        age = 9.0
-        if ended:
-            age = film_s - self._clock.film_second(int(self._run.trace.steps.end_ns[ended - 1]))
-        rows, around = places.decode_rows, places.gap + 2
-        x, y = rows[0].x - around, rows[0].y - around
-        high = rows[-1].bottom - y + around
-        glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
-        canvas.card(x, y, rows[0].w + 2 * around, high, LINE, radius=20, outline=3)
-        canvas.card(x, y, rows[0].w + 2 * around, high, DECODE, 0.85 * glow, radius=20, outline=3)
+        for i, ring in enumerate(places.rings):
+            ended = int(np.searchsorted(self._ends[i], t_ns, side="right"))
+            age = film_s - self._clock.film_second(int(self._ends[i][ended - 1])) if ended else FLASH_S
+            glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
+            canvas.card(*ring.sides, LINE, radius=20, outline=3)
+            canvas.card(*ring.sides, DECODE, 0.85 * glow, radius=20, outline=3)
+            if len(places.rings) > 1:
+                number = figure(self._run.measure("replica", index=i))
+                canvas.text(say.say("pipeline_flow.replica", number=number), *places.names[i], SMALL, DIM)
+        rows = places.decode_rows
         if self._wide:
-            middle = (places.decode.right + around + places.ended.x) / 2
+            middle = (places.rings[0].right + places.ended.x) / 2
             y = rows[0].y + (rows[-1].bottom - rows[0].y) / 2
             for x in ((places.waiting.right + places.prefill.x) / 2, middle):
                 canvas.line([(x - 7, y - 12), (x + 7, y), (x - 7, y + 12)], LINE, thickness=4)
@@ -285,9 +320,10 @@ class PipelineView:
         if visit.stage == ENDED:
             index = self._ended_rank[request] - first_chip
             return places.ended_at(index) if index >= 0 else None
-        if visit.slot >= places.lanes:
+        row = places.row_of(visit.slot)
+        if row is None:
             return None
-        return (places.prefill_rows if visit.stage == PREFILLING else places.decode_rows)[visit.slot]
+        return (places.prefill_rows if visit.stage == PREFILLING else places.decode_rows)[row]
 
     def _card(
         self, canvas: Canvas, request: int, film_s: float, state: State, seat: Seat | None, first_chip: int
@@ -352,12 +388,13 @@ class PipelineView:
         """How much of the prompt has KV, the running step's part growing with its time."""
         steps = self._run.trace.steps
         done = seat.computed_tokens
-        if state.step is not None and seat.computes:
-            members = steps.members(state.step)
-            own = int((steps.member_request[members] == request).nonzero()[0][0])
-            span = max(int(steps.end_ns[state.step] - steps.start_ns[state.step]), 1)
-            passed = (state.t_ns - int(steps.start_ns[state.step])) / span
-            return (done + int(steps.member_computed[members][own]) * passed) / known
+        for step in state.steps if seat.computes else ():
+            members = steps.members(step)
+            own = (steps.member_request[members] == request).nonzero()[0]
+            if len(own):
+                span = max(int(steps.end_ns[step] - steps.start_ns[step]), 1)
+                passed = (state.t_ns - int(steps.start_ns[step])) / span
+                return (done + int(steps.member_computed[members][own[0]]) * passed) / known
         return done / known
 
     def _tail(self, canvas: Canvas, box: Box, request: int, seat: Seat, state: State, colour: Colour) -> None:

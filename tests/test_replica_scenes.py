@@ -1,0 +1,96 @@
+"""A merged trace in the pipeline: its replicas one above the other, each with its own slots and its own steps."""
+
+import msgspec
+import pytest
+from fakes import header, make_engine
+from test_layout import SIZES, drawn_by
+from test_scenes import LOOK, colour_at, draw, near
+from test_suite_scenes import SCALE, SIZE, prompts
+from tracereel.engine.config import EngineConfig
+from tracereel.scenes import theme
+from tracereel.scenes.clock import Script
+from tracereel.scenes.components.pipeline import FLASH_S, MOVE_S, PipelineView
+from tracereel.scenes.layout import Kind, faults
+from tracereel.scenes.phrases import Catalogue as Words
+from tracereel.scenes.stage import Stage
+from tracereel.trace.catalogue import ENVIRONMENT
+from tracereel.trace.events import ParallelInfo
+from tracereel.trace.measured import Run
+from tracereel.trace.merge import merge
+from tracereel.trace.recorder import Recorder
+
+CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=24, num_blocks=60, block_tokens=4, max_model_len=64)
+
+
+@pytest.fixture(scope="module", params=[2, 5])
+def merged(tmp_path_factory, request):
+    """Engines that took turns with the steps, and shared the requests."""
+    folder, replicas = tmp_path_factory.mktemp("replicas"), request.param
+    paths = [folder / f"{i}.jsonl" for i in range(replicas)]
+    headers = [
+        msgspec.structs.replace(header(CONFIG), parallel=ParallelInfo(data=replicas, replica=i))
+        for i in range(replicas)
+    ]
+    recorders = [Recorder(path, header) for path, header in zip(paths, headers, strict=True)]
+    engines = [make_engine(CONFIG, recorder) for recorder in recorders]
+    for i, asked in enumerate(prompts(8 * replicas)):
+        engines[i % replicas].add(asked)
+    while any(engine.has_work for engine in engines):
+        for engine in engines:
+            engine.step()
+    for recorder in recorders:
+        recorder.close()
+    out = tmp_path_factory.mktemp("merged")
+    merge(paths, out / "run.jsonl")
+    return out
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_replicas_are_laid_out_one_above_the_other(merged, shape, tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, str(merged))
+    scene, frames = drawn_by("pipeline_flow", SIZES[shape], tmp_path, rate=1)
+    found = {fault for drawn in frames for fault in faults(drawn, scene.stage.safe)}
+    assert not found, sorted(found)[:5]
+    said = {thing.name for drawn in frames for thing in drawn if thing.kind is Kind.TEXT}
+    assert {"replica 0", "replica 1"} <= said
+
+
+def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
+    run = Run.read(merged / "run.jsonl")
+    clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 400.0).clock()
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Words())
+    places, parts = view.places, run.trace.header.replicas
+    starts = [sum(part.slots for part in parts[:i]) for i in range(len(parts))]
+    # Each replica that has room has as many lanes as the others.
+    shown = [[slot for slot in range(s, s + 3) if places.row_of(slot) is not None] for s in starts]
+    assert len({len(slots) for slots in shown[: len(places.rings)]}) == 1
+    seated = lit = dark = 0
+    steps = run.trace.steps
+    just_ended = [clock.film_second(int(end_ns)) + 0.05 for end_ns in steps.end_ns[4:-4:3]]
+    for film_s in [*(i * 2.5 + 5 for i in range(60)), *just_ended]:
+        t_ns = clock.engine_ns(film_s)
+        seats, before = (run.timeline.at(clock.engine_ns(s)).seats for s in (film_s, film_s - MOVE_S - 0.05))
+        picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
+        moving = any(
+            (a and (a.request, a.prefill)) != (b and (b.request, b.prefill)) for a, b in zip(seats, before, strict=True)
+        )
+        for slot, seat in enumerate(seats):
+            row = places.row_of(slot)
+            if row is not None and not moving and seat is not None and not seat.prefill:
+                box = places.decode_rows[row]
+                seen = colour_at(picture, (box.x + 4) * SCALE, (box.y + box.h / 2) * SCALE)
+                assert near(seen, LOOK(theme.request_colour(seat.request))), (film_s, slot)
+                seated += 1
+        for i, ring in enumerate(places.rings):
+            own = steps.end_ns[(steps.replica == i) & (steps.end_ns <= t_ns)]
+            age = film_s - clock.film_second(int(own.max())) if len(own) else FLASH_S
+            seen = colour_at(picture, (ring.x + ring.w / 2) * SCALE, ring.y * SCALE)
+            if age < 0.25 * FLASH_S and any(seats):
+                assert seen[1] > 1.3 * LOOK(theme.LINE)[1], (film_s, i)  # towards DECODE's colour
+                lit += 1
+            elif age >= FLASH_S:
+                assert seen[1] <= LOOK(theme.LINE)[1], (film_s, i)
+                dark += 1
+    assert seated > 60
+    assert lit > 3
+    assert dark > 10
