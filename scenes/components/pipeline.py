@@ -250,8 +250,8 @@ class PipelineView:
             canvas.card(*ring.sides, LINE, radius=20, outline=3)
             canvas.card(*ring.sides, DECODE, 0.85 * glow, radius=20, outline=3)
             if len(places.rings) > 1:
-                number = figure(self._run.measure("replica", index=i))
-                canvas.text(say.say("pipeline_flow.replica", number=number), *places.names[i], SMALL, DIM)
+                replica = figure(self._run.measure("replica", index=i))
+                canvas.text(say.say("pipeline_flow.replica", number=replica), *places.names[i], SMALL, DIM)
         rows = places.decode_rows
         if self._wide:
             middle = (places.rings[0].right + places.ended.x) / 2
