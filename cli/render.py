@@ -1,14 +1,16 @@
 """Render a scene, the whole film, or everything, from recordings.
 
 The scenes are those of the package; `manim -pql scenes/NAME.py` renders the same. With --all every scene is rendered,
-side by side on the cores there are, what is there already and still true is left as it is, and the film is joined from
-its scenes without encoding anything anew. --part K/N renders the K-th of N shares of the scenes, for machines that
-share a folder; whoever renders with --all last joins. Prints the films' paths.
+side by side on the cores there are; a scene whose recordings are not there is left out, with a line that says why. What
+is there already and still true is left as it is, and the film is joined from its scenes without encoding anything anew.
+--part K/N renders the K-th of N shares of the scenes, for machines that share a folder; whoever renders with --all last
+joins. Prints the films' paths.
 """
 
 import argparse
 import os
 import re
+import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +18,7 @@ from queue import Empty
 from typing import Any
 
 from tracereel.cli.progress import ProgressReport
+from tracereel.cli.terminal import printable
 from tracereel.scenes.playbill import SCENES
 
 QUALITIES = {
@@ -153,30 +156,39 @@ def _work(name: str, options: dict[str, object], job: str) -> str:
 def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
     from manim import tempconfig
     from tracereel.scenes.assembly import is_fresh, job_digest, join
-    from tracereel.scenes.continuous_batching import film
     from tracereel.scenes.playbill import scene_class
+    from tracereel.trace.compare import NotComparableError
+    from tracereel.trace.storage import TraceError
 
-    # The film's beats are made here too, unpainted: which there are, how long they are, and what they say.
+    # What each scene would tell is made here too, unpainted: whether it can, how long it is, what it says.
     with tempconfig(options):
         reel = scene_class(SCENES[0])()
-        beats = list(film(reel))
+        beats = reel.script()
+        played = {beat.name: reel.files for beat in beats}
+        for name in (name for name in SCENES[1:] if name not in played):
+            scene = scene_class(name)()
+            try:
+                scene.script()
+            except (TraceError, NotComparableError) as error:
+                print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
+            else:
+                played[name] = scene.files
     asked = {name: os.environ.get(name, "") for name in sorted(os.environ) if name.startswith("TRACEREEL_")}
-    files = [recording.path for recording in reel.recordings.recordings]
-    extra = [*reel.settings.brand.files, *reel.settings.fonts]
     asked |= {name: str(value) for name, value in options.items() if name != "media_dir"}
-    job = job_digest([*files, *extra], asked)
-    cast = [beat.name for beat in beats] + [name for name in ("latency", "where_it_hurts") if name in SCENES]
+    extra = [*reel.settings.brand.files, *reel.settings.fonts]
+    cast = list(played)
     if args.part:
         k, n = args.part
         cast = cast[k - 1 :: n]
     paths = {name: _path(name, options) for name in cast}
-    todo = [name for name in cast if not is_fresh(paths[name], job)]
-    _work_off(todo, options, job, args.jobs)
+    jobs = {name: job_digest([*played[name], *extra], asked) for name in cast}
+    todo = {name: jobs[name] for name in cast if not is_fresh(paths[name], jobs[name])}
+    _work_off(todo, options, args.jobs)
     for name in cast:
         print(paths[name])
     if not args.part and options["format"] != "gif":
-        target = _path(SCENES[0], options)
-        if todo or not is_fresh(target, job):
+        target, job = _path(SCENES[0], options), jobs[beats[0].name]
+        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, job):
             join([paths[beat.name] for beat in beats], beats, target, reel.settings, job)
             with tempconfig(options):
                 reel.write_still(target, beats)
@@ -192,15 +204,20 @@ def _path(name: str, options: dict[str, object]) -> Path:
     return Path(folder) / f"{scene_class(name).__name__}.{options['format']}"
 
 
-def _work_off(names: list[str], options: dict[str, object], job: str, jobs: int) -> None:
-    """Render scenes side by side, with one bar for all of them. Raises what the first that fails raises."""
-    if not names:
+def _work_off(todo: dict[str, str], options: dict[str, object], at_once: int) -> None:
+    """Render scenes, each with what its render depends on, side by side, with one bar for all of them.
+
+    Raises what the first that fails raises.
+    """
+    if not todo:
         return
     context = get_context("spawn")
     with context.Manager() as manager, ProgressReport() as report:
         told = manager.Queue()
-        with ProcessPoolExecutor(max(jobs, 1), context, _start_worker, (told,)) as pool:
-            running: dict[str, Future[str]] = {name: pool.submit(_work, name, options, job) for name in names}
+        with ProcessPoolExecutor(max(at_once, 1), context, _start_worker, (told,)) as pool:
+            running: dict[str, Future[str]] = {
+                name: pool.submit(_work, name, options, job) for name, job in todo.items()
+            }
             frames: dict[str, tuple[int, int]] = {}
             while not all(future.done() for future in running.values()):
                 failed = [f for f in running.values() if f.done() and f.exception()]
@@ -216,8 +233,8 @@ def _work_off(names: list[str], options: dict[str, object], job: str, jobs: int)
                 # A scene that has not begun is taken to be as long as those that have.
                 known = sum(total for _, total in frames.values())
                 ended = sum(future.done() for future in running.values())
-                label = f"{ended} of {len(names)} scenes are rendered"
-                report(label, sum(done for done, _ in frames.values()), known * len(names) // len(frames))
+                label = f"{ended} of {len(todo)} scenes are rendered"
+                report(label, sum(done for done, _ in frames.values()), known * len(todo) // len(frames))
         for future in running.values():
             if not future.cancelled():
                 future.result()

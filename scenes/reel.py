@@ -80,6 +80,7 @@ class ReelScene(Scene):
         self.shown: dict[str, Run] = {}
         self.told: list[tuple[float, Beat]] = []
         """The beats that were told, each with the second of film at which its own clock begins."""
+        self._script: list[Beat] | None = None
         self.expected_frames = 0
         """Frames of all that has been told so far, and of what is being told."""
         self.extra_facts: dict[str, str] = {}
@@ -115,6 +116,11 @@ class ReelScene(Scene):
         self.shown.update({run.trace.digest: run for run in found})
         return found
 
+    @property
+    def files(self) -> list[Path]:
+        """All recordings that could have been played so far: of every suite that was asked for, each file."""
+        return [recording.path for catalogue in self._catalogues.values() for recording in catalogue.recordings]
+
     @cached_property
     def _catalogues(self) -> dict[str, Catalogue]:
         return {}
@@ -138,8 +144,21 @@ class ReelScene(Scene):
         """A figure from two cases' repeats."""
         return figure(measure(query, [*numerator, *denominator], numerator=len(numerator)), style)
 
+    def script(self) -> list[Beat]:
+        """The beats that this scene tells, nothing of them drawn.
+
+        Raises TraceError or NotComparableError where the recordings that it needs are not there.
+        """
+        self._script = []
+        self.construct()
+        found, self._script = self._script, None
+        return found
+
     def tell(self, beat: Beat) -> None:
         """Play a beat."""
+        if self._script is not None:
+            self._script.append(beat)
+            return
         film_s = beat.clock.film_s
         film_time = ValueTracker(0.0)
         paint = framed(beat, self.stage, self.say)
