@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from tracereel.trace.compare import Group
 from tracereel.trace.metrics import Floats
 from tracereel.trace.plots.style import WIDTH, Theme, legend
@@ -29,6 +29,14 @@ def policies_of(groups: Sequence[Group]) -> list[str]:
 def slot_counts(groups: Sequence[Group]) -> list[int]:
     """The numbers of slots that were run, ascending."""
     return sorted({group.traces[0].header.slots for group in groups})
+
+
+def in_order(groups: Sequence[Group]) -> list[Group]:
+    """The groups of a policy together, those with fewer slots first; else in the order in which they come."""
+    policies = policies_of(groups)
+    return sorted(
+        groups, key=lambda group: (policies.index(group.traces[0].header.policy), group.traces[0].header.slots)
+    )
 
 
 def batch(groups: Sequence[Group], theme: Theme) -> Figure:
@@ -95,7 +103,8 @@ def steps(groups: Sequence[Group], theme: Theme) -> Figure:
     for panel in (left, right):
         panel.set_xlabel("rows B of the step")
         panel.set_ylim(0)
-        panel.set_xlim(0)
+        panel.set_xlim(anchor - 0.04 * sizes[-1], 1.04 * sizes[-1])
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     marks = [Line2D([], [], color=theme.case(i), marker="o", ms=4) for i in range(len(policies))]
     marks.append(Line2D([], [], color=theme.dim, ls="--"))
     legend(figure, marks, [*policies, "not measured, a guess: efficiency max(0.5, 1 − 0.1 ln B)"])

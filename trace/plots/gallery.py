@@ -35,9 +35,11 @@ def draw(name: str, groups: Sequence[Group], theme: Theme) -> Figure:
     """Draw a figure, within `style.themed`. Raises NoFigureError where the runs do not have what it needs."""
     if fault := missing(name, groups):
         raise NoFigureError(f"{name}: {fault}")
+    groups = batches.in_order(groups)
     figure = FIGURES[name](groups, theme)
     header = groups[0].traces[0].header
-    threads = f", {header.device.threads} threads" if header.device.threads else ""
+    count = header.device.threads
+    threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
     model = f"{header.model.name}, {header.model.dtype}, {header.model.weights} weights"
     digests = sorted(trace.name for group in groups for trace in group.traces)
     seen = ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")

@@ -26,7 +26,7 @@ LONG_MS = 5000
 def slots(groups: Sequence[Group], theme: Theme) -> Figure:
     """The requests in the slots over time, the median run of each case below the other."""
     traces = [median_run(group.traces) for group in groups]
-    heights = [max(min(trace.header.slots, MOST_SLOTS), 3) for trace in traces]
+    heights = [_height(min(trace.header.slots, MOST_SLOTS)) for trace in traces]
     figure = Figure(figsize=(WIDTH, 0.9 + sum(0.17 * height + 0.35 for height in heights)))
     panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for panel, trace, group in zip(panels, traces, groups, strict=True):
@@ -34,10 +34,15 @@ def slots(groups: Sequence[Group], theme: Theme) -> Figure:
         panel.set_title(f"{group.label}, {_shown(group)}")
     panels[-1].set_xlabel("time, s")
     panels[-1].set_xlim(0, max(trace.span_ns[1] for trace in traces) / 1e9)
-    colours = (theme.prefill, theme.case(1), _faint(theme.case(1), theme), theme.idle)
+    colours = (theme.prefill, theme.case(0), _faint(theme.case(0), theme), theme.idle)
     marks = [Patch(color=colour) for colour in colours]
     legend(figure, marks, ["prefill", "decode (in turns two shades)", "held, not advancing", "empty"])
     return figure
+
+
+def _height(slots: int) -> float:
+    """Rows of a panel: of many slots each is slimmer, or a sweep would not fit on a page."""
+    return max(min(slots, 8) + max(slots - 8, 0) * 0.4, 3)
 
 
 def _faint(colour: str, theme: Theme, share: float = 0.75) -> tuple[float, float, float]:
@@ -56,9 +61,9 @@ def _draw_slots(panel: Axes, trace: Trace, theme: Theme) -> None:
         own = np.flatnonzero(stays.slot == slot)
         spans = [(float(seconds[0, i]), float(seconds[1, i] - seconds[0, i])) for i in own.tolist()]
         panel.broken_barh([(0, end_ns / 1e9)], (slot - 0.42, 0.84), facecolors=theme.idle, linewidth=0)
-        panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=_faint(theme.case(1), theme), linewidth=0)
+        panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=_faint(theme.case(0), theme), linewidth=0)
     begin, length, slot_of, request, decode = _advances(trace)
-    shades = (theme.case(1), _faint(theme.case(1), theme, 0.35))
+    shades = (theme.case(0), _faint(theme.case(0), theme, 0.35))
     for slot in range(shown):
         here = np.flatnonzero(slot_of == slot)
         # Whoever follows in the slot has the other shade, so that a hand-over can be seen.
@@ -100,7 +105,8 @@ def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
         for trace in group.traces:
             at, total = _thinned(trace.steps.end_ns / 1e9, trace.steps.first_token[1:])
             width, alpha = (2.0, 1.0) if trace is shown else (0.8, 0.45)
-            panel.step(np.append(0, at), np.append(0, total), where="post", color=theme.case(i), lw=width, alpha=alpha)
+            look = {"color": theme.case(i), "ls": theme.dash(i), "lw": width, "alpha": alpha}
+            panel.step(np.append(0, at), np.append(0, total), where="post", **look)
     panel.set_xlabel("time, s")
     panel.set_ylabel("output tokens")
     panel.set_xlim(0)
@@ -126,7 +132,7 @@ def _shown(group: Group) -> str:
 
 
 def _cases_legend(figure: Figure, groups: Sequence[Group], theme: Theme, what: Sequence[str]) -> None:
-    marks = [Line2D([], [], color=theme.case(i), lw=2) for i in range(len(groups))]
+    marks = [Line2D([], [], color=theme.case(i), ls=theme.dash(i), lw=2) for i in range(len(groups))]
     legend(figure, marks, [f"{group.label}: {said}" for group, said in zip(groups, what, strict=True)])
 
 
@@ -140,7 +146,8 @@ def latency(groups: Sequence[Group], theme: Theme) -> Figure:
         for i, sample in enumerate(samples):
             if len(sample):
                 at, share = _thinned(np.sort(sample), np.arange(1, len(sample) + 1))
-                panel.step(at / 1000 if seconds else at, share / len(sample), where="post", color=theme.case(i))
+                at = at / 1000 if seconds else at
+                panel.step(at, share / len(sample), where="post", color=theme.case(i), ls=theme.dash(i))
         if name == "itl_ms" and all((sample > 0).all() for sample in samples):
             # Gaps of a few milliseconds and of seconds in one panel.
             panel.set_xscale("log")
@@ -151,7 +158,8 @@ def latency(groups: Sequence[Group], theme: Theme) -> Figure:
             panel.set_xlim(0)
             panel.xaxis.set_major_locator(MaxNLocator(6))
         panel.set_title(name.removesuffix("_ms").upper())
-        sizes = ", ".join(f"{len(sample):,}" for sample in samples)
+        each = list(dict.fromkeys(f"{len(sample):,}" for sample in samples))
+        sizes = each[0] if len(each) == 1 else ", ".join(f"{len(sample):,}" for sample in samples)
         panel.set_xlabel(f"{'s' if seconds else 'ms'} (n = {sizes})")
         panel.set_ylim(0, 1.02)
     for panel in panels[:, 0]:
@@ -171,7 +179,7 @@ def queue(groups: Sequence[Group], theme: Theme) -> Figure:
             values = getattr(trace.steps, column)
             known = values != ABSENT
             at, value = _thinned(trace.steps.start_ns[known] / 1e9, values[known])
-            panel.step(at, value, where="post", color=theme.case(i), lw=1.2, clip_on=False)
+            panel.step(at, value, where="post", color=theme.case(i), ls=theme.dash(i), lw=1.2, clip_on=False)
         panel.set_ylabel(called)
         panel.set_ylim(0)
     panels[-1].set_xlabel("time, s")

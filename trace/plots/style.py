@@ -17,6 +17,7 @@ WIDTH = 7.2
 """Inches: the text width of a page, or two columns."""
 _DPI = 200
 _LEGEND_CHARACTERS = 104
+_DASHES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Theme:
         """The colour of the i-th case."""
         return self.cases[i % len(self.cases)]
 
+    def dash(self, i: int) -> str:
+        """The line style of the i-th case: another where the colours begin anew."""
+        return _DASHES[i // len(self.cases) % len(_DASHES)]
+
 
 THEMES = {
     "light": Theme(
@@ -46,7 +51,7 @@ THEMES = {
         line="#d7dce3",
         idle="#fae3db",
         prefill="#e0a100",
-        cases=("#d55e00", "#0072b2", "#009e73", "#aa4499", "#777777"),
+        cases=("#0072b2", "#d55e00", "#009e73", "#aa4499", "#777777"),
     ),
     "dark": Theme(
         "dark",
@@ -56,7 +61,7 @@ THEMES = {
         line="#2e3848",
         idle="#3d2420",
         prefill="#f2c14e",
-        cases=("#f08a5d", "#58c4dd", "#8fd694", "#d6a0e8", "#a8b0bd"),
+        cases=("#58c4dd", "#f08a5d", "#8fd694", "#d6a0e8", "#a8b0bd"),
     ),
 }
 
