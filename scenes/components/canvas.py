@@ -14,13 +14,15 @@ from typing import Any
 import cairo
 import numpy as np
 import segno
-from tracereel.scenes.components.lettering import ink, shorten, sprite, width
+from tracereel.scenes.components.lettering import ink, shorten, sprite, width, words_of
 from tracereel.scenes.layout import Drawn, Kind, Watch
 from tracereel.scenes.phrases import Phrase
 from tracereel.scenes.theme import DARK, INK, PAPER, Colour, Palette, Type
 
 Note = Callable[[Phrase, str], None]
 """Told which phrase is drawn, and as which text where it had to be shortened."""
+_QUIET = 4
+"""Modules around a QR code that stay empty (ISO/IEC 18004)."""
 _UNSEEN = 0.004
 """What is fainter is not drawn."""
 
@@ -269,16 +271,22 @@ class Canvas:
         Returns its width.
         """
         self._note(phrase, phrase.text)
-        drawn = sprite(phrase.text, style, self.scale)
-        wide = width(phrase.text, style)
+        # Word by word: of a text that grows by a word only that word is rasterised anew.
+        pieces = words_of(phrase.text)
+        widths = [width(piece, style) for piece in pieces]
+        wide = sum(widths)
         start = min(x, x + room - wide)
         with self.clipped(x, y - style.size * 1.2, room, style.size * 1.7):
             if self._watch:
                 self._tell_text(phrase.text, start, y, style, colour, 1.0)
             self._source(colour, 1.0)
-            self._ctx.mask_surface(
-                drawn.mask, round(start * self.scale) + drawn.left, round(y * self.scale) + drawn.top
-            )
+            left = start
+            for piece, piece_wide in zip(pieces, widths, strict=True):
+                if left + piece_wide >= x:
+                    drawn = sprite(piece, style, self.scale)
+                    at = round(left * self.scale) + drawn.left, round(y * self.scale) + drawn.top
+                    self._ctx.mask_surface(drawn.mask, *at)
+                left += piece_wide
         if start < x:
             self._veil(x, y - style.size, 44, style.size * 1.4, ground)
         return min(wide, room)
@@ -298,16 +306,20 @@ class Canvas:
     def code(
         self, phrase: Phrase, sides: tuple[float, float, float, float], alpha: float = 1.0, *, url: str | None = None
     ) -> None:
-        """A phrase as a QR code in a square place; of a `url`, where there is one, to which it is the fragment."""
-        x, y, w, _ = sides
+        """A phrase as a QR code in a square place; of a `url`, where there is one, to which it is the fragment.
+
+        It is as large as whole pixels allow, and stands in the place's lower right corner.
+        """
+        x, y, w, h = sides
         if not self._source(INK, alpha):
             return
         self._note(phrase, phrase.text)
         modules = _modules(phrase.text if url is None else f"{url}#{phrase.text}")
-        self.card(*sides, PAPER, alpha, radius=10)
         # Whole pixels, or a reader's camera sees stripes.
-        pitch = int((w - 24) * self.scale / len(modules))
-        left, top = (round((at + w / 2) * self.scale - pitch * len(modules) / 2) for at in (x, y))
+        pitch = max(int(w * self.scale / (len(modules) + 2 * _QUIET)), 1)
+        side = pitch * (len(modules) + 2 * _QUIET) / self.scale
+        self.card(x + w - side, y + h - side, side, side, PAPER, alpha, radius=10)
+        left, top = (round((at - side) * self.scale) + _QUIET * pitch for at in (x + w, y + h))
         self._source(INK, alpha)
         for row, line in enumerate(modules):
             for column, dark in enumerate(line):

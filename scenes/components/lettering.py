@@ -5,6 +5,7 @@ be written (`phrases`).
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -208,6 +209,14 @@ def wrap(text: str, style: Type, room: float) -> tuple[str, ...]:
         else:
             lines[-1] = longer
     return tuple(shorten(line.rstrip(), style, room) for line in lines)
+
+
+@lru_cache(maxsize=1024)
+def words_of(text: str) -> tuple[str, ...]:
+    """A text in words, each with the spaces after it, to be set one after the other; whole where it runs to the left."""
+    if not text.isascii() and any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in text):
+        return (text,)
+    return tuple(re.findall(r"\S+\s*|\s+", text))
 
 
 def _breakable(text: str) -> list[str]:

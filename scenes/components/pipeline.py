@@ -3,6 +3,7 @@
 A pure function of film time. Knows a run, its clock and a stage.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ class Places:
         if stage.shape is Shape.TALL:
             head = 60
             room = content.h - 3 * head - 2 * 30
-            lanes_height = min(room * 0.52, 84 * slots + 10 * (slots - 1))
+            lanes_height = min(room * 0.57, 84 * slots + 10 * (slots - 1))
             waiting = Box(content.x, content.y + head, content.w, (room - lanes_height) * 0.6)
             lanes = Box(content.x, waiting.bottom + 30 + head, content.w, lanes_height)
             prefill, decode = lanes.columns((26, 74), 30)
@@ -292,7 +293,9 @@ class PipelineView:
     def _queue_index(self, request: int, visit: _Visit, film_s: float) -> float:
         """How many stand before it in the queue, those that are just leaving counted in part."""
         before = 0.0
-        for left_s, came_s, other in self._leaves_queue:
+        # Whoever has left for longer counts no more.
+        gone = bisect_left(self._leaves_queue, (film_s - MOVE_S,))
+        for left_s, came_s, other in self._leaves_queue[gone:]:
             if other != request and came_s <= film_s and (came_s, other) < (visit.from_s, request):
                 before += 1 - ease((film_s - left_s) / MOVE_S) if left_s <= film_s else 1
         return before
