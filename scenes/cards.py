@@ -112,7 +112,7 @@ def end_card(reel: ReelScene) -> Beat:
     ]
     if len(runs) == 1:
         rows = rows[1:]
-    side = {Shape.WIDE: 330.0, Shape.TALL: 420.0, Shape.SQUARE: 250.0}[stage.shape]
+    side = {Shape.WIDE: 500.0, Shape.TALL: 500.0, Shape.SQUARE: 400.0}[stage.shape]
     foot = stage.safe[3] - (stage.height * 0.08 if stage.shape is Shape.TALL else 16)
     code = Box(stage.width - stage.margin - side, foot - side, side, side)
     beside = stage.wide

@@ -174,11 +174,12 @@ class _Telling:
             blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
             request=self._name(eviction.request),
         )
-        self.marks.append((script.film_s, script.film_s + 1.5, lost))
-        script.hold(1.5).run(self._within(at_ns), 0.5).hold(1.3)
+        self.marks.append((script.film_s, script.film_s + 2.0, lost))
+        script.hold(2.0).run(self._within(at_ns), 0.5).hold(0.4)
         if eviction.back_ns is None:
             return
-        script.run(self._within(eviction.back_ns), 1.6)
+        self._caption(script, "out", request=self._name(eviction.request))
+        script.run(self._within(eviction.back_ns), 2.6)
         again = figure(run.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns))
         cached = figure(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns))
         self._caption(script, "back", request=self._name(eviction.request), cached=cached, again=again)

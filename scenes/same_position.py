@@ -28,7 +28,9 @@ def same_position(reel: ReelScene) -> Beat:
     steps = same.trace.steps
     first = _first_decoding(same)
     begin = int(steps.start_ns[first])
-    script = Script(begin).run(int(steps.end_ns[min(first + _STEPS, len(steps) - 1)]), _RUN_S).hold(3.0)
+    last = min(first + _STEPS, len(steps) - 1)
+    # It stops within a step, while somebody is being computed.
+    script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(3.0)
     clock = script.clock()
     captions = (
         Caption(0.0, say("same_position.why")),

@@ -34,7 +34,7 @@ from tracereel.scenes.theme import (
     Letters,
 )
 from tracereel.trace.compare import repeat_of, require_comparable
-from tracereel.trace.measured import Run, measure, split
+from tracereel.trace.measured import Measured, Run, measure, split
 from tracereel.trace.storage import TraceError
 from tracereel.trace.waterfall import PARTS, NoWaterfallError
 
@@ -68,6 +68,11 @@ class _Row:
     spread: Phrase | None
 
 
+def change_figure(value: Measured) -> Phrase:
+    """What was added or saved, in hundredths of a millisecond; what is less, in thousandths, so that it has a sign."""
+    return figure(value, "+.2f" if abs(float(value.value)) >= 0.005 else "+.3f")
+
+
 def speedup_waterfall(reel: ReelScene) -> Beat:
     """The beat of the pair of a static and a continuous run whose speed-up is the median of all pairs.
 
@@ -95,13 +100,11 @@ class _Telling:
         rows, at_ms = [], self.split.before_ms
         runs = [run for pair in self.pairs for run in pair]
         for part in self.split.parts:
-            saves = part.saved_ms >= 0
-            query = "waterfall_saved_ms" if saves else "waterfall_lost_ms"
-            value = measure(query, [self.before, self.after], part=part.name)
+            value = measure("waterfall_change_ms", [self.before, self.after], part=part.name)
             spread = None
             if len(self.pairs) > 1:
                 low, high = (
-                    figure(measure(f"waterfall_saved_{end}_ms", runs, part=part.name), "+.2f")
+                    change_figure(measure(f"waterfall_change_{end}_ms", runs, part=part.name))
                     for end in ("low", "high")
                 )
                 spread = self.say("speedup_waterfall.spread", low=low, high=high)
@@ -111,7 +114,7 @@ class _Telling:
                     at_ms,
                     at_ms - part.saved_ms,
                     self.say(f"speedup_waterfall.{part.name.replace(' ', '_')}"),
-                    self.say(f"speedup_waterfall.{'saved' if saves else 'cost'}", ms=figure(value, ".2f")),
+                    self.say("speedup_waterfall.ms", ms=change_figure(value)),
                     spread,
                 )
             )
@@ -231,8 +234,10 @@ class _Telling:
     def _ghost(self, canvas: Canvas, place: Box, shown: float) -> None:
         """Behind the first part: what refilling could have given at most."""
         bar = self.bar(place, self.split.before_ms, self.ghost_ms)
-        canvas.card(bar.x, bar.y - 8, bar.w, bar.h + 16, PANEL, shown, radius=4)
-        canvas.card(bar.x, bar.y - 8, bar.w, bar.h + 16, TEXT, shown, radius=4, outline=3)
+        # In a square frame the rows lie close.
+        around = 2 if self.stage.shape is Shape.SQUARE else 8
+        canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, PANEL, shown, radius=4)
+        canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, TEXT, shown, radius=4, outline=3)
         label = self.say("speedup_waterfall.ceiling", ceiling=self._ceiling())
         room = bar.x - 16 - self.bar(place, 0.0, 0.0).x
         if width(label.text, SMALL) <= room:

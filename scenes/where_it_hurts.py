@@ -37,24 +37,31 @@ _SWEEP_S, _FOUND_S, _ZOOM_S, _CLOSE_S = 7.0, 2.6, 1.6, 5.0
 _AROUND_STEPS = 5
 _CLOSE_SLOTS = 16
 _MOST_DOTS = 6000
+_DOT = 7.0
+_FOOT = 64.0
+"""Units below the lowest dot, for the name of the median."""
 
 
 @dataclass(frozen=True)
-class _Dots:
+class Dots:
     """The gaps as dots: when (ns), how long (ms) and whose; of very many the longest and a sample of the rest."""
 
     at_ns: Ints
     value_ms: npt.NDArray[np.float64]
     request: Ints
+    sampled: bool
 
     @classmethod
-    def of(cls, gaps: Latencies) -> "_Dots":
-        count = len(gaps.at_ns)
-        pick = np.arange(count)
+    def of(cls, gaps: Latencies) -> "Dots":
+        # Requests of one batch wait equally long for one step: of dots on one spot the last is seen.
+        spots = np.stack([gaps.at_ns, np.round(gaps.value_ms * 1e6).astype(np.int64)])[:, ::-1]
+        pick = np.sort(len(gaps.at_ns) - 1 - np.unique(spots, axis=1, return_index=True)[1])
+        count = len(pick)
         if count > _MOST_DOTS:
-            longest = np.argsort(gaps.value_ms)[-_MOST_DOTS // 2 :]
-            pick = np.unique(np.concatenate([longest, np.linspace(0, count - 1, _MOST_DOTS // 2).astype(int)]))
-        return cls(gaps.at_ns[pick], gaps.value_ms[pick], gaps.request[pick])
+            longest = np.argsort(gaps.value_ms[pick])[-_MOST_DOTS // 2 :]
+            sample = np.linspace(0, count - 1, _MOST_DOTS // 2).astype(int)
+            pick = pick[np.unique(np.concatenate([longest, sample]))]
+        return cls(gaps.at_ns[pick], gaps.value_ms[pick], gaps.request[pick], len(pick) < count)
 
 
 def where_it_hurts(reel: ReelScene) -> Beat:
@@ -70,9 +77,8 @@ class _Telling:
         self.run: Run = reel.run(reel.recordings.preferred("online", "continuous"))
         trace, timeline = self.run.trace, self.run.timeline
         self.pause = worst_pause(trace)
-        gaps = Latencies.of(trace, ITL)
-        self.dots = _Dots.of(gaps)
-        sampled = len(self.dots.at_ns) < len(gaps.at_ns)
+        self.dots = Dots.of(Latencies.of(trace, ITL))
+        sampled = self.dots.sampled
         self.axis_name = self.say("where_it_hurts.axis_sampled" if sampled else "where_it_hurts.axis")
         self.whole = View.of_run(self.run)
         self.grid = SlotGrid(self.run, reel.say)
@@ -136,27 +142,48 @@ class _Telling:
                 self._close_up(canvas, content)
 
     def _dots(self, canvas: Canvas, content: Box, now_ns: int, film_s: float) -> None:
-        plot = Box(content.x, content.y + 52, content.w, content.h - 52 - 8)
+        plot = self.plot_of(content)
         canvas.text(self.axis_name, content.x, content.y + 28, STRONG, DIM, room=content.w)
         canvas.box(*plot.sides, PANEL)
         shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
-        span = self.whole.to_ns - self.whole.from_ns
-        xs = plot.x + 10 + (plot.w - 20) * (self.dots.at_ns[:shown] - self.whole.from_ns) / span
-        ys = [plot.bottom - 10 - (plot.h * 0.9 - 10) * self.axis.share(v) for v in self.dots.value_ms[:shown].tolist()]
-        for x, y, request in zip(xs.tolist(), ys, self.dots.request[:shown].tolist(), strict=True):
-            canvas.box(x - 2.5, y - 2.5, 5, 5, request_colour(request), 0.85)
-        x = plot.x + 10 + (plot.w - 20) * (now_ns - self.whole.from_ns) / span
+        xs = [self.across(plot, at_ns) for at_ns in self.dots.at_ns[:shown].tolist()]
+        ys = [self.height(plot, value) for value in self.dots.value_ms[:shown].tolist()]
+        for x, y, request in zip(xs, ys, self.dots.request[:shown].tolist(), strict=True):
+            canvas.box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT, request_colour(request))
         if now_ns < self.whole.to_ns:
+            x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
         if self.pause is None or film_s < _SWEEP_S:
             return
         come = ease((film_s - _SWEEP_S) / 0.5)
-        x = plot.x + 10 + (plot.w - 20) * (self.pause.to_ns - self.whole.from_ns) / span
-        y = plot.bottom - 10 - (plot.h * 0.9 - 10)
+        self._median(canvas, plot, come)
+        x, y = self.across(plot, self.pause.to_ns), self.height(plot, self.axis.high)
         canvas.disc(x, y, 18 + 30 * (1 - come), TEXT, come, outline=4)
         phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
         right = x < plot.x + plot.w * 0.7
         self._label(canvas, phrase, x + (34 if right else -34), y + 9, come, align=0.0 if right else 1.0)
+
+    def _median(self, canvas: Canvas, plot: Box, come: float) -> None:
+        """What most of the waits are like: a line, and its name where it hides no dot."""
+        value = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
+        y = self.height(plot, float(value.value))
+        canvas.line([(plot.x, y), (plot.right, y)], TEXT, come, thickness=3, dashes=(10, 10))
+        phrase = self.say("where_it_hurts.median", ms=figure(value, ",.0f"))
+        self._label(canvas, phrase, plot.right - 22, min(y + 62, plot.bottom - 14), come, align=1.0)
+
+    def height(self, plot: Box, value_ms: float) -> float:
+        """Where a wait of so many milliseconds stands."""
+        return plot.bottom - _FOOT - (plot.h * 0.9 - _FOOT) * self.axis.share(value_ms)
+
+    def across(self, plot: Box, at_ns: float) -> float:
+        """Where an instant stands."""
+        span = self.whole.to_ns - self.whole.from_ns
+        return plot.x + 10 + (plot.w - 20) * (at_ns - self.whole.from_ns) / span
+
+    @staticmethod
+    def plot_of(content: Box) -> Box:
+        """The place of the dots."""
+        return Box(content.x, content.y + 52, content.w, content.h - 52 - 8)
 
     def _label(self, canvas: Canvas, phrase: Phrase, x: float, y: float, alpha: float, align: float) -> None:
         """A label on dots: on a ground of its own."""

@@ -145,7 +145,8 @@ def device(run: Run) -> Answer:
     """The device by its own name, and its threads where it is a processor."""
     info = run.trace.header.device
     name = " ".join(info.name.replace("(R)", "").replace("(TM)", "").split())
-    return (f"{name}, {info.threads} threads" if info.threads else name), (1, 1)
+    threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}"
+    return (f"{name}, {threads}" if info.threads else name), (1, 1)
 
 
 @_query
@@ -689,14 +690,8 @@ def waterfall_ms(before: Run, after: Run, *, side: str) -> Answer:
 
 
 @_query
-def waterfall_saved_ms(before: Run, after: Run, *, part: str) -> Answer:
-    """Milliseconds an output token that a part of the speed-up saved; below 0 it cost them."""
-    return split(before, after).parts[PARTS.index(part)].saved_ms, _whole(before)
-
-
-@_query
-def waterfall_lost_ms(before: Run, after: Run, *, part: str) -> Answer:
-    """Milliseconds an output token that a part of the speed-up cost."""
+def waterfall_change_ms(before: Run, after: Run, *, part: str) -> Answer:
+    """Milliseconds an output token that a part of the speed-up added; below 0 it saved them."""
     return -split(before, after).parts[PARTS.index(part)].saved_ms, _whole(before)
 
 
@@ -707,20 +702,20 @@ def waterfall_speedup(before: Run, after: Run) -> Answer:
 
 
 @_query
-def waterfall_saved_low_ms(*runs: Run, part: str) -> Answer:
-    """The least that a part saved in any pair; the runs are (earlier, later, earlier, later, ...)."""
-    return min(_saved(runs, part)), _whole(runs[0])
+def waterfall_change_low_ms(*runs: Run, part: str) -> Answer:
+    """The least that a part added in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return min(_changes(runs, part)), _whole(runs[0])
 
 
 @_query
-def waterfall_saved_high_ms(*runs: Run, part: str) -> Answer:
-    """The most that a part saved in any pair; the runs are (earlier, later, earlier, later, ...)."""
-    return max(_saved(runs, part)), _whole(runs[0])
+def waterfall_change_high_ms(*runs: Run, part: str) -> Answer:
+    """The most that a part added in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return max(_changes(runs, part)), _whole(runs[0])
 
 
-def _saved(runs: Sequence[Run], part: str) -> list[float]:
+def _changes(runs: Sequence[Run], part: str) -> list[float]:
     pairs = zip(runs[::2], runs[1::2], strict=True)
-    return [split(before, after).parts[PARTS.index(part)].saved_ms for before, after in pairs]
+    return [-split(before, after).parts[PARTS.index(part)].saved_ms for before, after in pairs]
 
 
 @_query

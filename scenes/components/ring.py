@@ -28,6 +28,8 @@ from tracereel.trace.measured import Run
 from tracereel.trace.timeline import Seat, State
 
 _AFTERGLOW_S = 0.18
+_DIM = 0.16
+"""How much of its request's colour is in a node that is not computed."""
 _MOST_NODES = 16
 
 
@@ -51,12 +53,11 @@ class Ring:
         members = self._members(state)
         for slot, at in enumerate(places):
             seat = state.seats[slot]
-            lit = 1.0 if seat is not None and seat.request in members else 0.0
-            if not lit and seat is not None:
-                lit = self._afterglow(seat, state, film_s)
-            if lit:
-                canvas.line([middle, at], self._colour, 0.7 * lit, thickness=5)
-            self._node(canvas, at, node, seat, lit, t_ns)
+            computed = seat is not None and seat.request in members
+            glow = 1.0 if computed else self._afterglow(seat, state, film_s) if seat is not None else 0.0
+            if glow:
+                canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5)
+            self._node(canvas, at, node, seat, computed, glow, t_ns)
         hub = max(radius * 0.42, 58.0)
         canvas.disc(*middle, hub, PANEL)
         canvas.disc(*middle, hub, self._colour, 0.9, outline=4)
@@ -107,16 +108,25 @@ class Ring:
         return max(0.0, 0.6 * (1 - age / _AFTERGLOW_S))
 
     def _node(
-        self, canvas: Canvas, at: tuple[float, float], size: float, seat: Seat | None, lit: float, t_ns: int
+        self,
+        canvas: Canvas,
+        at: tuple[float, float],
+        size: float,
+        seat: Seat | None,
+        computed: bool,
+        glow: float,
+        t_ns: int,
     ) -> None:
         if seat is None:
             canvas.disc(*at, size, PANEL)
             canvas.disc(*at, size, LINE, outline=3)
             return
         colour = request_colour(seat.request)
-        canvas.disc(*at, size, mix(PANEL, colour, 0.16 + 0.84 * lit))
-        canvas.disc(*at, size, colour, 0.35 + 0.65 * lit, outline=3)
-        ink = INK if lit > 0.5 else TEXT
+        # What glows after is the edge: a fill between dim and lit would be too light for the one ink and too dark for
+        # the other.
+        canvas.disc(*at, size, colour if computed else mix(PANEL, colour, _DIM))
+        canvas.disc(*at, size, colour, 0.35 + 0.65 * glow, outline=3)
+        ink = INK if computed else TEXT
         name = quote(self._run.measure("request_name", request=seat.request))
         position = self._say.say(
             "same_position.position",
