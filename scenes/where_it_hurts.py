@@ -53,6 +53,7 @@ class Dots:
 
     @classmethod
     def of(cls, gaps: Latencies) -> "Dots":
+        """The dots of gaps in the order of time."""
         # Requests of one batch wait equally long for one step: of dots on one spot the last is seen.
         spots = np.stack([gaps.at_ns, np.round(gaps.value_ms * 1e6).astype(np.int64)])[:, ::-1]
         pick = np.sort(len(gaps.at_ns) - 1 - np.unique(spots, axis=1, return_index=True)[1])

@@ -96,9 +96,7 @@ def test_every_scene_is_laid_out_in_every_shape(name, shape_name, tmp_path):
 def test_text_can_be_read_on_its_ground(name, theme, tmp_path):
     """WCAG 2.1 AA: a contrast of 4.5, whatever the size of the text."""
     palette = PALETTES[theme]
-    _, frames = drawn_by(
-        name, SIZES["wide"], tmp_path, Settings(brand=Brand(palette)), rate=1 if name in ("opening", "closing") else 0.5
-    )
+    _, frames = drawn_by(name, SIZES["wide"], tmp_path, Settings(brand=Brand(palette)), rate=3)
     read = 0
     for drawn in frames:
         for thing, under in grounds(drawn, palette.rgb(GROUND)):

@@ -213,7 +213,7 @@ def wrap(text: str, style: Type, room: float) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def words_of(text: str) -> tuple[str, ...]:
-    """A text in words, each with the spaces after it, to be set one after the other; whole where it runs to the left."""
+    """A text in words with the spaces after them, to be set one after the other; whole where it runs to the left."""
     if not text.isascii() and any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in text):
         return (text,)
     return tuple(re.findall(r"\S+\s*|\s+", text))

@@ -41,9 +41,7 @@ class Curves:
 
     def paint(self, canvas: Canvas, box: Box, since_ns: int) -> None:
         """Draw what has come out within `since_ns` of the beginning into a box."""
-        # The labels stand beside the curves: as much room as the widest of them takes.
-        beside = max(width(contender.name.text, SMALL_STRONG) for contender in self._contenders)
-        plot = Box(box.x, box.y + 76, box.w - beside - 40, box.h - 76 - 50)
+        plot = self.plot(box)
         say, end_ns = self._say.say, self._main.timeline.begin_ns + self._span_ns
         canvas.text(say("throughput_comparison.tokens"), plot.x, box.y + 30, STRONG, DIM)
         canvas.line([(plot.x, plot.y), (plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
@@ -51,7 +49,7 @@ class Curves:
             "throughput_comparison.total",
             tokens=figure(self._main.measure("output_tokens", t_ns=end_ns), ",d"),
         )
-        y = self._y(plot, self._most)
+        y = self.y(plot, self._most)
         canvas.line([(plot.x, y), (plot.right, y)], LINE, dashes=(8, 10))
         canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
         end = say(
@@ -64,10 +62,17 @@ class Curves:
             labels.append((self._curve(canvas, plot, contender, since_ns), contender))
         self._labels(canvas, plot, labels, since_ns)
 
-    def _y(self, plot: Box, tokens: float) -> float:
+    def plot(self, box: Box) -> Box:
+        """The place of the curves in a box: beside them as much room as the widest of their labels takes."""
+        beside = max(width(contender.name.text, SMALL_STRONG) for contender in self._contenders)
+        return Box(box.x, box.y + 76, box.w - beside - 40, box.h - 76 - 50)
+
+    def y(self, plot: Box, tokens: float) -> float:
+        """The height of a number of tokens."""
         return plot.bottom - plot.h * 0.94 * tokens / max(self._most, 1)
 
-    def _x(self, plot: Box, since_ns: float) -> float:
+    def x(self, plot: Box, since_ns: float) -> float:
+        """Where an instant stands."""
         return plot.x + plot.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
 
     def _curve(self, canvas: Canvas, plot: Box, contender: Contender, since_ns: int) -> float:
@@ -78,11 +83,11 @@ class Curves:
         times = steps.end_ns[:ended] - timeline.begin_ns
         tokens = steps.first_token[1 : ended + 1]
         pick = np.unique(np.linspace(0, ended - 1, min(ended, _POINTS)).astype(int)) if ended else np.empty(0, int)
-        points = [(self._x(plot, 0), self._y(plot, 0))]
-        points += [(self._x(plot, float(times[i])), self._y(plot, float(tokens[i]))) for i in pick]
+        points = [(self.x(plot, 0), self.y(plot, 0))]
+        points += [(self.x(plot, float(times[i])), self.y(plot, float(tokens[i]))) for i in pick]
         y = points[-1][1]
         if now_ns < timeline.end_ns and since_ns:
-            points.append((self._x(plot, since_ns), y))
+            points.append((self.x(plot, since_ns), y))
         canvas.line(points, contender.colour, thickness=6)
         canvas.disc(*points[-1], 9, contender.colour)
         return y

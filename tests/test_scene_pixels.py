@@ -1,0 +1,174 @@
+"""Whole scenes, through their own painters, from the package's recordings: pixels against `Timeline.at(t)`.
+
+What the components draw is checked in test_frames.py and test_suite_scenes.py; here, that a scene shows it at the right
+instant, in the right place, of the right run.
+"""
+
+import importlib
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+import zxingcpp
+from manim import tempconfig
+from test_layout import SIZES, drawn_by
+from test_scenes import LOOK, colour_at, draw, near
+from test_suite_scenes import blocks_agree
+from tracereel.scenes import theme
+from tracereel.scenes.components.race import Contender, Curves
+from tracereel.scenes.components.slot_grid import View
+from tracereel.scenes.phrases import Catalogue, words
+from tracereel.scenes.playbill import scene_class
+from tracereel.scenes.settings import Settings
+from tracereel.scenes.stage import Box
+from tracereel.trace.measured import Run, measure
+
+SIZE = (1708, 960)
+SCALE = min(SIZE) / 1080
+INSTANTS = 24
+
+
+def telling_of(name):
+    """What a scene tells, from the package's recordings."""
+    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
+        return importlib.import_module(f"tracereel.scenes.{name}")._Telling(scene_class(name)(Settings()))
+
+
+def pixel(picture, x, y):
+    return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
+
+
+def seconds(first, last):
+    return np.linspace(first, last, INSTANTS).tolist()
+
+
+def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
+    telling = telling_of("where_it_hurts")
+    run, plot = telling.run, telling.plot_of(telling.stage.content)
+    finished = set(run.timeline.at(run.timeline.end_ns).finished)
+    # Requests of one batch wait equally long for one step; of their dots the last is seen.
+    spots = {
+        (until, until - since): request
+        for request in sorted(finished)
+        for since, until in pairwise(run.timeline.token_times_of(request))
+    }
+    waits = [(*spot, request) for spot, request in spots.items()]
+    places = [(telling.across(plot, at), telling.height(plot, wait / 1e6)) for at, wait, _ in waits]
+    corners = np.array(places)
+    # On what is closer another dot may lie.
+    alone = [i for i, place in enumerate(corners) if (np.abs(corners - place).max(axis=1) < 9).sum() == 1]
+    assert len(alone) >= 20
+    seen = {True: 0, False: 0}
+    for film_s in seconds(0.4, telling.clock.film_second(run.timeline.end_ns) - 0.1):
+        now = telling.clock.engine_ns(film_s)
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        for i in alone:
+            at, _, request = waits[i]
+            if abs(places[i][0] - telling.across(plot, now)) > 6:
+                there = at <= now
+                want = theme.request_colour(request) if there else theme.PANEL
+                assert near(pixel(picture, *places[i]), LOOK(want)), (film_s, i)
+                seen[there] += 1
+    assert min(seen.values()) > 100
+
+
+def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
+    sides = {
+        name: Run.read(film_recordings / f"{name}-1.jsonl.zst") for name in ("static", "same-position", "continuous")
+    }
+    colours = (theme.STATIC, theme.SAME_POSITION, theme.CONTINUOUS)
+    contenders = [Contender(words(n), c, run, (run,)) for (n, run), c in zip(sides.items(), colours, strict=True)]
+    span = max(run.timeline.end_ns - run.timeline.begin_ns for n, run in sides.items() if n != "same-position")
+    curves, box = Curves(contenders, sides["continuous"], span, Catalogue()), Box(80, 100, 1500, 800)
+    plot, checked = curves.plot(box), 0
+    for i in range(1, INSTANTS + 1):
+        since = span * i // (INSTANTS + 1)
+        picture, _ = draw(lambda canvas, s=since: curves.paint(canvas, box, s), SIZE)
+        tips = []
+        for contender in contenders:
+            timeline = contender.run.timeline
+            tokens = timeline.at(timeline.begin_ns + since).output_tokens
+            tips.append((curves.x(plot, min(since, timeline.end_ns - timeline.begin_ns)), curves.y(plot, tokens)))
+        for contender, (x, y) in zip(contenders, tips, strict=True):
+            if sum(abs(x - a) < 22 and abs(y - b) < 22 for a, b in tips) > 1:
+                continue
+            assert near(pixel(picture, x, y), LOOK(contender.colour)), (i, contender.name.text)
+            assert near(pixel(picture, x + 16, y + 8), LOOK(theme.GROUND)), (i, contender.name.text)
+            checked += 1
+    assert checked > 2 * INSTANTS
+
+
+def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
+    telling = telling_of("speedup_waterfall")
+    begin = telling.before.timeline.begin_ns
+    places = telling.stage.content.rows(2, 0)
+    checked = 0
+    for film_s in seconds(1.0, telling.parts_s - 1.2):
+        since = telling.clock.engine_ns(film_s) - begin
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        for run, place, colour in zip(
+            (telling.before, telling.after), places, (theme.STATIC, theme.CONTINUOUS), strict=True
+        ):
+            timeline = run.timeline
+            tokens = timeline.at(timeline.begin_ns + since).output_tokens
+            cost = min(since, timeline.end_ns - timeline.begin_ns) / 1e6 / tokens if tokens else 0.0
+            bar = telling.bar(place, 0.0, min(cost, telling.most_ms))
+            y = bar.y + bar.h / 2
+            if tokens:
+                assert near(pixel(picture, bar.right - 4, y), LOOK(colour)), film_s
+                checked += 1
+            assert near(pixel(picture, bar.right + 6, y), LOOK(theme.GROUND)), film_s
+    assert checked > INSTANTS
+
+
+def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
+    telling = telling_of("kv_cache_paging")
+    place, seen = telling._places()[0], {"shared": 0, "held": 0, "free": 0}
+    for film_s in seconds(0.2, telling.clock.film_s - 0.2):
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        blocks_agree(picture, telling.run, telling.pool, place, telling.clock.engine_ns(film_s), seen)
+    assert min(seen.values()) > 30, seen
+
+
+def test_both_sawtooths_are_as_high_as_the_others_have_waited():
+    telling = telling_of("chunked_prefill")
+    checked = {telling.whole: 0, telling.chunks: 0}
+    for film_s in np.linspace(1.2, telling.verdict_s - 0.1, 4 * INSTANTS).tolist():
+        since = telling.clock.engine_ns(film_s) - telling.whole.arrival_ns
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        for side, place in zip(checked, telling.places(), strict=True):
+            _, box, _ = telling.parts(place)
+            view = View(side.arrival_ns - telling.before_ns, side.arrival_ns + telling.after_ns)
+            unit_ns = (view.to_ns - view.from_ns) / box.w
+            now = side.arrival_ns + since
+            # A little to the left of now, away from every dot and from the line that marks the arrival.
+            at = now - 8 * unit_ns
+            others = set(range(len(side.run.trace.arrivals))) - {side.request}
+            gaps = np.array([gap for other in others for gap in pairwise(side.run.timeline.token_times_of(other))])
+            open_since = gaps[(gaps[:, 0] <= at) & (at < gaps[:, 1]), 0]
+            close = abs(np.append(gaps, side.arrival_ns) - at).min() < 7 * unit_ns
+            if not len(open_since) or close or at < view.from_ns or now >= view.to_ns:
+                continue
+            x, y = side.waits.point(box, view, telling.most_ns, at, at - open_since.min())
+            if y > box.bottom - 16:
+                continue
+            ground, filled = LOOK(theme.GROUND), LOOK(theme.mix(theme.GROUND, side.colour, 0.32))
+            assert near(pixel(picture, x, (y + box.bottom) / 2), filled), film_s
+            assert not near(pixel(picture, x, y + 4), ground), film_s
+            assert near(pixel(picture, x, y - 7), ground), film_s
+            assert near(pixel(picture, x + 16, box.bottom - 8), ground), film_s
+            checked[side] += 1
+    assert min(checked.values()) >= 10, checked.values()
+    assert sum(checked.values()) >= INSTANTS
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_the_end_cards_code_can_be_read_from_the_film(shape, film_recordings, tmp_path):
+    """From the encoded film, as a phone would see it, in the smallest quality there is."""
+    scene, _ = drawn_by("closing", SIZES[shape], tmp_path, rate=1)
+    with av.open(str(next(tmp_path.rglob("*.mp4")))) as film:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    read = {code.text for picture in pictures for code in zxingcpp.read_barcodes(picture)}
+    assert read == {measure("provenance", scene.told[0][1].runs).value}
+    assert all(run.trace.name in next(iter(read)) for run in scene.told[0][1].runs)
