@@ -26,7 +26,8 @@ NAIVE_FRAMES = 24
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="at most, each of every case once")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no round is begun that would end later")
     parser.add_argument("--write", action="store_true", help="write the table into benchmarks/results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -36,13 +37,15 @@ def main() -> None:
     cases = [("film", scene, quality) for quality in QUALITIES for scene in SCENES]
     cases += [("layer", "", ""), ("naive", "", "")]
     found: dict[tuple[str, str, str], list[dict[str, float]]] = {case: [] for case in cases}
-    for repeat in range(args.repeats):
+    begin, rounds = time.monotonic(), 0
+    while rounds < args.rounds and (time.monotonic() - begin) * (rounds + 1) <= 60 * args.minutes * max(rounds, 1):
+        rounds += 1
         for case in cases:
             command = [sys.executable, __file__, "--one", json.dumps(case)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[case].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{repeat + 1}/{args.repeats} {' '.join(case)}: {found[case][-1]}", file=sys.stderr, flush=True)
-    text = table(found, args.repeats)
+            print(f"{rounds}/{args.rounds} {' '.join(case)}: {found[case][-1]}", file=sys.stderr, flush=True)
+    text = table(found, rounds)
     print(text)
     if args.write:
         RESULTS.parent.mkdir(exist_ok=True)
@@ -126,14 +129,14 @@ def replay(naive: bool) -> dict[str, float]:
     return {"seconds": seconds, "frames": NAIVE_FRAMES}
 
 
-def table(found: dict[tuple[str, str, str], list[dict[str, float]]], repeats: int) -> str:
+def table(found: dict[tuple[str, str, str], list[dict[str, float]]], rounds: int) -> str:
     """The results as Markdown."""
     lines = [
         "# Rendering",
         "",
         f"{_processor()}, {os.cpu_count()} threads; Python {platform.python_version()},"
         f" Manim {metadata.version('manim')}, PyAV {metadata.version('av')}; {datetime.date.today().isoformat()}.",
-        f"Made by `python benchmarks/render.py --write`: medians of {repeats} renders in turns, lowest to highest.",
+        f"Made by `python benchmarks/render.py --write`: medians of {rounds} renders in turns, lowest to highest.",
         "",
         "| scene | quality | film, s | rendered in, s | spread, s | film / render | ms a frame |",
         "|---|---|---:|---:|---:|---:|---:|",
