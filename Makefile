@@ -55,9 +55,14 @@ wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 docs: $(VENV)/.all ## fill the real outputs of the commands into README.md and docs/
 	@$(BIN)/python docs/outputs.py
 
-showcase: $(VENV)/.scenes ## make the README's moving picture anew
+showcase: $(VENV)/.scenes ## make the 720p film, its poster and the README's moving picture anew, each with its ledger
+	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 26 --preset slow | tail -n 1) && \
+	for kind in .mp4 .mp4.ledger.json .png .srt .vtt; do cp "$${film%.mp4}$$kind" media/showcase/; done
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
-	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.webp --from 8.5 --to 24 --width 800 --fps 12
+	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.gif --from 8.5 --to 24 --width 800 --fps 10
+	@for film in media/showcase/*.mp4 media/showcase/*.gif; do $(BIN)/tracereel verify "$$film" || exit 1; done
+	@size=$$(du -sk media/showcase | cut -f 1); test "$$size" -le 12288 || \
+	{ echo "media/showcase takes $$size KiB, more than 12 MiB: a higher --crf or a shorter clip" >&2; exit 1; }
 
 clean: ## remove what was built and rendered (the model stays in its cache)
 	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache

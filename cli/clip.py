@@ -1,6 +1,7 @@
-"""Cut a short moving picture from a film: an animated .webp or .gif for a README.
+"""Cut a short moving picture from a film: a GIF for a README.
 
-The film is one that `tracereel render` made; times are seconds of film.
+The film is one that `tracereel render` made; times are seconds of film. The GIF has a ledger of its own beside it, and
+`tracereel verify` holds it to its traces.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `clip`."""
     parser.add_argument("film", type=Path, help="a film")
-    parser.add_argument("target", type=Path, help="the picture to write: .webp or .gif")
+    parser.add_argument("target", type=Path, help="the picture to write: a .gif")
     parser.add_argument("--from", dest="from_s", type=float, default=0.0, help="first second (default: 0)")
     parser.add_argument("--to", dest="to_s", type=float, default=10.0, help="last second (default: 10)")
     parser.add_argument("--width", type=int, default=640, help="pixels (default: 640)")

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from PIL import Image
 from tracereel.scenes.captions import Cue
 from tracereel.scenes.sound import RATE, Samples
 from tracereel.trace.measured import Run
@@ -41,8 +43,10 @@ PREFIX = "tracereel_"
 def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound: Samples | None = None) -> None:
     """Write facts and chapters into a film's file, and its sound; the pictures stay as they are, never encoded anew.
 
-    Does nothing for a container that can hold none of it (a GIF).
+    A GIF takes the facts alone, as a comment.
     """
+    if film.suffix == ".gif":
+        _stamp_gif(film, {f"{PREFIX}{name}": value for name, value in facts.items()})
     if film.suffix not in (".mp4", ".mov", ".webm"):
         return
     part = film.with_name(f"{film.stem}.stamping{film.suffix}")
@@ -88,8 +92,31 @@ def _chapter(number: int, cue: Cue) -> Any:
     }
 
 
+def _stamp_gif(film: Path, facts: dict[str, str]) -> None:
+    """Put a comment (GIF89a, section 24) before the first picture: PyAV writes none, Pillow only with new pictures."""
+    data, comment = film.read_bytes(), msgspec.json.encode(facts)
+    colours = 3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 0
+    at = 13 + colours
+    blocks = b"".join(bytes([len(part)]) + part for i in range(0, len(comment), 255) if (part := comment[i : i + 255]))
+    part = film.with_name(f"{film.stem}.stamping{film.suffix}")
+    part.write_bytes(data[:at] + b"\x21\xfe" + blocks + b"\x00" + data[at:])
+    part.replace(film)
+
+
+def _gif_comment(film: Path) -> dict[str, str]:
+    """The facts in a GIF's comment; none where it holds another comment, or none."""
+    with Image.open(film) as picture:
+        comment = picture.info.get("comment", b"")
+    try:
+        return msgspec.json.decode(comment, type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}
+
+
 def read_stamp(film: Path) -> dict[str, str]:
     """What a film says of itself. Raises FileNotFoundError and av.FFmpegError where it cannot be read."""
     with av.open(str(film)) as container:
         facts = {name.lower(): value for name, value in container.metadata.items()}
+    if film.suffix == ".gif":
+        facts = _gif_comment(film)
     return {name.removeprefix(PREFIX): value for name, value in facts.items() if name.startswith(PREFIX)}

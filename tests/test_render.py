@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+from PIL import Image
 from tracereel.cli import render
 from tracereel.cli.main import main
 from tracereel.scenes.ledger import ledger_path
@@ -94,10 +97,49 @@ def test_a_transparent_film_has_an_alpha_channel(two_cases, tmp_path, capsys):
         assert frame.to_ndarray(format="rgba")[..., 3].min() == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "suffix", "size"),
+    [
+        (("--format", "webm", "--size", "256x144"), ".webm", (256, 144)),
+        (("--format", "gif", "--size", "256x144"), ".gif", (256, 144)),
+        (("--quality", "k"), ".mp4", (3840, 2160)),
+    ],
+)
+def test_every_format_and_the_largest_size_can_be_verified(two_cases, tmp_path, capsys, options, suffix, size):
+    film = Path(made(capsys, "opening", "--fps", "1", "--media", str(tmp_path), *options)[-1])
+    assert film.suffix == suffix
+    verdict = verify(film, [two_cases])
+    assert verdict.claims
+    assert not verdict.faults, verdict.faults[:3]
+    with av.open(str(film)) as container:
+        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    assert pictures[0].size == size
+    # The card has come: letters on the ground, in the upper half as in any other film of it.
+    still = Image.open(film.with_suffix(".png")).convert("L").resize((64, 36))
+    seen = pictures[-2].convert("L").resize((64, 36))
+    assert np.abs(np.asarray(still, float) - np.asarray(seen, float)).mean() < 6
+
+
+def test_a_clip_is_held_to_its_traces(two_cases, tmp_path, capsys):
+    film = made(capsys, "latency", "--fps", "4", "--size", "256x144", "--media", str(tmp_path))[-1]
+    gif = tmp_path / "clip.gif"
+    assert main(("clip", film, str(gif), "--from", "3", "--to", "8", "--fps", "2", "--width", "128")) == 0
+    verdict = verify(gif, [two_cases])
+    assert verdict.claims
+    assert not verdict.faults, verdict.faults[:3]
+    with Image.open(gif) as picture:
+        assert picture.size == (128, 72)
+        assert 5 <= picture.n_frames <= 10  # frames that are alike are one that stands longer
+    text = ledger_path(gif).read_text()
+    assert '"frames":10' in text
+    ledger_path(gif).write_text(text.replace('"last":9', '"last":8', 1))
+    assert verify(gif, [two_cases]).faults == ["clip.gif.ledger.json is not the ledger this film was rendered with"]
+    assert main(("clip", film, str(tmp_path / "clip.png"))) == 2
+    assert "a clip is a .gif" in capsys.readouterr().err
+
+
 def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, capsys):
     film = made(capsys, "opening", "--fps", "1", "--size", "256x144", "--media", str(tmp_path))[-1]
-    from pathlib import Path
-
     assert len(read_stamp(Path(film))["traces"].split()) == 1
     still = Path(film).with_suffix(".png").read_bytes()
     assert int.from_bytes(still[16:20]) == 256
@@ -108,7 +150,6 @@ def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
     import re
     import subprocess
     import sys
-    from pathlib import Path
 
     guide = (Path(__file__).resolve().parents[1] / "docs" / "scenes.md").read_text()
     code = re.search(r"```python\n(.*?)```", guide, re.S)[1]
@@ -124,7 +165,6 @@ def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
 
 def test_the_guides_brand_file_is_one(tmp_path):
     import re
-    from pathlib import Path
 
     from tracereel.scenes.settings import read_brand
 
