@@ -97,7 +97,8 @@ def _stamp_gif(film: Path, facts: dict[str, str]) -> None:
     data, comment = film.read_bytes(), msgspec.json.encode(facts)
     colours = 3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 0
     at = 13 + colours
-    blocks = b"".join(bytes([len(part)]) + part for i in range(0, len(comment), 255) if (part := comment[i : i + 255]))
+    chunks = [comment[i : i + 255] for i in range(0, len(comment), 255)]
+    blocks = b"".join(bytes([len(chunk)]) + chunk for chunk in chunks)
     part = film.with_name(f"{film.stem}.stamping{film.suffix}")
     part.write_bytes(data[:at] + b"\x21\xfe" + blocks + b"\x00" + data[at:])
     part.replace(film)

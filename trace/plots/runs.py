@@ -1,6 +1,7 @@
 """Figures of runs: who sat in which slot when, tokens over time, latencies, queue and KV blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,7 @@ def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
         for trace in group.traces:
             at, total = _thinned(trace.steps.end_ns / 1e9, trace.steps.first_token[1:])
             width, alpha = (2.0, 1.0) if trace is shown else (0.8, 0.45)
-            look = {"color": theme.case(i), "ls": theme.dash(i), "lw": width, "alpha": alpha}
+            look: dict[str, Any] = {"color": theme.case(i), "ls": theme.dash(i), "lw": width, "alpha": alpha}
             panel.step(np.append(0, at), np.append(0, total), where="post", **look)
     panel.set_xlabel("time, s")
     panel.set_ylabel("output tokens")
