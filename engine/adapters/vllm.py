@@ -385,7 +385,7 @@ def header(scheduler: Any, settings: Settings) -> Header:
         parallel=ParallelInfo(
             tensor=parallel.tensor_parallel_size,
             pipeline=parallel.pipeline_parallel_size,
-            data=max(parallel.data_parallel_size, parallel.data_parallel_index + 1),
+            data=replicas_of(parallel),
             replica=parallel.data_parallel_index,
         ),
         config={
@@ -403,6 +403,15 @@ def header(scheduler: Any, settings: Settings) -> Header:
         libraries={"torch": str(torch.__version__)},
         clock=start_clock(),
     )
+
+
+def replicas_of(parallel: Any) -> int:
+    """How many data-parallel replicas there are.
+
+    Each replica of a dense model is told that it is the only one; one field is left that says how many were asked for.
+    """
+    asked = 1 if parallel.enable_elastic_ep else getattr(parallel, "elastic_ep_max_dp_size", None) or 1
+    return int(max(parallel.data_parallel_size, asked, parallel.data_parallel_index + 1))
 
 
 def model_info(config: Any) -> ModelInfo:

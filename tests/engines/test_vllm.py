@@ -17,6 +17,7 @@ import pytest
 from recorded import render, said, trace_of
 from tracereel.engine.model_store import FILE_SHA256
 from tracereel.trace.invariants import check
+from tracereel.trace.merge import merge
 from tracereel.trace.trace import Trace
 
 HERE = Path(__file__).parent
@@ -233,8 +234,10 @@ def test_two_replicas_are_two_traces_that_merge(model_folder, tmp_path):
     assert [trace.header.parallel.replica for trace in traces if trace.header.parallel] == [0, 1]
     assert all(trace.arrivals for trace in traces), "both replicas were given something"
     compare(traces, clients)
-    for path in files:
-        render(path, tmp_path)
+    merged = tmp_path / "merged.jsonl.zst"
+    merge(files, merged)
+    assert [replica.replica for replica in trace_of(merged).header.replicas] == [0, 1]
+    render(merged, tmp_path)
 
 
 def test_what_was_flushed_outlives_a_killed_server(model_folder, tmp_path):
