@@ -1,8 +1,8 @@
 """Fills the real outputs into the documentation: `python docs/outputs.py`, or `make docs`.
 
 In README.md and docs/*.md what stands between `<!-- made by: COMMAND -->` and `<!-- end -->` is what COMMAND prints,
-run where `trace` is this repository's; `made here by` says that it tells of the machine, and is not tested. Knows
-nothing of what the commands mean.
+run where `trace` and `engine` are this repository's; `made here by` says that it tells of the machine, and is not
+tested. Knows nothing of what the commands mean.
 """
 
 import contextlib
@@ -51,7 +51,8 @@ def output(command: str, docs: Path) -> str:
     printed = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        (here / "trace").symlink_to(ROOT / "trace")
+        for room in ("trace", "engine"):
+            (here / room).symlink_to(ROOT / room)
         (here / "docs").symlink_to(docs)
         os.chdir(here)
         try:
@@ -63,7 +64,8 @@ def output(command: str, docs: Path) -> str:
                 stack.enter_context(contextlib.redirect_stderr(errors))
                 stack.enter_context(_columns(100))
                 stack.enter_context(contextlib.suppress(SystemExit))  # --help leaves like this
-                main(words)
+                if main(words) == 2 and errors is not printed:  # why it cannot be done is said there too
+                    printed.write(errors.getvalue())
         finally:
             os.chdir(before)
     text = printed.getvalue()
