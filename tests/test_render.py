@@ -31,7 +31,7 @@ def made(capsys, *arguments):
     return capsys.readouterr().out.splitlines()
 
 
-ALONE = ("Latency", "WhereItHurts", "KvCachePaging", "SpeedupWaterfall")
+ALONE = ("Latency", "WhereItHurts", "KvCachePaging", "SpeedupWaterfall", "EngineRace")
 """What these two recordings can tell beside the film."""
 
 
