@@ -1,8 +1,8 @@
 """Steps on their way: between a step's schedule and its tokens other steps may be scheduled, and requests come and go.
 
 Puts them one after the other. A step begins when its schedule is made, or, where an earlier one was still in flight,
-when that one ends; the queues' lengths are those of that instant; what happens beside a step is told after it. Runs on
-the engine's thread, in time that does not grow with the batch. Knows no engine.
+when that one ends; the queues' lengths are those of that instant; what happens beside a step is told after it. Takes
+time that does not grow with the batch, so that it may run on the engine's thread. Knows no engine.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ Beside = Callable[[], Iterable[Arrival | Finish]]
 
 
 class Counts(NamedTuple):
-    """Requests that hold a slot, requests that wait, KV blocks held. A tuple: it is made three times a step."""
+    """Requests that hold a slot, requests that wait, KV blocks held."""
 
     running: int
     waiting: int

@@ -21,7 +21,7 @@ not in the trace, nor are blocks of models with more than one kind of KV cache (
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -32,7 +32,7 @@ import torch
 import vllm
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.export import read_note
-from tracereel.engine.adapters.flights import Beside, Counts, Flight, Flights
+from tracereel.engine.adapters.flights import Counts, Flight, Flights
 from tracereel.engine.adapters.journal import Journal, Member
 from tracereel.engine.adapters.vllm_plugin import ENVIRONMENT
 from tracereel.engine.cpu import cpu_name
@@ -64,6 +64,8 @@ DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 PROMPT_ARGUMENT = "tracereel_prompt"
 """In a request's `extra_args`: the prompt's own text, where it is not what the template made of it."""
 _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+
+Records = Iterator[Arrival | Step | Finish]
 
 logger = init_logger("vllm.tracereel")
 
@@ -145,8 +147,9 @@ def traced(base: Any) -> Any:
 class Tap:
     """Follows one scheduler.
 
-    What runs on the engine's thread takes references and counts, nothing that grows with the batch. The engine goes on
-    whatever happens here: a fault ends the recording, with one line in vLLM's log.
+    What runs on the engine's thread takes references and counts, nothing that grows with the batch, and hands them to
+    the recorder's thread in the order in which they came, where all else is made of them. The engine goes on whatever
+    happens here: a fault ends the recording, with one line in vLLM's log.
     """
 
     def __init__(self, scheduler: Any, settings: Settings):
@@ -163,6 +166,8 @@ class Tap:
         self._drafts = config.speculative_config is not None
         self._journal = Journal(scheduler.max_num_running_reqs, content=settings.content, drafts=self._drafts)
         self._flights = Flights(ahead=config.max_concurrent_batches > 1)
+        self._newest: Any = None
+        """The schedule that was made last, until its tokens are there."""
         self._carried: set[str] = set()
         """Preempted in a schedule that gave nobody anything: told with the next step."""
         self._reached: dict[str, int] = {}
@@ -183,10 +188,10 @@ class Tap:
 
     # On the engine's thread.
 
-    def counts(self) -> Counts:
-        """How long the queues are and how full the pool is, now."""
+    def counts(self) -> tuple[int, int, int]:
+        """How many run and wait, and how many blocks are free, now."""
         running, waiting = self._scheduler.get_request_counts()
-        return Counts(running, waiting, self._blocks - self._pool.get_num_free_blocks())
+        return running, waiting, self._pool.get_num_free_blocks()
 
     def arrived(self, request: Any) -> None:
         """A request was put in the queue."""
@@ -199,30 +204,26 @@ class Tap:
         if request.resumable:
             self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
             return
-        self._beside(partial(self._arrival, request, time.monotonic_ns()))
+        self._recorder.record_later(partial(self._beside, self._arrival, request, time.monotonic_ns()))
 
     def ended(self, request: Any, at_ns: int) -> None:
         """A request was ended from outside."""
-        reason = str(request.get_finished_reason())
-        self._beside(partial(self._ending, request.request_id, at_ns, reason))
+        if self._recorder is not None:
+            reason = str(request.get_finished_reason())
+            self._recorder.record_later(partial(self._beside, self._ending, request.request_id, at_ns, reason))
 
-    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts) -> None:
+    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: tuple[int, int, int]) -> None:
         """A schedule was made."""
         if self._recorder is not None:
-            self._flights.scheduled(plan, start_ns, scheduled_ns, before, self.counts())
+            self._newest = plan
+            self._recorder.record_later(partial(self._begun, plan, start_ns, scheduled_ns, before, self.counts()))
 
     def updated(self, plan: Any, results: Any, end_ns: int) -> None:
         """The tokens of the oldest step in flight are there."""
-        if self._recorder is None:
-            return
-        oldest = self._flights.oldest
-        if oldest is None or oldest.plan is not plan:
-            # An empty step that was scheduled before the recording began is none of ours.
-            if plan.total_num_scheduled_tokens:
-                self._give_up("steps do not come back in the order in which they were scheduled")
-            return
-        flight = self._flights.landed(end_ns, self.counts())
-        self._recorder.record_later(partial(self._told, flight, results, end_ns))
+        if self._recorder is not None:
+            if plan is self._newest:
+                self._newest = None
+            self._recorder.record_later(partial(self._landed, plan, results, end_ns, self.counts()))
 
     def close(self) -> None:
         """End the recording; one with steps still in flight stays behind as cut off."""
@@ -230,20 +231,12 @@ class Tap:
         if recorder is None:
             return
         try:
-            if self._flights:
+            if self._newest is not None:
                 recorder.abandon()
             else:
                 recorder.close()
         except Exception as error:
             logger.warning("tracereel: %s", error)
-
-    def _beside(self, make: Beside) -> None:
-        """Something happened outside a step: it is told after the step that runs."""
-        oldest = self._flights.oldest
-        if oldest is not None:
-            oldest.after.append(make)
-        elif self._recorder is not None:
-            self._recorder.record_later(make)
 
     def _give_up(self, why: str) -> None:
         recorder, self._recorder = self._recorder, None
@@ -252,6 +245,37 @@ class Tap:
             recorder.abandon()
 
     # On the recorder's thread.
+
+    def _counted(self, counts: tuple[int, int, int]) -> Counts:
+        running, waiting, free = counts
+        return Counts(running, waiting, self._blocks - free)
+
+    def _beside(self, make: Callable[..., Iterator[Arrival | Finish]], *facts: Any) -> Records:
+        """Something happened outside a step: it is told after the step that runs."""
+        oldest = self._flights.oldest
+        if oldest is not None:
+            oldest.after.append(partial(make, *facts))
+        else:
+            yield from make(*facts)
+
+    def _begun(
+        self,
+        plan: Any,
+        start_ns: int,
+        scheduled_ns: int,
+        before: tuple[int, int, int],
+        after: tuple[int, int, int],
+    ) -> Records:
+        self._flights.scheduled(plan, start_ns, scheduled_ns, self._counted(before), self._counted(after))
+        return iter(())
+
+    def _landed(self, plan: Any, results: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
+        oldest = self._flights.oldest
+        if oldest is not None and oldest.plan is plan:
+            yield from self._told(self._flights.landed(end_ns, self._counted(now)), results, end_ns)
+        elif plan.total_num_scheduled_tokens:
+            # An empty step that was scheduled before the recording began is none of ours.
+            raise AdapterError("steps do not come back in the order in which they were scheduled")
 
     def _arrival(self, request: Any, at_ns: int) -> Iterator[Arrival]:
         sampling = request.sampling_params
@@ -289,7 +313,7 @@ class Tap:
         if finish is not None:
             yield finish
 
-    def _told(self, flight: Flight, results: Any, end_ns: int) -> Iterator[Arrival | Step | Finish]:
+    def _told(self, flight: Flight, results: Any, end_ns: int) -> Records:
         plan = flight.plan
         self._carried |= plan.preempted_req_ids or set()
         if plan.total_num_scheduled_tokens:
