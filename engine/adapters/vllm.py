@@ -167,7 +167,7 @@ class Tap:
         self._journal = Journal(scheduler.max_num_running_reqs, content=settings.content, drafts=self._drafts)
         self._flights = Flights(ahead=config.max_concurrent_batches > 1)
         self._newest: Any = None
-        """The schedule that was made last, until its tokens are there."""
+        """The last schedule that gave somebody tokens, until they are there."""
         self._carried: set[str] = set()
         """Preempted in a schedule that gave nobody anything: told with the next step."""
         self._reached: dict[str, int] = {}
@@ -215,7 +215,8 @@ class Tap:
     def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: tuple[int, int, int]) -> None:
         """A schedule was made."""
         if self._recorder is not None:
-            self._newest = plan
+            if plan.total_num_scheduled_tokens:
+                self._newest = plan
             self._recorder.record_later(partial(self._begun, plan, start_ns, scheduled_ns, before, self.counts()))
 
     def updated(self, plan: Any, results: Any, end_ns: int) -> None:
