@@ -183,15 +183,16 @@ class Clocked:
 
 def steady_steps(loaded, slots, context, steps):
     """`slots` sequences that decode with `context` tokens each: (seconds of a step, of its model), a list each."""
-    blocks = slots * (-(-(context + steps) // 16) + 1)
+    tokens = steps + 40  # the first to decode wait for the last to have prefilled
+    blocks = slots * -(-(context + tokens) // 16)
     config = EngineConfig(max_num_seqs=slots, num_blocks=blocks, max_num_batched_tokens=1024, max_model_len=8192)
     runner = Clocked(ModelRunner(loaded.model, config))
     engine = Engine(runner, config, new_stream=loaded.tokenizer.stream)
     rng = random.Random(slots)
     for i in range(slots):
         ids = tuple(rng.randrange(100, 40_000) for _ in range(context))
-        engine.add(Request(str(i), ids, SamplingParams(max_tokens=steps + 40, min_tokens=steps + 40)))
-    while len(engine.scheduler.running) < slots or any(not s.decodes for s in engine.scheduler.running):
+        engine.add(Request(str(i), ids, SamplingParams(max_tokens=tokens, min_tokens=tokens)))
+    while len(engine.scheduler.running) < slots or any(s.prefills for s in engine.scheduler.running):
         engine.step()
     whole, model = [], []
     for _ in range(steps):
@@ -278,6 +279,7 @@ def main():
     file = require_model()
     folder = export_model(file, cache_folder() / "hf" / file.stem)
     loaded = load_model(file, "cpu", "bf16")
+    own = [*scaling_tables(loaded, progress), "", *start_up()]
     pythons = {name: args.vllm_python if name == "vllm" else sys.executable for name in NAMES}
     rivals = {}
     for name, python in pythons.items():
@@ -306,9 +308,7 @@ def main():
         "",
         "## tracereel's step",
         "",
-        *scaling_tables(loaded, progress),
-        "",
-        *start_up(),
+        *own,
     ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("\n".join(lines) + "\n")
