@@ -56,7 +56,7 @@ docs: $(VENV)/.all ## fill the real outputs of the commands into README.md and d
 	@$(BIN)/python docs/outputs.py
 
 showcase: $(VENV)/.scenes ## make the 720p film, its poster and the README's moving picture anew, each with its ledger
-	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 26 --preset slow | tail -n 1) && \
+	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow | tail -n 1) && \
 	for kind in .mp4 .mp4.ledger.json .png .srt .vtt; do cp "$${film%.mp4}$$kind" media/showcase/; done
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
 	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.gif --from 8.5 --to 24 --width 800 --fps 10
