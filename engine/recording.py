@@ -122,9 +122,7 @@ def record_workload(
     ]
     record_run(loaded, config, replace(workload, requests=tuple((0, prompt) for prompt in first)), None)
     record_run(loaded, config, workload, path, done=done)
-    verdict = check(path)
-    if not verdict.ok:
-        fault = verdict.violations[0] if verdict.violations else verdict.cut
+    if fault := check(path).fault:
         raise FailedRecordingError(f"{path}: the recording does not pass its check: {fault}")
 
 

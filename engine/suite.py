@@ -185,9 +185,7 @@ def _record_turns(
 
         run = suite.run_info(case, repeat)
         record_run(loaded, suite.config(case), suite.workload(case), path, run=run, done=report, runners=runners)
-        verdict = check(path)
-        if not verdict.ok:
-            fault = verdict.violations[0] if verdict.violations else verdict.cut
+        if fault := check(path).fault:
             raise SuiteError(f"{path}: the recording does not pass its check: {fault}")
         files.append(path)
     return files

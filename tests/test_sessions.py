@@ -6,7 +6,8 @@ import pytest
 from tracereel.cli.main import main
 from tracereel.engine.adapters.session import Ask, Session
 from tracereel.engine.adapters.sessions import SessionError, require_engine, run_session
-from tracereel.trace.events import RunInfo, WorkloadInfo
+from tracereel.engine.workload import Arrivals, Prompt, Workload
+from tracereel.trace.events import RunInfo
 from tracereel.trace.invariants import check
 from tracereel.trace.trace import Trace
 
@@ -30,17 +31,23 @@ def without_packages(place):
     return script
 
 
+PROMPTS = [Prompt(f"q{i}", "Hello", 3 + i) for i in range(3)]
+WORKLOAD = Workload.of("small", PROMPTS, Arrivals())
+# Our own engine encodes the text itself, so that these ids are nobody's.
+ASKS = [Ask(prompt.id, prompt.prompt, [1, 2, 3], prompt.output_tokens) for prompt in PROMPTS]
+
+
 def session(model_file, path) -> Session:
     return Session(
         model=str(model_file),
         path=str(path),
-        asks=[Ask(f"q{i}", "Hello", [1, 2, 3 + i], 3 + i) for i in range(3)],
+        asks=ASKS,
         slots=2,
         token_budget=64,
         kv_blocks=16,
         block_tokens=16,
         max_model_len=128,
-        workload=WorkloadInfo(name="small"),
+        workload=WORKLOAD.info(),
         run=RunInfo(suite="small-engines", case="tracereel", repeat=0, repeats=1),
         variant="continuous",
     )
@@ -52,6 +59,7 @@ def test_our_own_engine_runs_a_session_in_a_process_of_its_own(model_file, tmp_p
     assert check(path).ok
     trace = Trace.read(path)
     assert [len(trace.tokens_of(i)) for i in range(3)] == [3, 4, 5]
+    assert trace.header.workload == WORKLOAD.info(), "or it could not be compared with the others"
     assert trace.header.run is not None
     assert trace.header.run.case == "tracereel"
 

@@ -49,6 +49,11 @@ class Report:
         """True where nothing is violated and the recording is whole."""
         return not self.violations and self.cut is None
 
+    @property
+    def fault(self) -> str | None:
+        """The first thing that is wrong, in one line; None where nothing is."""
+        return str(self.violations[0]) if self.violations else self.cut
+
 
 def check(path: Path | str, limit: int | None = None) -> Report:
     """Check a trace file against every invariant.

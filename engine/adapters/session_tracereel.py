@@ -4,23 +4,15 @@ from pathlib import Path
 
 from tracereel.engine.adapters.session import Ask, Session, session_from_command_line
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.loading import LoadedModel, load_model
-from tracereel.engine.recording import Runners
-from tracereel.engine.request import Request, SamplingParams
-from tracereel.trace.recorder import Recorder
+from tracereel.engine.loading import load_model
+from tracereel.engine.recording import Runners, record_run
+from tracereel.engine.workload import Arrivals, Prompt, Workload
 
 
 def main() -> None:
-    """Load, warm up, run."""
+    """Load, warm up, run; all requests at once, under the policy that the variant names."""
     session = session_from_command_line()
     loaded = load_model(session.model, dtype="bf16")
-    runners = Runners(loaded)
-    answer(loaded, runners, session, session.warmup, recorded=False)
-    answer(loaded, runners, session, session.asks, recorded=True)
-
-
-def answer(loaded: LoadedModel, runners: Runners, session: Session, asks: list[Ask], *, recorded: bool) -> None:
-    """All requests at once, under the policy that the variant names."""
     config = EngineConfig(
         policy=session.variant,
         max_num_seqs=session.slots,
@@ -29,17 +21,16 @@ def answer(loaded: LoadedModel, runners: Runners, session: Session, asks: list[A
         block_tokens=session.block_tokens,
         max_model_len=session.max_model_len,
     )
-    runner = runners.of(config)
-    header = loaded.header(config, runner, session.workload, session.run)
-    recorder = Recorder(Path(session.path), header) if recorded else None
-    engine = loaded.engine(config, runner=runner, recorder=recorder)
-    for ask in asks:
-        sampling = SamplingParams(max_tokens=ask.output_tokens, min_tokens=ask.output_tokens)
-        engine.add(Request(ask.id, tuple(ask.prompt_ids), sampling, ask.prompt), arrival_ns=0)
-    while engine.has_work:
-        engine.step()
-    if recorder:
-        recorder.close()
+    runners = Runners(loaded)
+    record_run(loaded, config, workload_of(session, session.warmup), None, runners=runners)
+    whole = workload_of(session, session.asks)
+    record_run(loaded, config, whole, Path(session.path), runners=runners, run=session.run)
+
+
+def workload_of(session: Session, asks: list[Ask]) -> Workload:
+    """Some of a session's requests as the workload they came from."""
+    prompts = [Prompt(ask.id, ask.prompt, ask.output_tokens) for ask in asks]
+    return Workload.of(session.workload.name, prompts, Arrivals())
 
 
 if __name__ == "__main__":

@@ -163,7 +163,5 @@ def run_session(session: Session, engine: str) -> None:
         # An engine's last line may be of its shutdown; the first that names an error is nearer to the cause.
         named = next((found[0] for line in lines if (found := _ERROR.search(line))), (lines or ["it said nothing"])[-1])
         raise SessionError(f"{engine}: the run failed: {named.strip()}")
-    verdict = check(Path(session.path))
-    if not verdict.ok:
-        fault = verdict.violations[0] if verdict.violations else verdict.cut
+    if fault := check(Path(session.path)).fault:
         raise SessionError(f"{engine}: the recording does not pass its check: {fault}")
