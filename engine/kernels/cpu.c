@@ -182,28 +182,78 @@ static void store(const Layer *layer, const Step *step, const uint16_t *qkv, int
     }
 }
 
+/* Scores of `n` query rows with the keys of `wide` vectors of tokens from `at` on; fetches what is needed next. Both
+ * numbers are constants wherever this is inlined, and n * wide sums stay in registers: enough that none waits for
+ * another. */
+static inline __attribute__((always_inline)) void score(const Layer *layer, int n, int wide, const float *queries,
+                                                        const int64_t *table, int64_t kv, int64_t at, int64_t context,
+                                                        float *scores, int64_t room)
+{
+    int64_t d = layer->head_dim, size = layer->block_tokens, head = kv * d * size, stride = layer->kv_heads * d * size;
+    const uint16_t *k[4], *next[4], *v[4];
+    floats sums[4][MAX_QUERIES];
+    for (int w = 0; w < wide; w++) {
+        int64_t here = at + w * LANES, after = here + wide * LANES < context ? here + wide * LANES : here;
+        k[w] = layer->keys + head + table[here / size] * stride + here % size;
+        next[w] = layer->keys + head + table[after / size] * stride + after % size;
+        v[w] = layer->values + head + table[here / size] * stride + here % size * d;
+        for (int i = 0; i < n; i++)
+            sums[w][i] = (floats){};
+    }
+    for (int64_t j = 0; j < d; j += 2) {
+        for (int w = 0; w < wide; w++) {
+            __builtin_prefetch(next[w] + j * size);
+            __builtin_prefetch(v[w] + j * LANES);
+        }
+        for (int half = 0; half < 2; half++)
+            for (int w = 0; w < wide; w++) {
+                floats key = widen(k[w] + (j + half) * size);
+                for (int i = 0; i < n; i++)
+                    sums[w][i] += key * queries[i * d + j + half];
+            }
+    }
+    for (int w = 0; w < wide; w++)
+        for (int i = 0; i < n; i++)
+            *(floats *)(scores + i * room + at + w * LANES) = sums[w][i];
+}
+
+/* The weighted sum of the values, `wide` vectors of every row's output from column `j` on. */
+static inline __attribute__((always_inline)) void weigh(const Layer *layer, int n, int wide, const float *weights,
+                                                        int64_t room, const float *totals, const int64_t *table,
+                                                        int64_t kv, int64_t j, int64_t context, uint16_t **outs)
+{
+    int64_t d = layer->head_dim, size = layer->block_tokens, stride = layer->kv_heads * d * size;
+    floats sums[4][MAX_QUERIES];
+    for (int w = 0; w < wide; w++)
+        for (int i = 0; i < n; i++)
+            sums[w][i] = (floats){};
+    for (int64_t base = 0; base < context; base += size) {
+        const uint16_t *v = layer->values + kv * d * size + table[base / size] * stride + j;
+        int64_t count = context - base < size ? context - base : size;
+        for (int64_t at = 0; at < count; at++)
+            for (int w = 0; w < wide; w++) {
+                floats value = widen(v + at * d + w * LANES);
+                for (int i = 0; i < n; i++)
+                    sums[w][i] += value * weights[i * room + base + at];
+            }
+    }
+    for (int w = 0; w < wide; w++)
+        for (int i = 0; i < n; i++)
+            narrow(outs[i] + j + w * LANES, sums[w][i] * totals[i]);
+}
+
 /* Attention of `n` query rows [n, head_dim] of one KV head over `context` tokens; row i sees limits[i] of them. `n` is a
  * constant wherever this is inlined. `scores` holds n * room floats, room being context rounded up to whole vectors. */
 static inline __attribute__((always_inline)) void attend_rows(const Layer *layer, int n, const float *queries,
                                                               const int64_t *limits, const int64_t *table, int64_t kv,
                                                               int64_t context, float *scores, uint16_t **outs)
 {
-    int64_t d = layer->head_dim, size = layer->block_tokens, room = (context + LANES - 1) / LANES * LANES;
-    int64_t stride = layer->kv_heads * d * size;
-    const uint16_t *keys = layer->keys + kv * d * size, *values = layer->values + kv * d * size;
-    for (int64_t at = 0; at < context; at += LANES) {
-        const uint16_t *k = keys + table[at / size] * stride + at % size;
-        floats sums[MAX_QUERIES];
-        for (int i = 0; i < n; i++)
-            sums[i] = (floats){};
-        for (int64_t j = 0; j < d; j++) {
-            floats key = widen(k + j * size);
-            for (int i = 0; i < n; i++)
-                sums[i] += key * queries[i * d + j];
-        }
-        for (int i = 0; i < n; i++)
-            *(floats *)(scores + i * room + at) = sums[i];
-    }
+    int64_t d = layer->head_dim, room = (context + LANES - 1) / LANES * LANES, at = 0, j = 0;
+    const int wide = n <= 3 ? 4 : n <= 6 ? 2 : 1;
+    for (; at + wide * LANES <= room; at += wide * LANES)
+        score(layer, n, wide, queries, table, kv, at, context, scores, room);
+    for (; at < room; at += LANES)
+        score(layer, n, 1, queries, table, kv, at, context, scores, room);
     float totals[MAX_QUERIES];
     for (int i = 0; i < n; i++) {
         float *row = scores + i * room;
@@ -227,22 +277,10 @@ static inline __attribute__((always_inline)) void attend_rows(const Layer *layer
         }
         totals[i] = 1.0f / sum_of(sums);
     }
-    for (int64_t j = 0; j < d; j += LANES) {
-        floats sums[MAX_QUERIES];
-        for (int i = 0; i < n; i++)
-            sums[i] = (floats){};
-        for (int64_t base = 0; base < context; base += size) {
-            const uint16_t *v = values + table[base / size] * stride + j;
-            int64_t count = context - base < size ? context - base : size;
-            for (int64_t at = 0; at < count; at++) {
-                floats value = widen(v + at * d);
-                for (int i = 0; i < n; i++)
-                    sums[i] += value * scores[i * room + base + at];
-            }
-        }
-        for (int i = 0; i < n; i++)
-            narrow(outs[i] + j, sums[i] * totals[i]);
-    }
+    for (; j + wide * LANES <= d; j += wide * LANES)
+        weigh(layer, n, wide, scores, room, totals, table, kv, j, context, outs);
+    for (; j < d; j += LANES)
+        weigh(layer, n, 1, scores, room, totals, table, kv, j, context, outs);
 }
 
 #define CASE(N)                                                                          \
