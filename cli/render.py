@@ -2,7 +2,7 @@
 
 The scenes are those of the package; `manim -pql scenes/NAME.py` renders the same. With --all every scene is rendered,
 side by side on the cores there are; a scene whose recordings are not there is left out, with a line that says why. What
-is there already and still true is left as it is, and the film is joined from its scenes without encoding anything anew.
+is there already and still true is left as it is, and the films are joined from their scenes without encoding anew.
 --part K/N renders the K-th of N shares of the scenes, for machines that share a folder; whoever renders with --all last
 joins. Prints the films' paths.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import printable
-from tracereel.scenes.playbill import SCENES
+from tracereel.scenes.playbill import FILMS, SCENES
 
 QUALITIES = {
     "l": (854, 480, 15.0),
@@ -161,35 +161,37 @@ def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
     from tracereel.trace.storage import TraceError
 
     # What each scene would tell is made here too, unpainted: whether it can, how long it is, what it says.
+    reels, scripts, played = {}, {}, {}
     with tempconfig(options):
-        reel = scene_class(SCENES[0])()
-        beats = reel.script()
-        played = {beat.name: reel.files for beat in beats}
-        for name in (name for name in SCENES[1:] if name not in played):
-            scene = scene_class(name)()
+        for name in SCENES:
+            reels[name] = reel = scene_class(name)()
             try:
-                scene.script()
+                scripts[name] = reel.script()
             except (TraceError, NotComparableError) as error:
+                if name == SCENES[0]:
+                    raise
                 print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
             else:
-                played[name] = scene.files
+                played[name] = reel.files
     asked = {name: os.environ.get(name, "") for name in sorted(os.environ) if name.startswith("TRACEREEL_")}
     asked |= {name: str(value) for name, value in options.items() if name != "media_dir"}
     extra = [*reel.settings.brand.files, *reel.settings.fonts]
-    cast = list(played)
+    cast = [name for name in played if name not in FILMS]
     if args.part:
         k, n = args.part
         cast = cast[k - 1 :: n]
     paths = {name: _path(name, options) for name in cast}
-    jobs = {name: job_digest([*played[name], *extra], asked) for name in cast}
+    jobs = {name: job_digest([*files, *extra], asked) for name, files in played.items()}
     todo = {name: jobs[name] for name in cast if not is_fresh(paths[name], jobs[name])}
     _work_off(todo, options, args.jobs)
     for name in cast:
         print(paths[name])
-    if not args.part and options["format"] != "gif":
-        target, job = _path(SCENES[0], options), jobs[beats[0].name]
-        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, job):
-            join([paths[beat.name] for beat in beats], beats, target, reel.settings, job)
+    if args.part or options["format"] == "gif":
+        return 0
+    for film in FILMS:
+        target, beats, reel = _path(film, options), scripts[film], reels[film]
+        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, jobs[film]):
+            join([paths[beat.name] for beat in beats], beats, target, reel.settings, jobs[film])
             with tempconfig(options):
                 reel.write_still(target, beats)
         print(target)

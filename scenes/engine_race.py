@@ -52,7 +52,8 @@ def engine_race(reel: ReelScene) -> Beat:
     compared = len(contenders) > 1
     clock = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S).hold(_VERDICT_S if compared else 2.0).clock()
     done_s = 1.0 + RACE_S
-    captions = [Caption(0.0, say("engine_race.race"))]
+    opening = say("engine_race.race") if compared else say("engine_race.alone", engine=first.name)
+    captions = [Caption(0.0, opening)]
     if compared:
         first_s = clock.film_second(begin_ns + _span_ns(first))
         told = say(

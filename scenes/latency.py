@@ -21,6 +21,8 @@ from tracereel.trace.latency import ITL, TTFT, Latencies
 from tracereel.trace.measured import Run
 
 _RACE_S = 10.0
+_HEAD, _FOOT = 42.0, 40.0
+"""What a lane's name takes above it, and the ends of the axis below the last one."""
 _COLOURS: dict[str, Colour] = {"static": STATIC}
 
 
@@ -84,26 +86,33 @@ class _Telling:
             return self.say("latency.verdict_alone", median=medians[0])
         return self.say("latency.verdict", static=medians[0], continuous=medians[1])
 
-    def paint(self, canvas: Canvas, film_s: float) -> None:
-        """Draw both metrics of both sides at a second of film."""
+    def halves(self) -> dict[str, Box]:
+        """Where each metric stands."""
         content = self.stage.content
         halves = content.columns((1, 1), 64) if self.stage.wide else content.rows(2, 34)
+        return dict(zip((TTFT, ITL), halves, strict=True))
+
+    def lanes(self, half: Box) -> list[Box]:
+        """Where each side's distribution stands within its metric's place."""
+        rows = Box(half.x, half.y + 46, half.w, half.h - 46 - _FOOT).rows(len(self.sides), 12)
+        return [Box(row.x, row.y + _HEAD, row.w, row.h - _HEAD) for row in rows]
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw both metrics of both sides at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
         told = ease((film_s - _RACE_S - 1.0) / 0.6)
-        for metric, half in zip((TTFT, ITL), halves, strict=True):
+        for metric, half in self.halves().items():
             self._metric(canvas, half, metric, since_ns, told)
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say
         canvas.text(say(f"latency.{metric}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
-        axis, foot = self.axes[metric], 40.0
-        lanes = Box(box.x, box.y + 46, box.w, box.h - 46 - foot).rows(len(self.sides), 12)
+        axis, lanes = self.axes[metric], self.lanes(box)
         fullest = max(side.histogram.fullest for side in self.sides)
-        for side, row in zip(self.sides, lanes, strict=True):
-            head = 42.0
-            place = Box(row.x, row.y + head, row.w, row.h - head)
+        for side, place in zip(self.sides, lanes, strict=True):
+            line = place.y - 15
             known = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.begin_ns + since_ns)
-            wide = canvas.text(side.name, row.x, row.y + 27, SMALL_STRONG, side.colour)
+            wide = canvas.text(side.name, place.x, line, SMALL_STRONG, side.colour)
             whole = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.end_ns)
             median = None
             if whole.value:
@@ -118,7 +127,7 @@ class _Telling:
                     n=figure(known, ",d"),
                 )
                 if told:
-                    canvas.text(facts, row.right, row.y + 27, SMALL, TEXT, told, align=1, room=row.w - wide - 24)
+                    canvas.text(facts, place.right, line, SMALL, TEXT, told, align=1, room=place.w - wide - 24)
             lane(canvas, place, axis, float(median.value) if median else None, told)
             if metric == TTFT:
                 side.swarm.paint(canvas, place, since_ns, self.span_ns)
@@ -126,8 +135,8 @@ class _Telling:
                 side.histogram.paint(canvas, place, since_ns, fullest)
             if told < 1:
                 count = say("latency.known", n=figure(known, ",d"))
-                canvas.text(count, row.right, row.y + 27, SMALL, DIM, 1 - min(told * 3, 1), align=1)
-        self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, foot), metric)
+                canvas.text(count, place.right, line, SMALL, DIM, 1 - min(told * 3, 1), align=1)
+        self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, _FOOT), metric)
 
     def _ends(self, canvas: Canvas, box: Box, metric: str) -> None:
         """What stands at both ends of the axis: the smallest and the largest value there is."""

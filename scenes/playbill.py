@@ -9,8 +9,10 @@ from tracereel.trace.catalogue import FILM
 if TYPE_CHECKING:
     from tracereel.scenes.reel import ReelScene
 
+FILMS = ("continuous_batching", "full_length")
+"""The films: each is several scenes' beats, one after the other."""
 SCENES = (
-    "continuous_batching",
+    *FILMS,
     "pipeline_flow",
     "decode_batching",
     "same_position",
@@ -25,7 +27,7 @@ SCENES = (
     "opening",
     "closing",
 )
-"""The film, then the scenes that stand alone, then its cards."""
+"""The films, then the scenes that stand alone, then their cards."""
 
 
 def suite_of(name: str) -> str:

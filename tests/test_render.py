@@ -53,12 +53,21 @@ def test_everything_is_rendered_once_and_joined(two_cases, tmp_path, capsys):
         assert any(name in line and why in line for line in left_out), left_out
     for name in ALONE:
         assert any(path.endswith(f"{name}.mp4") for path in films), films
-    film = tmp_path / "media" / "videos" / "continuous_batching" / "144p1" / "ContinuousBatching.mp4"
-    assert films[-1] == str(film)
-    verdict = verify(film, [two_cases])
-    assert verdict.claims
-    assert not verdict.faults, verdict.faults[:3]
-    parts = [path for path in films[:-1] if not path.endswith(tuple(f"{name}.mp4" for name in ALONE))]
+    videos = tmp_path / "media" / "videos"
+    film, long = (
+        videos / module / "144p1" / f"{name}.mp4"
+        for module, name in (("continuous_batching", "ContinuousBatching"), ("full_length", "FullLength"))
+    )
+    assert films[-2:] == [str(film), str(long)]
+    for joined in (film, long):
+        verdict = verify(joined, [two_cases])
+        assert verdict.claims
+        assert not verdict.faults, verdict.faults[:3]
+    with av.open(str(long)) as container:
+        told = [chapter["metadata"]["title"] for chapter in container.chapters()]
+    assert {"Pipeline flow", "Latency", "Engines"} <= set(told), told
+    assert len(told) == 5 + len(ALONE)
+    parts = [path for path in films[:-2] if not path.endswith(tuple(f"{name}.mp4" for name in ALONE))]
     pictures = 0
     for part in parts:
         with av.open(part) as container:

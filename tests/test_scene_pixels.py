@@ -14,7 +14,7 @@ import zxingcpp
 from manim import tempconfig
 from test_layout import SIZES, drawn_by
 from test_scenes import LOOK, colour_at, draw, near
-from test_suite_scenes import blocks_agree
+from test_suite_scenes import blocks_agree, prompts, record
 from tracereel.scenes import theme
 from tracereel.scenes.components.race import Contender, Curves
 from tracereel.scenes.components.slot_grid import View
@@ -22,6 +22,8 @@ from tracereel.scenes.phrases import Catalogue, words
 from tracereel.scenes.playbill import scene_class
 from tracereel.scenes.settings import Settings
 from tracereel.scenes.stage import Box
+from tracereel.trace.catalogue import ENVIRONMENT
+from tracereel.trace.latency import TTFT
 from tracereel.trace.measured import Run, measure
 
 SIZE = (1708, 960)
@@ -94,7 +96,7 @@ def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
             if sum(abs(x - a) < 22 and abs(y - b) < 22 for a, b in tips) > 1:
                 continue
             assert near(pixel(picture, x, y), LOOK(contender.colour)), (i, contender.name.text)
-            assert near(pixel(picture, x + 16, y + 8), LOOK(theme.GROUND)), (i, contender.name.text)
+            assert not near(pixel(picture, x + 16, y), LOOK(contender.colour)), (i, contender.name.text)
             checked += 1
     assert checked > 2 * INSTANTS
 
@@ -120,6 +122,79 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
                 checked += 1
             assert near(pixel(picture, bar.right + 6, y), LOOK(theme.GROUND)), film_s
     assert checked > INSTANTS
+
+
+def test_the_latencies_are_those_of_the_tokens_that_are_out():
+    telling = telling_of("latency")
+    dots, bars = {True: 0, False: 0}, 0
+    for film_s in seconds(0.9, 10.9):
+        since = telling.clock.engine_ns(film_s) - telling.begin_ns
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        for metric, half in telling.halves().items():
+            for side, place in zip(telling.sides, telling.lanes(half), strict=True):
+                run = side.run
+                now = run.timeline.begin_ns + since
+                times = {i: run.timeline.token_times_of(i) for i in range(len(run.trace.arrivals))}
+                if metric == TTFT:
+                    first = sorted((int(own[0]), i) for i, own in times.items())
+                    for (at, request), (x, y, _) in zip(first, side.swarm.places(place), strict=True):
+                        if sum(at == other for other, _ in first) == 1:
+                            want = theme.request_colour(request) if at <= now else theme.PANEL
+                            assert near(pixel(picture, x, y), LOOK(want)), (film_s, request)
+                            dots[at <= now] += 1
+                    continue
+                pairs = [pair for own in times.values() for pair in pairwise(own)]
+                axis, pitch = telling.axes[metric], place.w / 48
+                inside = [min(int(axis.share((b - a) / 1e6) * 48), 47) for a, b in pairs if b <= now]
+                fullest = max(side.histogram.fullest for side in telling.sides)
+                for i, count in enumerate(np.bincount(inside, minlength=48).tolist()):
+                    high = place.h * count / fullest
+                    x = place.x + (i + 0.5) * pitch
+                    if high > 12:
+                        assert near(pixel(picture, x, place.bottom - high + 4), LOOK(side.colour)), (film_s, i)
+                        bars += 1
+                    if place.h - high > 6:
+                        assert near(pixel(picture, x, place.bottom - max(high, 3.0) - 4), LOOK(theme.PANEL)), film_s
+    assert min(dots.values()) > 100, dots
+    assert bars > 100
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep by the fake engine, under the suite's own name."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for policy in ("static", "continuous"):
+        for slots in (2, 4, 8):
+            settings = {"max_num_seqs": slots, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+            record(folder, "sweep", f"{policy}-{slots}", prompts(20), policy=policy, **settings)
+    return folder
+
+
+def test_a_sweeps_dots_are_the_steps_that_have_ended(swept, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, str(swept))
+    telling = telling_of("batch_size_sweep")
+    run, plot = telling.run, telling.step_plot()
+    steps = run.trace.steps
+    decodes = [bool(steps.member_decode[steps.members(i)].all()) for i in range(len(steps))]
+    took = (steps.end_ns - steps.start_ns) / 1e6
+    spots = {
+        i: (plot.x(int(steps.batch[i])), plot.y(float(took[i])))
+        for i in range(len(steps))
+        if decodes[i] and took[i] < telling.most_ms * 0.97
+    }
+    corners = np.array(list(spots.values()))
+    alone = [i for i, spot in spots.items() if (np.abs(corners - spot).max(axis=1) < 22).sum() == 1]
+    assert len(alone) >= 5
+    seen = {True: 0, False: 0}
+    for film_s in seconds(0.7, telling.clock.film_second(run.timeline.end_ns) - 0.05):
+        now = telling.clock.engine_ns(film_s)
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        for i in alone:
+            there = steps.end_ns[i] <= now
+            dark = near(pixel(picture, *spots[i]), LOOK(theme.GROUND))
+            assert dark != there, (film_s, i)
+            seen[bool(there)] += 1
+    assert min(seen.values()) >= 20, seen
 
 
 def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():

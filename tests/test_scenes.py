@@ -37,8 +37,9 @@ from tracereel.trace.measured import Run, median_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK = theme.DARK.rgb
-SCENES = [name for name in playbill.SCENES if name not in ("opening", "closing") and playbill.suite_of(name) == FILM]
-"""The cards have no clock; the film holds them."""
+_NOT_ALONE = ("opening", "closing", "full_length")
+SCENES = [name for name in playbill.SCENES if name not in _NOT_ALONE and playbill.suite_of(name) == FILM]
+"""The cards have no clock, and the film holds them; the long film holds nothing but these and the other suites'."""
 SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 
 
