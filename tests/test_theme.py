@@ -5,6 +5,7 @@ import itertools
 import pytest
 from coloraide import Color
 from tracereel.scenes import theme
+from tracereel.scenes.components.lettering import width, wrap
 from tracereel.scenes.settings import AA, Settings, SettingsError, contrast, contrast_of, read_brand
 
 PHASES = (theme.PREFILL, theme.DECODE, theme.FINISHED)
@@ -101,3 +102,15 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("TRACEREEL_LANGUAGE", "tlh")
     with pytest.raises(SettingsError, match="'tlh' is not one of"):
         Settings.from_environment()
+
+
+def test_a_last_line_is_not_left_with_a_word():
+    room = width(" ".join(["word"] * 8), theme.CAPTION) + 1
+    for count in range(1, 25):
+        text = " ".join(["word"] * count)
+        lines = wrap(text, theme.CAPTION, room)
+        assert " ".join(lines) == text
+        assert len(lines) == -(-count // 8), "as few lines as there can be"
+        assert all(width(line, theme.CAPTION) <= room for line in lines)
+        if len(lines) > 1:
+            assert len(lines[-1].split()) > 2

@@ -200,15 +200,27 @@ def shorten(text: str, style: Type, room: float) -> str:
 
 @lru_cache(maxsize=4096)
 def wrap(text: str, style: Type, room: float) -> tuple[str, ...]:
-    """A text in lines that fit, broken at spaces and between ideographs; a word too long alone is shortened."""
+    """A text in lines that fit, broken at spaces and between ideographs; a word too long alone is shortened.
+
+    Lines are as full as they can be, but that the last one is not left with a word or two.
+    """
+    pieces = _breakable(text)
+    lines = _filled(pieces, style, room)
+    if len(lines) > 1 and width(lines[-1].rstrip(), style) < room / 3:
+        narrower = (_filled(pieces, style, room * share / 20) for share in range(10, 20))
+        lines = next((found for found in narrower if len(found) == len(lines)), lines)
+    return tuple(shorten(line.rstrip(), style, room) for line in lines)
+
+
+def _filled(pieces: list[str], style: Type, room: float) -> list[str]:
     lines = [""]
-    for piece in _breakable(text):
+    for piece in pieces:
         longer = lines[-1] + piece
         if lines[-1] and width(longer.rstrip(), style) > room:
             lines.append(piece)
         else:
             lines[-1] = longer
-    return tuple(shorten(line.rstrip(), style, room) for line in lines)
+    return lines
 
 
 @lru_cache(maxsize=1024)
