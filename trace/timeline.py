@@ -335,14 +335,18 @@ class _Stays:
     """The stays by slot or by request: which one holds at some time. Those of one key do not overlap."""
 
     def __init__(self, trace: Trace, keys: Ints, count: int):
-        self._order, self._bounds = group_by(keys.astype(np.int32), count)
-        self._from_ns, self._to_ns = trace.stays.from_ns[self._order], trace.stays.to_ns[self._order]
+        order, bounds = group_by(keys.astype(np.int32), count)
+        # Lists: one number of an array costs more to look at than one of a list.
+        self._order: list[int] = order.tolist()
+        self._bounds: list[int] = bounds.tolist()
+        self._from_ns: list[int] = trace.stays.from_ns[order].tolist()
+        self._to_ns: list[int] = trace.stays.to_ns[order].tolist()
 
     def at(self, key: int, t_ns: int) -> int | None:
         """The stay at t, or None."""
-        first, end = self._bounds[key : key + 2].tolist()
-        i = first + int(np.searchsorted(self._from_ns[first:end], t_ns, side="right")) - 1
-        return int(self._order[i]) if i >= first and self._to_ns[i] > t_ns else None
+        first = self._bounds[key]
+        i = bisect_right(self._from_ns, t_ns, first, self._bounds[key + 1]) - 1
+        return self._order[i] if i >= first and self._to_ns[i] > t_ns else None
 
 
 class _Waits:
