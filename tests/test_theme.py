@@ -114,3 +114,13 @@ def test_a_last_line_is_not_left_with_a_word():
         assert all(width(line, theme.CAPTION) <= room for line in lines)
         if len(lines) > 1:
             assert len(lines[-1].split()) > 2
+
+
+def test_a_number_and_its_unit_stand_in_one_line():
+    text = "Longest gap: 303 to 419 ms whole, in 5 s of 48 values"
+    pairs = [("419", "ms"), ("5", "s")]
+    for room in range(150, 900, 10):
+        lines = wrap(text, theme.CAPTION, room)
+        assert not any(
+            a.endswith(number) and b.startswith(unit) for a, b in itertools.pairwise(lines) for number, unit in pairs
+        )

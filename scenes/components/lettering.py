@@ -231,12 +231,20 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\S+\s*|\s+", text))
 
 
+_QUANTITY = re.compile(r"\d (?=(?:ms|s|tokens/s)\b)")
+
+
 def _breakable(text: str) -> list[str]:
-    """Text in pieces between which a line may end: after a space, and between ideographs, but not before a stop."""
+    """Text in pieces between which a line may end: after a space, and between ideographs, but not before a stop.
+
+    A number and its unit stay together.
+    """
+    units = {found.end() for found in _QUANTITY.finditer(text)}
     pieces: list[str] = []
-    for char in text:
+    for i, char in enumerate(text):
         wide = unicodedata.east_asian_width(char) in ("W", "F") and unicodedata.category(char).startswith("L")
-        if not pieces or pieces[-1].endswith(" ") or (wide and not pieces[-1].endswith(("（", "“"))):
+        after_space = bool(pieces) and pieces[-1].endswith(" ") and i not in units
+        if not pieces or after_space or (wide and not pieces[-1].endswith(("（", "“"))):
             pieces.append(char)
         else:
             pieces[-1] += char
