@@ -146,31 +146,46 @@ class _Telling:
         plot = self.plot_of(content)
         canvas.text(self.axis_name, content.x, content.y + 28, STRONG, DIM, room=content.w)
         canvas.box(*plot.sides, PANEL)
+        come = ease((film_s - _SWEEP_S) / 0.5) if self.pause is not None else 0.0
+        labels = self._labels(plot) if come else []
         shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
         xs = [self.across(plot, at_ns) for at_ns in self.dots.at_ns[:shown].tolist()]
         ys = [self.height(plot, value) for value in self.dots.value_ms[:shown].tolist()]
         for x, y, request in zip(xs, ys, self.dots.request[:shown].tolist(), strict=True):
-            canvas.box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT, request_colour(request))
+            dot = Box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT)
+            # Under a label it is not seen, and shall not shine through when all of this fades.
+            covered = any(_inside(dot, label.ground) for label in labels)
+            canvas.box(*dot.sides, request_colour(request), 1 - come if covered else 1.0)
         if now_ns < self.whole.to_ns:
             x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
-        if self.pause is None or film_s < _SWEEP_S:
+        if self.pause is None or not come:
             return
-        come = ease((film_s - _SWEEP_S) / 0.5)
-        self._median(canvas, plot, come)
-        x, y = self.across(plot, self.pause.to_ns), self.height(plot, self.axis.high)
-        canvas.disc(x, y, 18 + 30 * (1 - come), TEXT, come, outline=4)
-        phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
-        right = x < plot.x + plot.w * 0.7
-        self._label(canvas, phrase, x + (34 if right else -34), y + 9, come, align=0.0 if right else 1.0)
-
-    def _median(self, canvas: Canvas, plot: Box, come: float) -> None:
-        """What most of the waits are like: a line, and its name where it hides no dot."""
-        value = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
-        y = self.height(plot, float(value.value))
+        y = self._median_height(plot)
         canvas.line([(plot.x, y), (plot.right, y)], TEXT, come, thickness=3, dashes=(10, 10))
-        phrase = self.say("where_it_hurts.median", ms=figure(value, ",.0f"))
-        self._label(canvas, phrase, plot.right - 22, min(y + 62, plot.bottom - 14), come, align=1.0)
+        canvas.disc(*self._worst(plot), 18 + 30 * (1 - come), TEXT, come, outline=4)
+        for label in labels:
+            canvas.card(*label.ground.sides, GROUND, come, radius=8)
+            canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, come)
+
+    def _labels(self, plot: Box) -> list["_Label"]:
+        """What most of the waits are like, at the right below its line, where dots are few; and the longest."""
+        median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
+        phrase = self.say("where_it_hurts.median", ms=figure(median, ",.0f"))
+        y = min(self._median_height(plot) + 62, plot.bottom - 14)
+        labels = [_Label(phrase, plot.right - 22 - width(phrase.text, STRONG), y)]
+        phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
+        x, y = self._worst(plot)
+        x += 34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)
+        return [*labels, _Label(phrase, x, y + 9)]
+
+    def _worst(self, plot: Box) -> tuple[float, float]:
+        """Where the longest wait stands."""
+        assert self.pause is not None
+        return self.across(plot, self.pause.to_ns), self.height(plot, self.axis.high)
+
+    def _median_height(self, plot: Box) -> float:
+        return self.height(plot, float(self.run.measure("latency_percentile_ms", metric=ITL, percentile=50).value))
 
     def height(self, plot: Box, value_ms: float) -> float:
         """Where a wait of so many milliseconds stands."""
@@ -185,13 +200,6 @@ class _Telling:
     def plot_of(content: Box) -> Box:
         """The place of the dots."""
         return Box(content.x, content.y + 52, content.w, content.h - 52 - 8)
-
-    def _label(self, canvas: Canvas, phrase: Phrase, x: float, y: float, alpha: float, align: float) -> None:
-        """A label on dots: on a ground of its own."""
-        wide = width(phrase.text, STRONG)
-        left = x - align * wide
-        canvas.card(left - 10, y - 32, wide + 20, 44, GROUND, alpha, radius=8)
-        canvas.text(phrase, left, y, STRONG, TEXT, alpha)
 
     def _close_up(self, canvas: Canvas, content: Box) -> None:
         assert self.pause is not None
@@ -215,6 +223,25 @@ class _Telling:
             more = self.say("decode_batching.windowed", shown=count, slots=figure(self.run.measure("slots")))
             if x - box.x > width(more.text, SMALL) + 30:
                 canvas.text(more, box.x, box.bottom + 52, SMALL, DIM)
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A phrase on dots, from x on, on a ground of its own."""
+
+    phrase: Phrase
+    x: float
+    y: float
+
+    @property
+    def ground(self) -> Box:
+        """The ground."""
+        return Box(self.x - 10, self.y - 32, width(self.phrase.text, STRONG) + 20, 44)
+
+
+def _inside(inner: Box, outer: Box) -> bool:
+    across = outer.x <= inner.x and inner.right <= outer.right
+    return across and outer.y <= inner.y and inner.bottom <= outer.bottom
 
 
 class WhereItHurts(ReelScene):
