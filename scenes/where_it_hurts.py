@@ -169,11 +169,14 @@ class _Telling:
             canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, come)
 
     def _labels(self, plot: Box) -> list["_Label"]:
-        """What most of the waits are like, at the right below its line, where dots are few; and the longest."""
+        """What most of the waits are like, at the right below its line and the dots there; and the longest."""
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
         phrase = self.say("where_it_hurts.median", ms=figure(median, ",.0f"))
-        y = min(self._median_height(plot) + 62, plot.bottom - 14)
-        labels = [_Label(phrase, plot.right - 22 - width(phrase.text, STRONG), y)]
+        x = plot.right - 22 - width(phrase.text, STRONG)
+        dots = zip(self.dots.at_ns.tolist(), self.dots.value_ms.tolist(), strict=True)
+        below = [self.height(plot, value) for at_ns, value in dots if self.across(plot, at_ns) > x - 20]
+        y = min(max(below, default=self._median_height(plot)) + 50, plot.bottom - 14)
+        labels = [_Label(phrase, x, y)]
         phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
         x, y = self._worst(plot)
         x += 34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)
