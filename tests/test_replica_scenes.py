@@ -79,7 +79,7 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
                 seen = colour_at(picture, (box.x + 4) * SCALE, (box.y + box.h / 2) * SCALE)
                 assert near(seen, LOOK(theme.request_colour(seat.request))), (film_s, slot)
                 seated += 1
-        for i, ring in enumerate(places.rings):
+        for i, ring in enumerate([] if moving else places.rings):  # a card on its way may lie on the line
             own = steps.end_ns[(steps.replica == i) & (steps.end_ns <= t_ns)]
             age = film_s - clock.film_second(int(own.max())) if len(own) else FLASH_S
             seen = colour_at(picture, (ring.x + ring.w / 2) * SCALE, ring.y * SCALE)

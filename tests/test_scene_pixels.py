@@ -14,7 +14,7 @@ import zxingcpp
 from manim import tempconfig
 from test_layout import SIZES, drawn_by
 from test_scenes import LOOK, colour_at, draw, near
-from test_suite_scenes import blocks_agree, prompts, record
+from test_suite_scenes import blocks_agree
 from tracereel.scenes import theme
 from tracereel.scenes.components.race import Contender, Curves
 from tracereel.scenes.components.slot_grid import View
@@ -22,7 +22,6 @@ from tracereel.scenes.phrases import Catalogue, words
 from tracereel.scenes.playbill import scene_class
 from tracereel.scenes.settings import Settings
 from tracereel.scenes.stage import Box
-from tracereel.trace.catalogue import ENVIRONMENT
 from tracereel.trace.latency import TTFT
 from tracereel.trace.measured import Run, measure
 
@@ -159,19 +158,7 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
     assert bars > 100
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """A sweep by the fake engine, under the suite's own name."""
-    folder = tmp_path_factory.mktemp("sweep")
-    for policy in ("static", "continuous"):
-        for slots in (2, 4, 8):
-            settings = {"max_num_seqs": slots, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
-            record(folder, "sweep", f"{policy}-{slots}", prompts(20), policy=policy, **settings)
-    return folder
-
-
-def test_a_sweeps_dots_are_the_steps_that_have_ended(swept, monkeypatch):
-    monkeypatch.setenv(ENVIRONMENT, str(swept))
+def test_a_sweeps_dots_are_the_steps_that_have_ended():
     telling = telling_of("batch_size_sweep")
     run, plot = telling.run, telling.step_plot()
     steps = run.trace.steps
