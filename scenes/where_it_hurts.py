@@ -7,6 +7,7 @@ everybody waiting: it read somebody's prompt, or had taken the slot away, or was
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,7 @@ class _Telling:
         self.grid = SlotGrid(self.run, reel.say)
         steps = trace.steps
         self.axis = Axis(0.0, 1.0)
+        self.labels = lru_cache(maxsize=4)(self._labels)
         script = Script(timeline.begin_ns).run(round(self.whole.to_ns), _SWEEP_S)
         if self.pause is not None:
             self.axis = Axis(0.0, (self.pause.to_ns - self.pause.from_ns) / 1e6)
@@ -147,15 +149,14 @@ class _Telling:
         canvas.text(self.axis_name, content.x, content.y + 28, STRONG, DIM, room=content.w)
         canvas.box(*plot.sides, PANEL)
         come = ease((film_s - _SWEEP_S) / 0.5) if self.pause is not None else 0.0
-        labels = self._labels(plot) if come else []
+        labels, covered = self.labels(plot) if come else ((), frozenset())
         shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
         xs = [self.across(plot, at_ns) for at_ns in self.dots.at_ns[:shown].tolist()]
         ys = [self.height(plot, value) for value in self.dots.value_ms[:shown].tolist()]
-        for x, y, request in zip(xs, ys, self.dots.request[:shown].tolist(), strict=True):
-            dot = Box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT)
+        for i, (x, y, request) in enumerate(zip(xs, ys, self.dots.request[:shown].tolist(), strict=True)):
             # Under a label it is not seen, and shall not shine through when all of this fades.
-            covered = any(_inside(dot, label.ground) for label in labels)
-            canvas.box(*dot.sides, request_colour(request), 1 - come if covered else 1.0)
+            alpha = 1 - come if i in covered else 1.0
+            canvas.box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT, request_colour(request), alpha)
         if now_ns < self.whole.to_ns:
             x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
@@ -168,19 +169,24 @@ class _Telling:
             canvas.card(*label.ground.sides, GROUND, come, radius=8)
             canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, come)
 
-    def _labels(self, plot: Box) -> list["_Label"]:
-        """What most of the waits are like, at the right below its line and the dots there; and the longest."""
+    def _labels(self, plot: Box) -> tuple[tuple["_Label", ...], frozenset[int]]:
+        """What most of the waits are like, below the dots there; the longest; and which dots lie under the two."""
+        xs = np.array([self.across(plot, at_ns) for at_ns in self.dots.at_ns.tolist()])
+        ys = np.array([self.height(plot, value) for value in self.dots.value_ms.tolist()])
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
         phrase = self.say("where_it_hurts.median", ms=figure(median, ",.0f"))
         x = plot.right - 22 - width(phrase.text, STRONG)
-        dots = zip(self.dots.at_ns.tolist(), self.dots.value_ms.tolist(), strict=True)
-        below = [self.height(plot, value) for at_ns, value in dots if self.across(plot, at_ns) > x - 20]
-        y = min(max(below, default=self._median_height(plot)) + 50, plot.bottom - 14)
-        labels = [_Label(phrase, x, y)]
+        lowest = ys[xs > x - 20].max(initial=self._median_height(plot))
+        below = _Label(phrase, x, min(float(lowest) + 50, plot.bottom - 14))
         phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
         x, y = self._worst(plot)
-        x += 34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)
-        return [*labels, _Label(phrase, x, y + 9)]
+        beside = _Label(phrase, x + (34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)), y + 9)
+        covered: set[int] = set()
+        for ground in (below.ground, beside.ground):
+            across = (xs - _DOT / 2 >= ground.x) & (xs + _DOT / 2 <= ground.right)
+            inside = across & (ys - _DOT / 2 >= ground.y) & (ys + _DOT / 2 <= ground.bottom)
+            covered.update(np.flatnonzero(inside).tolist())
+        return (below, beside), frozenset(covered)
 
     def _worst(self, plot: Box) -> tuple[float, float]:
         """Where the longest wait stands."""
@@ -240,11 +246,6 @@ class _Label:
     def ground(self) -> Box:
         """The ground."""
         return Box(self.x - 10, self.y - 32, width(self.phrase.text, STRONG) + 20, 44)
-
-
-def _inside(inner: Box, outer: Box) -> bool:
-    across = outer.x <= inner.x and inner.right <= outer.right
-    return across and outer.y <= inner.y and inner.bottom <= outer.bottom
 
 
 class WhereItHurts(ReelScene):

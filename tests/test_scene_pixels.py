@@ -40,8 +40,11 @@ def pixel(picture, x, y):
     return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
 
 
-def seconds(first, last):
-    return np.linspace(first, last, INSTANTS).tolist()
+def seen_of(telling, first, last, count=INSTANTS):
+    """(Second of film, engine time, picture) at so many instants of a scene."""
+    for film_s in np.linspace(first, last, count).tolist():
+        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+        yield film_s, telling.clock.engine_ns(film_s), picture
 
 
 def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
@@ -61,9 +64,7 @@ def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
     alone = [i for i, place in enumerate(corners) if (np.abs(corners - place).max(axis=1) < 9).sum() == 1]
     assert len(alone) >= 20
     seen = {True: 0, False: 0}
-    for film_s in seconds(0.4, telling.clock.film_second(run.timeline.end_ns) - 0.1):
-        now = telling.clock.engine_ns(film_s)
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+    for film_s, now, picture in seen_of(telling, 0.4, telling.clock.film_second(run.timeline.end_ns) - 0.1):
         for i in alone:
             at, _, request = waits[i]
             if abs(places[i][0] - telling.across(plot, now)) > 6:
@@ -105,9 +106,8 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
     begin = telling.before.timeline.begin_ns
     places = telling.stage.content.rows(2, 0)
     checked = 0
-    for film_s in seconds(1.0, telling.parts_s - 1.2):
-        since = telling.clock.engine_ns(film_s) - begin
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+    for film_s, shown_ns, picture in seen_of(telling, 1.0, telling.parts_s - 1.2):
+        since = shown_ns - begin
         for run, place, colour in zip(
             (telling.before, telling.after), places, (theme.STATIC, theme.CONTINUOUS), strict=True
         ):
@@ -126,9 +126,8 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
     telling = telling_of("latency")
     dots, bars = {True: 0, False: 0}, 0
-    for film_s in seconds(0.9, 10.9):
-        since = telling.clock.engine_ns(film_s) - telling.begin_ns
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+    for film_s, shown_ns, picture in seen_of(telling, 0.9, 10.9):
+        since = shown_ns - telling.begin_ns
         for metric, half in telling.halves().items():
             for side, place in zip(telling.sides, telling.lanes(half), strict=True):
                 run = side.run
@@ -173,9 +172,7 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
     alone = [i for i, spot in spots.items() if (np.abs(corners - spot).max(axis=1) < 22).sum() == 1]
     assert len(alone) >= 5
     seen = {True: 0, False: 0}
-    for film_s in seconds(0.7, telling.clock.film_second(run.timeline.end_ns) - 0.05):
-        now = telling.clock.engine_ns(film_s)
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+    for film_s, now, picture in seen_of(telling, 0.7, telling.clock.film_second(run.timeline.end_ns) - 0.05):
         for i in alone:
             there = steps.end_ns[i] <= now
             dark = near(pixel(picture, *spots[i]), LOOK(theme.GROUND))
@@ -187,18 +184,16 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
 def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
     telling = telling_of("kv_cache_paging")
     place, seen = telling._places()[0], {"shared": 0, "held": 0, "free": 0}
-    for film_s in seconds(0.2, telling.clock.film_s - 0.2):
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
-        blocks_agree(picture, telling.run, telling.pool, place, telling.clock.engine_ns(film_s), seen)
+    for _, now, picture in seen_of(telling, 0.2, telling.clock.film_s - 0.2):
+        blocks_agree(picture, telling.run, telling.pool, place, now, seen)
     assert min(seen.values()) > 30, seen
 
 
 def test_both_sawtooths_are_as_high_as_the_others_have_waited():
     telling = telling_of("chunked_prefill")
     checked = {telling.whole: 0, telling.chunks: 0}
-    for film_s in np.linspace(1.2, telling.verdict_s - 0.1, 4 * INSTANTS).tolist():
-        since = telling.clock.engine_ns(film_s) - telling.whole.arrival_ns
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
+    for film_s, shown_ns, picture in seen_of(telling, 1.2, telling.verdict_s - 0.1, 4 * INSTANTS):
+        since = shown_ns - telling.whole.arrival_ns
         for side, place in zip(checked, telling.places(), strict=True):
             _, box, _ = telling.parts(place)
             view = View(side.arrival_ns - telling.before_ns, side.arrival_ns + telling.after_ns)
