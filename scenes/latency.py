@@ -13,16 +13,19 @@ from tracereel.scenes.beat import Beat, Caption
 from tracereel.scenes.clock import Script, ease
 from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.distribution import Axis, Histogram, Swarm, lane
+from tracereel.scenes.components.lettering import width, wrap
 from tracereel.scenes.phrases import Phrase, figure
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Box
+from tracereel.scenes.stage import Box, Shape
 from tracereel.scenes.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
 from tracereel.trace.latency import ITL, TTFT, Latencies
 from tracereel.trace.measured import Run
 
 _RACE_S = 10.0
-_HEAD, _FOOT = 42.0, 40.0
-"""What a lane's name takes above it, and the ends of the axis below the last one."""
+_LINE, _FOOT = 42.0, 40.0
+"""What a line above a lane takes, and the ends of the axis below the last one."""
+_BETWEEN = 24.0
+"""What is left between a lane's name and what is said of it on the same line."""
 _COLOURS: dict[str, Colour] = {"static": STATIC}
 
 
@@ -35,6 +38,8 @@ class _Side:
     run: Run
     swarm: Swarm
     histogram: Histogram
+    facts: dict[str, Phrase | None]
+    """What is said of it in the end, by metric; None where no request has such a latency."""
 
 
 def latency(reel: ReelScene) -> Beat:
@@ -60,12 +65,14 @@ class _Telling:
                 run,
                 Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns),
                 Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, _COLOURS.get(case, CONTINUOUS)),
+                {metric: self._facts(run, metric) for metric in (TTFT, ITL)},
             )
             for i, (case, run) in enumerate(zip(cases, runs, strict=True))
         ]
         self.main = self.sides[-1].run
         self.begin_ns = self.main.timeline.begin_ns
         self.span_ns = max(*(run.timeline.end_ns - run.timeline.begin_ns for run in runs), 1)
+        self.fact_lines = self._fact_lines()
         self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(4.6).clock()
 
     def beat(self) -> Beat:
@@ -86,16 +93,42 @@ class _Telling:
             return self.say("latency.verdict_alone", median=medians[0])
         return self.say("latency.verdict", static=medians[0], continuous=medians[1])
 
+    def _facts(self, run: Run, metric: str) -> Phrase | None:
+        whole = run.measure("latency_n", metric=metric, t_ns=run.timeline.end_ns)
+        if not whole.value:
+            return None
+        median, largest = (
+            run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for percentile in (50, 100)
+        )
+        return self.say("latency.facts", median=figure(median, ",.0f"), largest=figure(largest, ",.0f"))
+
+    def _count(self, run: Run, metric: str, since_ns: int) -> Phrase:
+        known = run.measure("latency_n", metric=metric, t_ns=run.timeline.begin_ns + since_ns)
+        return self.say("latency.known", n=figure(known, ",d"))
+
+    def _fact_lines(self) -> int:
+        """Lines that the longest of the facts takes below its lane's name; none where all fit beside the names."""
+        room, lines = self.halves()[TTFT].w, [0]
+        for side in self.sides:
+            for metric, facts in side.facts.items():
+                if facts:
+                    count = self._count(side.run, metric, self.span_ns)
+                    taken = width(side.name.text, SMALL_STRONG) + width(count.text, SMALL) + 2 * _BETWEEN
+                    fits = taken + width(facts.text, SMALL) <= room
+                    lines.append(0 if fits else len(wrap(facts.text, SMALL, room)))
+        return max(lines)
+
     def halves(self) -> dict[str, Box]:
         """Where each metric stands."""
         content = self.stage.content
-        halves = content.columns((1, 1), 64) if self.stage.wide else content.rows(2, 34)
+        halves = content.rows(2, 34) if self.stage.shape is Shape.TALL else content.columns((1, 1), 64)
         return dict(zip((TTFT, ITL), halves, strict=True))
 
     def lanes(self, half: Box) -> list[Box]:
         """Where each side's distribution stands within its metric's place."""
         rows = Box(half.x, half.y + 46, half.w, half.h - 46 - _FOOT).rows(len(self.sides), 12)
-        return [Box(row.x, row.y + _HEAD, row.w, row.h - _HEAD) for row in rows]
+        head = _LINE * (1 + self.fact_lines)
+        return [Box(row.x, row.y + head, row.w, row.h - head) for row in rows]
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw both metrics of both sides at a second of film."""
@@ -110,32 +143,23 @@ class _Telling:
         axis, lanes = self.axes[metric], self.lanes(box)
         fullest = max(side.histogram.fullest for side in self.sides)
         for side, place in zip(self.sides, lanes, strict=True):
-            line = place.y - 15
-            known = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.begin_ns + since_ns)
-            wide = canvas.text(side.name, place.x, line, SMALL_STRONG, side.colour)
-            whole = side.run.measure("latency_n", metric=metric, t_ns=side.run.timeline.end_ns)
-            median = None
-            if whole.value:
-                median, largest = (
-                    side.run.measure("latency_percentile_ms", metric=metric, percentile=percentile)
-                    for percentile in (50, 100)
-                )
-                facts = say(
-                    "latency.facts",
-                    median=figure(median, ",.0f"),
-                    largest=figure(largest, ",.0f"),
-                    n=figure(known, ",d"),
-                )
-                if told:
-                    canvas.text(facts, place.right, line, SMALL, TEXT, told, align=1, room=place.w - wide - 24)
+            name_y = place.y - 15 - _LINE * self.fact_lines
+            count = self._count(side.run, metric, since_ns)
+            canvas.text(side.name, place.x, name_y, SMALL_STRONG, side.colour)
+            wide = canvas.text(count, place.right, name_y, SMALL, DIM, align=1)
+            facts, median = side.facts[metric], None
+            if facts:
+                median = side.run.measure("latency_percentile_ms", metric=metric, percentile=50)
+                if told and not self.fact_lines:
+                    canvas.text(facts, place.right - wide - _BETWEEN, name_y, SMALL, TEXT, told, align=1)
+                elif told:
+                    for i, part in enumerate(wrap(facts.text, SMALL, place.w)):
+                        canvas.text(facts, place.x, name_y + _LINE * (i + 1), SMALL, TEXT, told, part=part)
             lane(canvas, place, axis, float(median.value) if median else None, told)
             if metric == TTFT:
                 side.swarm.paint(canvas, place, since_ns, self.span_ns)
             else:
                 side.histogram.paint(canvas, place, since_ns, fullest)
-            if told < 1:
-                count = say("latency.known", n=figure(known, ",d"))
-                canvas.text(count, place.right, line, SMALL, DIM, 1 - min(told * 3, 1), align=1)
         self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, _FOOT), metric)
 
     def _ends(self, canvas: Canvas, box: Box, metric: str) -> None:
