@@ -92,3 +92,20 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     assert seated > 60
     assert lit > 3
     assert dark > 10
+
+
+def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
+    run = Run.read(merged / "run.jsonl")
+    clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 60.0).hold(2.0).clock()
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Words())
+    picture, _ = draw(lambda canvas: view.paint(canvas, 62.0), SIZE)
+    order, places = run.timeline.ended_order, view.places
+    assert len(order) == len(run.trace.arrivals)
+    first = max(0, len(order) - places.chips)
+    for rank, request in enumerate(order[first:]):
+        box = places.ended_at(rank)
+        seen = colour_at(picture, (box.x + box.w / 2) * SCALE, (box.bottom - 2.5) * SCALE)
+        assert near(seen, LOOK(theme.request_colour(request))), request
+    stays = run.trace.stays
+    hidden = {int(stays.request[i]) for i in range(len(stays.request)) if places.row_of(int(stays.slot[i])) is None}
+    assert bool(hidden & set(order[first:])) == (not places.lanes_are_all)

@@ -3,7 +3,7 @@
 A pure function of film time. Knows a run, its clock and a stage.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,7 +79,7 @@ class Places:
             bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in columns]
             self.chips_in_row, self.cards_in_row = (2 if square else 4), 1
         self.waiting, self.prefill, self.decode, self.ended = bodies
-        self._place_lanes(replicas, 46.0 if square else 60.0)
+        self._place_lanes(replicas)
         self.card_height = min(self.decode_rows[0].h, 84 if stage.wide else 54)
         rows = int((self.waiting.h - 44) // (self.card_height + 10))
         self.cards = max(rows, 1) * self.cards_in_row
@@ -87,8 +87,9 @@ class Places:
         self.chip_pitch = chip_height + 10
         self.chips = max(int((self.ended.h - 40) // self.chip_pitch), 1) * self.chips_in_row
 
-    def _place_lanes(self, replicas: Sequence[int], least: float) -> None:
+    def _place_lanes(self, replicas: Sequence[int]) -> None:
         """The lanes of each replica, as many as fit, each with its own ring around Decode and a line for its name."""
+        least = 46.0  # a line of text, and the bar of its prefill below it
         # Below the lanes the ring needs its own width, and a line where they are not all of them.
         body, line = self.decode.h - 14, 44.0
         name, between = (46.0, 2.0 * self.gap + 18) if len(replicas) > 1 else (0.0, 0.0)
@@ -124,6 +125,11 @@ class Places:
     def row_of(self, slot: int) -> int | None:
         """The row of a slot; None where there is no room for it."""
         return self._row_of.get(slot)
+
+    def beyond(self, stage: int) -> Box:
+        """Where cards go whose slot has no row: below the last one, to the line that says how many there are."""
+        row = (self.prefill_rows if stage == PREFILLING else self.decode_rows)[-1]
+        return Box(row.x, row.bottom - row.h / 2, row.w, row.h)
 
     def waiting_at(self, index: float) -> Box:
         """The place in the queue; `index` may lie between two."""
@@ -308,7 +314,7 @@ class PipelineView:
                 break
             target = self._target(request, visit, film_s, first_chip)
             if target is None:
-                return None
+                return None  # only whoever has ended, and so stays away
             if box is None:
                 start = Box(target.x - 80, target.y, target.w, target.h) if film_s else target
                 box = start.towards(target, ease((film_s - visit.from_s) / MOVE_S) if visit.from_s > 0 else 1.0)
@@ -325,8 +331,18 @@ class PipelineView:
             return places.ended_at(index) if index >= 0 else None
         row = places.row_of(visit.slot)
         if row is None:
-            return None
+            return places.beyond(visit.stage)
         return (places.prefill_rows if visit.stage == PREFILLING else places.decode_rows)[row]
+
+    def _seen(self, request: int, film_s: float) -> float:
+        """How much of a card is to be seen: nothing of one in a slot without a row, less and less on the way there."""
+        newest = bisect_right(self._visits[request], film_s, key=lambda visit: visit.from_s)
+        here, before = (
+            visit.stage in (PREFILLING, DECODING) and self.places.row_of(visit.slot) is None
+            for visit in (self._visits[request][newest - 1], self._visits[request][max(newest - 2, 0)])
+        )
+        come = ease((film_s - self._visits[request][newest - 1].from_s) / MOVE_S)
+        return (1 - before) * (1 - come) + (1 - here) * come
 
     def _card(
         self, canvas: Canvas, request: int, film_s: float, state: State, seat: Seat | None, first_chip: int
@@ -341,6 +357,9 @@ class PipelineView:
         if now.stage == WAITING:
             room = self.places.waiting_at(self.places.cards - 1).bottom - box.bottom
             alpha *= min(max(1 + room / (box.h * 0.6), 0.0), 1.0)  # fades where the queue is longer than its place
+        alpha *= self._seen(request, film_s)
+        if not alpha:
+            return
         with canvas.faded(alpha):
             arrived = film_s - now.from_s >= MOVE_S * 0.6
             if now.stage == ENDED and arrived:
