@@ -83,3 +83,20 @@ def test_the_readmes_numbers_are_the_recordings(film_recordings):
     table = subprocess.run(code, capture_output=True, text=True, check=True).stdout.strip()
     readme = (root / "README.md").read_text()
     assert table in readme, f"README.md does not show what was recorded; it should say:\n{table}"
+
+
+def test_the_traces_of_a_served_run_say_what_its_client_saw():
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, str(root / "benchmarks" / "served_table.py")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in (root / "docs" / "engines.md").read_text(), "run `make docs`"
+    rows = [line.strip("|").split("|") for line in done.stdout.replace(",", "").splitlines()[2:]]
+    seen = {name.strip(): (float(client), float(traces)) for name, client, traces in rows}
+    client, traces = seen.pop("output tokens")
+    assert client == traces
+    client, traces = seen.pop("output tokens/s")
+    assert 0.95 * traces < client < traces
+    # What the client measures is longer by the way to the engine core and back, which is some 10 ms here.
+    assert len(seen) == 8
+    assert all(-0.1 <= client - traces < 25 for client, traces in seen.values())
