@@ -27,8 +27,8 @@ SCHEDULER = "tracereel.engine.adapters.vllm.scheduler"
 
 def environment(**more: str) -> dict[str, str]:
     own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    # Two ranks or replicas share what cores there are, on one NUMA node.
-    own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    # Two ranks or replicas share what cores there are, on one NUMA node; threads that wait for each other's take them.
+    own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
     own |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
     return os.environ | own | more
 
