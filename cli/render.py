@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")
     parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
     parser.add_argument("--crf", type=int, help="quality of the encoding, lower is better (default: 20)")
-    parser.add_argument("--preset", help="x264's preset, slower is smaller (default: veryfast)")
+    parser.add_argument("--preset", help="x264's preset, slower is smaller (default: superfast with a look-ahead)")
     parser.add_argument("--brand", type=Path, metavar="FILE", help="a brand file (TOML): title, logo, accent, end card")
     parser.add_argument("--theme", help="dark or light (default: dark, or the brand's)")
     parser.add_argument("--language", help="of all words: en or zh (default: en)")

@@ -33,8 +33,10 @@ from tracereel.trace.compare import NotComparableError
 from tracereel.trace.measured import Run, measure, median_of
 from tracereel.trace.storage import TraceError, replace_text
 
+# The look-ahead of veryfast on the quicker preset, without frames between frames: a fifth larger than veryfast's, as
+# near to the original, with a third less work.
+_PRESET = {"preset": "superfast", "rc-lookahead": "10", "mbtree": "1", "bf": "0"}
 X264 = {
-    "preset": "veryfast",
     "crf": "20",
     "thread_type": "frame",
     # Manim writes BT.601 without saying so, and players guess otherwise.
@@ -69,7 +71,8 @@ class ReelScene(Scene):
             logger.info("Nothing here can open a film; it is rendered all the same.")
             config.preview = False
         if config.video_codec == "auto" and not config.transparent and "webm" not in str(config.format):
-            config.video_encoder_options = {**X264, **config.video_encoder_options}
+            asked = config.video_encoder_options
+            config.video_encoder_options = {**X264, **({} if "preset" in asked else _PRESET), **asked}
         # Manim keeps the width of a 16:9 frame whatever the resolution; and its cache of segments would leave frames
         # out of the ledger.
         config.frame_width = config.frame_height * config.pixel_width / config.pixel_height

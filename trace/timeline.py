@@ -9,7 +9,7 @@ at its end, each at that very nanosecond.
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -143,10 +143,11 @@ class Timeline:
         self._stays_of_request = _Stays(trace, stays.request, len(trace.arrivals))
         self.token_times_of = lru_cache(maxsize=4096)(self._token_times_of)
         """The token times (ns) of a request, as a list."""
+        self._state_at = lru_cache(maxsize=4)(partial(State, self))  # one frame asks many times for its instant
 
     def at(self, t_ns: int) -> State:
         """The state at engine time t_ns."""
-        return State(self, t_ns)
+        return self._state_at(t_ns)
 
     @cached_property
     def begin_ns(self) -> int:

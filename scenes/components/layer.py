@@ -4,14 +4,14 @@ One `Layer` mobject holds a painter; `LayerCamera` lets it draw straight into th
 the ledger. Knows Manim's renderer; does not know what is painted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
 import av
 import cairo
 import numpy as np
-from manim import WHITE, Camera, VMobject
+from manim import WHITE, Camera, Mobject, Scene, VMobject
 from manim.renderer.cairo_renderer import CairoRenderer
 from manim.scene.scene_file_writer import SceneFileWriter
 from manim.scene.video_segment_encoder import VideoSegmentEncoder
@@ -54,6 +54,27 @@ class LayerCamera(Camera):
     ledger: Ledger
     palette: Palette
     watch: Watch | None
+    _plain: tuple[object, np.uint32 | None] = (None, None)
+    """A background, and its pixels where they are all the same."""
+
+    def reset(self) -> "LayerCamera":
+        """Begin a frame with the background; one of a single colour is filled in, which is quicker than a copy."""
+        assert self.background is not None
+        if self._plain[0] is not self.background:
+            super().reset()
+            pixels = self.background.view(np.uint32)
+            self._plain = self.background, pixels.flat[0] if (pixels == pixels.flat[0]).all() else None
+        elif self._plain[1] is None:
+            super().reset()
+        else:
+            self.pixel_array.view(np.uint32).fill(self._plain[1])
+        return self
+
+    def hand_over(self) -> np.ndarray[Any, Any]:
+        """The frame that was drawn, for good: the next one is drawn into other memory, and none is copied."""
+        frame, self.pixel_array = self.pixel_array, np.empty_like(self.pixel_array)
+        self.pixel_array_to_cairo_context.clear()
+        return frame
 
     def display_vectorized(self, vmobject: VMobject, ctx: "cairo.Context[Any]") -> "LayerCamera":
         """Draw a mobject; a layer by its painter."""
@@ -130,6 +151,11 @@ class ReelRenderer(CairoRenderer):
         """Told how many frames are done."""
         self._drawn: list[Drawn] = []
         self.camera.watch = self._drawn.append if on_frame else None
+
+    def render(self, scene: Scene, time: float, moving_mobjects: Iterable[Mobject] | None = None) -> None:
+        """Draw a frame and add it to the film."""
+        self.update_frame(scene, moving_mobjects)
+        self.add_frame(self.camera.hand_over())
 
     def add_frame(self, frame: np.ndarray[Any, Any], num_frames: int = 1) -> None:
         """Add a frame to the film and to the ledger."""
