@@ -38,7 +38,7 @@ _SWEEP_S, _FOUND_S, _ZOOM_S, _CLOSE_S = 7.0, 2.6, 1.6, 5.0
 _AROUND_STEPS = 5
 _CLOSE_SLOTS = 16
 _MOST_DOTS = 6000
-_DOT = 7.0
+_DOT = 8.0
 _FOOT = 64.0
 """Units below the lowest dot, for the name of the median."""
 
@@ -156,7 +156,7 @@ class _Telling:
         for i, (x, y, request) in enumerate(zip(xs, ys, self.dots.request[:shown].tolist(), strict=True)):
             # Under a label it is not seen, and shall not shine through when all of this fades.
             alpha = 1 - come if i in covered else 1.0
-            canvas.box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT, request_colour(request), alpha)
+            canvas.disc(x, y, _DOT / 2, request_colour(request), alpha)
         if now_ns < self.whole.to_ns:
             x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
