@@ -49,6 +49,10 @@ class _Visit:
     slot: int
 
 
+def _from_s(visit: _Visit) -> float:
+    return visit.from_s
+
+
 _SHARES = {Shape.WIDE: (23, 17, 36, 17), Shape.SQUARE: (25, 14, 39, 19)}
 """Widths of the four stages, side by side."""
 
@@ -204,7 +208,8 @@ class PipelineView:
 
     def _visit(self, request: int, film_s: float) -> _Visit:
         """Where a request that has come is at a second of film."""
-        return next(visit for visit in reversed(self._visits[request]) if visit.from_s <= film_s)
+        visits = self._visits[request]
+        return visits[bisect_right(visits, film_s, key=_from_s) - 1]
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the pipeline."""
@@ -308,18 +313,18 @@ class PipelineView:
 
     def _box(self, request: int, film_s: float, first_chip: int) -> Box | None:
         """Where a request's card is: on its way from each stage to the next, the newest way counting most."""
+        visits = self._visits[request]
+        come = bisect_right(visits, film_s, key=_from_s)
+        # Whatever was before a stage that it has reached no longer counts.
+        reached = max(bisect_right(visits, film_s - MOVE_S, key=_from_s) - 1, 0)
         box: Box | None = None
-        for visit in self._visits[request]:
-            if visit.from_s > film_s:
-                break
+        for visit in visits[reached:come]:
             target = self._target(request, visit, film_s, first_chip)
             if target is None:
                 return None  # only whoever has ended, and so stays away
             if box is None:
-                start = Box(target.x - 80, target.y, target.w, target.h) if film_s else target
-                box = start.towards(target, ease((film_s - visit.from_s) / MOVE_S) if visit.from_s > 0 else 1.0)
-            else:
-                box = box.towards(target, ease((film_s - visit.from_s) / MOVE_S))
+                box = Box(target.x - 80, target.y, target.w, target.h) if film_s and visit.from_s > 0 else target
+            box = box.towards(target, ease((film_s - visit.from_s) / MOVE_S))
         return box
 
     def _target(self, request: int, visit: _Visit, film_s: float, first_chip: int) -> Box | None:
@@ -336,7 +341,7 @@ class PipelineView:
 
     def _seen(self, request: int, film_s: float) -> float:
         """How much of a card is to be seen: nothing of one in a slot without a row, less and less on the way there."""
-        newest = bisect_right(self._visits[request], film_s, key=lambda visit: visit.from_s)
+        newest = bisect_right(self._visits[request], film_s, key=_from_s)
         here, before = (
             visit.stage in (PREFILLING, DECODING) and self.places.row_of(visit.slot) is None
             for visit in (self._visits[request][newest - 1], self._visits[request][max(newest - 2, 0)])
