@@ -18,6 +18,7 @@ from tracereel.scenes.stage import Shape
 from tracereel.scenes.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
 from tracereel.trace.catalogue import ENGINES, FILM
 from tracereel.trace.compare import require_comparable
+from tracereel.trace.habits import apart, in_turns
 
 SUITE = FILM + ENGINES
 RACE_S = 11.0
@@ -52,7 +53,10 @@ def engine_race(reel: ReelScene) -> Beat:
     compared = len(contenders) > 1
     clock = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S).hold(_VERDICT_S if compared else 2.0).clock()
     done_s = 1.0 + RACE_S
-    opening = say("engine_race.race") if compared else say("engine_race.alone", engine=first.name)
+    traces = [run.trace for contender in contenders for run in contender.runs]
+    opening = say("engine_race.alone", engine=first.name)
+    if compared:
+        opening = say("engine_race.race" if apart(traces) else "engine_race.race_together")
     captions = [Caption(0.0, opening)]
     if compared:
         first_s = clock.film_second(begin_ns + _span_ns(first))
@@ -63,7 +67,8 @@ def engine_race(reel: ReelScene) -> Beat:
             seconds=figure(first.run.measure("duration_s"), ".1f"),
         )
         captions.append(Caption(first_s, told))
-        captions.append(Caption(done_s + 0.8, say("engine_race.verdict", engine=contenders[0].name)))
+        verdict = "verdict" if in_turns(traces) else "verdict_pairs"
+        captions.append(Caption(done_s + 0.8, say(f"engine_race.{verdict}", engine=contenders[0].name)))
     content = stage.content
     # A square frame has no room for both: there the one takes the other's place.
     beside = stage.shape is not Shape.SQUARE

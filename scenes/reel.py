@@ -4,6 +4,7 @@ A scene is a subclass whose `construct` tells beats; `tell` plays one from start
 driven by one tracker of film time. Knows Manim and the catalogue of recordings.
 """
 
+import math
 import os
 import shutil
 import sys
@@ -168,7 +169,9 @@ class ReelScene(Scene):
         layer = Layer(
             lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
         )
-        self.expected_frames = self.renderer.ledger.frames + round((film_s + 2 * FADE_S) * config.frame_rate)
+        # Manim gives every animation whole frames.
+        frames = (math.ceil(round(s * config.frame_rate, 6)) for s in (FADE_S, film_s, FADE_S))
+        self.expected_frames = self.renderer.ledger.frames + sum(frames)
         self.play(FadeIn(layer), run_time=FADE_S)
         self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
         layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame

@@ -12,6 +12,9 @@ from tracereel.scenes.components.canvas import Canvas
 from tracereel.scenes.components.race import Bars, Contender, Curves
 from tracereel.scenes.reel import ReelScene
 from tracereel.scenes.theme import CONTINUOUS, SAME_POSITION, STATIC
+from tracereel.trace.compare import repeat_of
+from tracereel.trace.habits import came_together, in_turns
+from tracereel.trace.trace import Trace
 
 RACE_S = 9.0
 _COLOURS = {"static": STATIC, "same-position": SAME_POSITION, "continuous": CONTINUOUS}
@@ -41,9 +44,13 @@ def throughput_comparison(reel: ReelScene) -> Beat:
     span_ns = max(run.timeline.end_ns - run.timeline.begin_ns for run in raced)
     end_ns = main.timeline.begin_ns + max(span_ns, 1)
     clock = Script(main.timeline.begin_ns).hold(0.8).run(end_ns, RACE_S).hold(5.2 if compared else 2.0).clock()
-    captions = [Caption(0.0, say("throughput_comparison.race" if compared else "throughput_comparison.alone"))]
+    traces = [run.trace for contender in contenders for run in contender.runs]
+    captions = [Caption(0.0, say(f"throughput_comparison.{_opening(traces) if compared else 'alone'}"))]
     if compared:
-        captions.append(Caption(RACE_S + 1.2, say("throughput_comparison.verdict")))
+        told = say("throughput_comparison.verdict_other", baseline=contenders[0].name)
+        if cases[0] == "static":
+            told = say(f"throughput_comparison.{_verdict(traces)}")
+        captions.append(Caption(RACE_S + 1.2, told))
     content = stage.content
     left, right = content.columns((58, 42), 70) if stage.wide else content.shares((42, 58), 30)
     curves = Curves(contenders, main, span_ns, reel.say)
@@ -57,6 +64,16 @@ def throughput_comparison(reel: ReelScene) -> Beat:
 
     shown = tuple(dict.fromkeys([main, *raced]))
     return Beat("throughput_comparison", say("throughput_comparison.name"), tuple(captions), clock, shown, paint)
+
+
+def _opening(traces: list[Trace]) -> str:
+    return "race" if all(came_together(trace) for trace in traces) else "race_by_clock"
+
+
+def _verdict(traces: list[Trace]) -> str:
+    if len({repeat_of(trace) for trace in traces}) == 1:
+        return "verdict_once"
+    return "verdict" if in_turns(traces) else "verdict_pairs"
 
 
 class ThroughputComparison(ReelScene):

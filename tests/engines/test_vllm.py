@@ -67,6 +67,7 @@ def test_steps_that_are_scheduled_ahead_are_put_in_order(model_folder, tmp_path)
     # The schedule of a step was made while the one before it ran: its latency is more than its time.
     overlapped = [step for step in steps if step["latency_ns"] > 1.5 * (step["end_ns"] - step["start_ns"])]
     assert len(overlapped) > len(steps) // 3
+    render(tmp_path / "ahead.jsonl", tmp_path)
 
 
 def test_tensor_parallel_is_one_trace_of_two_ranks(model_folder, tmp_path):
@@ -250,3 +251,4 @@ def test_what_was_flushed_outlives_a_killed_server(model_folder, tmp_path):
     report = check(path)
     assert not report.violations
     compare([Trace.read(path)], clients)
+    render(path, tmp_path)

@@ -1,0 +1,77 @@
+"""What words say of runs in general holds of the run that they are said of."""
+
+import dataclasses
+import shutil
+
+import msgspec
+import pytest
+from fakes import record_small_run
+from manim import tempconfig
+from tracereel.scenes.playbill import scene_class
+from tracereel.trace.catalogue import ENVIRONMENT, Catalogue
+from tracereel.trace.habits import Refill, all_advance, apart, came_together, in_turns, refill
+from tracereel.trace.trace import Trace
+
+POLICIES = {
+    "continuous": (Refill.RUNNING, True),
+    "static": (Refill.CLOSED, None),
+    "same-position": (Refill.RUNNING, False),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_has_its_habits(policy, film_recordings, tmp_path):
+    expected, advance = POLICIES[policy]
+    for trace in (recording.read() for recording in Catalogue(film_recordings).case(policy)):
+        assert refill(trace) is expected
+        assert advance is None or all_advance(trace) == advance
+        assert came_together(trace)
+    record_small_run(tmp_path / "run.jsonl", policy)
+    assert refill(Trace.read(tmp_path / "run.jsonl")) is expected
+
+
+def test_nobody_takes_the_slot_of_the_only_one(tmp_path):
+    record_small_run(tmp_path / "run.jsonl", count=1)
+    assert refill(Trace.read(tmp_path / "run.jsonl")) is Refill.NEVER
+
+
+def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
+    catalogue = Catalogue(film_recordings)
+    runs = {case: [r.read() for r in catalogue.case(case)] for case in ("static", "continuous")}
+    assert apart([*runs["static"], *runs["continuous"]])
+    assert in_turns([*runs["static"], *runs["continuous"]])
+    assert not apart([runs["static"][0], runs["static"][0]])
+    assert not in_turns([runs["static"][0], runs["continuous"][0]]), "one turn alone is none"
+    swapped = [
+        msgspec.structs.replace(t.header, run=msgspec.structs.replace(t.header.run, repeat=4 - i))
+        for i, t in enumerate(runs["static"])
+    ]
+    backwards = [dataclasses.replace(t, header=h) for t, h in zip(runs["static"], swapped, strict=True)]
+    assert not in_turns([*backwards, *runs["continuous"]])
+    assert not came_together(catalogue.case("online")[0].read())
+
+
+def captions_of(name, recordings, monkeypatch) -> list[str]:
+    monkeypatch.setenv(ENVIRONMENT, str(recordings))
+    with tempconfig({"verbosity": "ERROR"}):
+        return [caption.phrase.text for beat in scene_class(name)().script() for caption in beat.captions]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_pipeline_says_what_becomes_of_a_slot(policy, film_recordings, monkeypatch):
+    said = " ".join(captions_of("pipeline_flow", film_recordings / f"{policy}-1.jsonl.zst", monkeypatch))
+    assert "All requests are there from the start" in said
+    assert ("when all of them have ended" in said) == (policy == "static")
+    assert ("The next one waiting takes the slot" in said) == (policy != "static")
+    assert ("that is continuous batching" in said) == (policy == "continuous")
+
+
+def test_pairs_are_said_to_be_made_in_turns_only_where_they_were(film_recordings, tmp_path, monkeypatch):
+    said = captions_of("throughput_comparison", film_recordings, monkeypatch)
+    assert said[-1].endswith("the median of pairs of runs, made in turns.")
+    for case in ("static", "continuous"):
+        shutil.copy(film_recordings / f"{case}-1.jsonl.zst", tmp_path)
+    assert captions_of("throughput_comparison", tmp_path, monkeypatch)[-1].endswith("one run of each.")
+    (tmp_path / "static-1.jsonl.zst").unlink()
+    shutil.copy(film_recordings / "same-position-1.jsonl.zst", tmp_path)
+    assert "static" not in captions_of("throughput_comparison", tmp_path, monkeypatch)[-1].lower()

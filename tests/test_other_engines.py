@@ -1,0 +1,53 @@
+"""The recordings of vLLM and transformers in the package: every tool and every scene works on them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tracereel.cli.main import main
+from tracereel.trace.catalogue import PACKAGE_RECORDINGS, traces_below
+from tracereel.trace.invariants import check
+from tracereel.trace.trace import Trace
+
+ENGINES = PACKAGE_RECORDINGS / "film-engines"
+CASES = ("vllm", "transformers", "transformers-static")
+
+
+def first(case: str) -> Path:
+    return ENGINES / "cpu" / f"{case}-1.jsonl.zst"
+
+
+def test_all_are_whole_valid_and_of_the_same_requests():
+    lengths = set()
+    for path in traces_below(ENGINES):
+        assert check(path).ok, path
+        trace = Trace.read(path)
+        lengths.add((trace.header.workload.digest, tuple(len(trace.tokens_of(i)) for i in range(len(trace.arrivals)))))
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_tools_take_them(case, tmp_path, capsys):
+    path = str(first(case))
+    assert main(["check", "--strict", path]) == 0
+    assert main(["inspect", "--json", path]) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert shown["output_tokens"] > 0
+    assert main(["diff", path, str(ENGINES / "cpu" / f"{case}-2.jsonl.zst")]) == 0
+    assert main(["compare", path, str(first("tracereel"))]) == 0
+    assert main(["plot", path, "--out", str(tmp_path / "plots")]) == 0
+    for form in ("perfetto", "csv"):
+        assert main(["export", path, "--format", form, "--out", str(tmp_path / form)]) == 0
+    assert any((tmp_path / "plots").iterdir())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_scene_that_one_run_can_tell_is_rendered(case, tmp_path, capsys):
+    options = ["--size", "256x144", "--fps", "1", "--media", str(tmp_path)]
+    assert main(["render", "--all", "--recordings", str(first(case)), *options]) == 0
+    told = capsys.readouterr()
+    films = {Path(line).parts[-3] for line in told.out.splitlines()}
+    assert {"pipeline_flow", "decode_batching", "throughput_comparison", "latency", "where_it_hurts"} <= films
+    assert {"continuous_batching", "full_length", "engine_race"} <= films
+    # How far it is never passes the whole.
+    assert all(int(line[1:4]) <= 100 for line in told.err.splitlines() if line.startswith("["))

@@ -1,0 +1,80 @@
+"""What is true of runs as a rule, found in their records: how slots are taken again, how runs lie beside each other.
+
+For words that would otherwise be said of any trace. Knows traces; gives no figures.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from itertools import pairwise
+
+import numpy as np
+from tracereel.trace.compare import repeat_of
+from tracereel.trace.trace import ABSENT, NEVER_NS, Trace
+
+
+class Refill(Enum):
+    """What becomes of a slot whose request has ended."""
+
+    RUNNING = "running"
+    """Another request gets one while others still run."""
+    CLOSED = "closed"
+    """Others get theirs when nobody runs any more: static batching, or a load with pauses."""
+    NEVER = "never"
+    """No request gets one after another has ended."""
+
+
+def refill(trace: Trace) -> Refill:
+    """How requests come to their slots after the first of them has ended."""
+    stays = trace.stays
+    ended = np.sort(stays.to_ns[stays.to_ns != NEVER_NS])
+    came = stays.from_ns[stays.from_ns >= ended[0]] if len(ended) else ended
+    if not len(came):
+        return Refill.NEVER
+    freed = ended[np.searchsorted(ended, came, side="right") - 1]
+    for came_ns, freed_ns in zip(came.tolist(), freed.tolist(), strict=True):
+        # Somebody ran when the slot was freed, and still does when it is taken.
+        if ((stays.from_ns < freed_ns) & (stays.to_ns > came_ns)).any():
+            return Refill.RUNNING
+    return Refill.CLOSED
+
+
+def all_advance(trace: Trace) -> bool:
+    """Are in most steps all requests members that hold a slot, of the step's replica where there are several?"""
+    stays, steps = trace.stays, trace.steps
+    replica_of = np.array([arrival.replica for arrival in trace.arrivals], dtype=np.int64)[stays.request]
+    last = np.where(stays.last_step == ABSENT, len(steps) - 1, stays.last_step)
+    advance = 0
+    for replica in np.unique(steps.replica):
+        own = replica_of == replica
+        change = np.zeros(len(steps) + 1, dtype=np.int64)
+        np.add.at(change, stays.first_step[own], 1)
+        np.add.at(change, last[own] + 1, -1)
+        held = change[:-1].cumsum()
+        advance += int(((steps.batch >= held) & (steps.replica == replica)).sum())
+    return 2 * advance > len(steps)
+
+
+def came_together(trace: Trace) -> bool:
+    """Had all requests arrived before the first step?"""
+    first = int(trace.steps.start_ns[0]) if len(trace.steps) else 0
+    return all(arrival.arrival_ns <= first for arrival in trace.arrivals)
+
+
+def _wall_spans(traces: Sequence[Trace]) -> list[tuple[int, int, int]]:
+    """Wall time at which each run begins and ends, and its repeat; in the order in which they begin."""
+    return sorted(
+        (trace.header.clock.wall_ns + trace.span_ns[0], trace.header.clock.wall_ns + trace.span_ns[1], repeat_of(trace))
+        for trace in traces
+    )
+
+
+def apart(traces: Sequence[Trace]) -> bool:
+    """Was each run made while none of the others was?"""
+    spans = _wall_spans(traces)
+    return all(end <= begin for (_, end, _), (begin, _, _) in pairwise(spans))
+
+
+def in_turns(traces: Sequence[Trace]) -> bool:
+    """Were all first repeats made, then all second ones, and so on, of two or more, none beside another?"""
+    repeats = [repeat for _, _, repeat in _wall_spans(traces)]
+    return apart(traces) and repeats == sorted(repeats) and len(set(repeats)) > 1
