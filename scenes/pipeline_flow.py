@@ -17,7 +17,12 @@ from tracereel.trace.measured import Run
 
 _AT_ONCE_NS = 10_000_000
 _LONGEST_S = 14.0
-_ENDS = {Refill.RUNNING: "leave", Refill.CLOSED: "leave_closed", Refill.NEVER: "leave_alone"}
+_ENDS = {
+    Refill.RUNNING: "leave",
+    Refill.CLOSED: "leave_closed",
+    Refill.ALONE: "leave_next",
+    Refill.NEVER: "leave_alone",
+}
 """What is said of those that end, by what becomes of their slots."""
 
 

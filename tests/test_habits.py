@@ -5,11 +5,13 @@ import shutil
 
 import msgspec
 import pytest
-from fakes import record_small_run
+from fakes import header, make_engine, make_requests, record_small_run
 from manim import tempconfig
+from tracereel.engine.config import EngineConfig
 from tracereel.scenes.playbill import scene_class
 from tracereel.trace.catalogue import ENVIRONMENT, Catalogue
 from tracereel.trace.habits import Refill, all_advance, apart, came_together, in_turns, refill
+from tracereel.trace.recorder import Recorder
 from tracereel.trace.trace import Trace
 
 POLICIES = {
@@ -28,6 +30,17 @@ def test_a_policy_has_its_habits(policy, film_recordings, tmp_path):
         assert came_together(trace)
     record_small_run(tmp_path / "run.jsonl", policy)
     assert refill(Trace.read(tmp_path / "run.jsonl")) is expected
+
+
+def test_one_slot_is_taken_by_one_after_the_other(tmp_path):
+    config = EngineConfig(max_num_seqs=1, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
+    with Recorder(tmp_path / "run.jsonl", header(config)) as recorder:
+        engine = make_engine(config, recorder)
+        for request in make_requests(3):
+            engine.add(request)
+        while engine.has_work:
+            engine.step()
+    assert refill(Trace.read(tmp_path / "run.jsonl")) is Refill.ALONE
 
 
 def test_nobody_takes_the_slot_of_the_only_one(tmp_path):

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from tracereel.trace.compare import repeat_of
-from tracereel.trace.trace import ABSENT, NEVER_NS, Trace
+from tracereel.trace.trace import ABSENT, NEVER_NS, Ints, Trace
 
 
 class Refill(Enum):
@@ -18,7 +18,9 @@ class Refill(Enum):
     RUNNING = "running"
     """Another request gets one while others still run."""
     CLOSED = "closed"
-    """Others get theirs when nobody runs any more: static batching, or a load with pauses."""
+    """It stays empty beside those that still run, and is taken when nobody does: static batching."""
+    ALONE = "alone"
+    """Others get theirs later, but whoever ended was the only one: a single slot, or requests far apart."""
     NEVER = "never"
     """No request gets one after another has ended."""
 
@@ -30,12 +32,17 @@ def refill(trace: Trace) -> Refill:
     came = stays.from_ns[stays.from_ns >= ended[0]] if len(ended) else ended
     if not len(came):
         return Refill.NEVER
-    freed = ended[np.searchsorted(ended, came, side="right") - 1]
-    for came_ns, freed_ns in zip(came.tolist(), freed.tolist(), strict=True):
-        # Somebody ran when the slot was freed, and still does when it is taken.
-        if ((stays.from_ns < freed_ns) & (stays.to_ns > came_ns)).any():
-            return Refill.RUNNING
-    return Refill.CLOSED
+    order = np.argsort(stays.from_ns, kind="stable")
+    starts, reach = stays.from_ns[order], np.maximum.accumulate(stays.to_ns[order])
+
+    def somebody_ran(freed: Ints, until: Ints) -> bool:
+        """Did anybody run when a slot was freed, and still at the instant that belongs to it?"""
+        before = np.searchsorted(starts, freed, side="left")
+        return bool((reach[before - 1] > until)[before > 0].any())
+
+    if somebody_ran(ended[np.searchsorted(ended, came, side="right") - 1], came):
+        return Refill.RUNNING
+    return Refill.CLOSED if somebody_ran(ended, ended) else Refill.ALONE
 
 
 def all_advance(trace: Trace) -> bool:
