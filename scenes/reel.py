@@ -169,6 +169,11 @@ class ReelScene(Scene):
         layer = Layer(
             lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
         )
+        if config.save_last_frame:  # the last one is faded out: a still shows the beat
+            self.clear()
+            film_time.set_value(film_s - 0.1 if beat.still_s is None else beat.still_s)
+            self.add(layer)
+            return
         # Manim gives every animation whole frames.
         frames = (math.ceil(round(s * config.frame_rate, 6)) for s in (FADE_S, film_s, FADE_S))
         self.expected_frames = self.renderer.ledger.frames + sum(frames)

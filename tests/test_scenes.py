@@ -12,6 +12,7 @@ import cairo
 import numpy as np
 import pytest
 from manim import tempconfig
+from PIL import Image
 from tracereel.scenes import playbill, theme
 from tracereel.scenes.clock import FilmClock, Passage, Script
 from tracereel.scenes.components.canvas import Canvas
@@ -386,6 +387,14 @@ def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.rglob("ThroughputComparison.mp4"))
+
+
+def test_the_last_frame_alone_is_a_still_of_the_scene(tmp_path):
+    options = ["-s", "-v", "ERROR", "--resolution", "256,144", "--media_dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "manim", *options, str(scene_file("latency"))], check=True)
+    (still,) = tmp_path.rglob("*.png")
+    pixels = np.asarray(Image.open(still).convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 50
 
 
 def test_other_recordings_are_played_and_missing_ones_are_one_line(tmp_path, film_recordings):
