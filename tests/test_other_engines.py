@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tracereel.cli.main import main
-from tracereel.trace.catalogue import PACKAGE_RECORDINGS, traces_below
+from tracereel.trace.catalogue import ENVIRONMENT, PACKAGE_RECORDINGS, traces_below
 from tracereel.trace.invariants import check
 from tracereel.trace.trace import Trace
 
@@ -42,9 +42,10 @@ def test_the_tools_take_them(case, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_scene_that_one_run_can_tell_is_rendered(case, tmp_path, capsys):
+def test_every_scene_that_one_run_can_tell_is_rendered(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, str(first(case)))  # as --recordings does; gone when the test is
     options = ["--size", "256x144", "--fps", "1", "--media", str(tmp_path)]
-    assert main(["render", "--all", "--recordings", str(first(case)), *options]) == 0
+    assert main(["render", "--all", *options]) == 0
     told = capsys.readouterr()
     films = {Path(line).parts[-3] for line in told.out.splitlines()}
     assert {"pipeline_flow", "decode_batching", "throughput_comparison", "latency", "where_it_hurts"} <= films
