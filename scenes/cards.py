@@ -92,7 +92,8 @@ def end_card(reel: ReelScene) -> Beat:
     say, stage, brand = reel.say.say, reel.stage, reel.settings.brand
     room = stage.width - 2 * stage.margin
     head = say("end.name")
-    heads = (head.text,) if stage.wide else wrap(head.text, Type(92, 700), room)
+    # A square frame has no height to spare: its code stands right below the table.
+    heads = wrap(head.text, Type(92, 700), room) if stage.shape is Shape.TALL else (head.text,)
     style = _fitting(heads, Type(92, 700), room)
     top = stage.height * {Shape.WIDE: 0.2, Shape.TALL: 0.2, Shape.SQUARE: 0.15}[stage.shape]
     below = top + (len(heads) - 1) * style.size * 1.1

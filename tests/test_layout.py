@@ -91,6 +91,14 @@ def laid_out(name, size, folder, rate=1, texts=50):
     return scene, frames
 
 
+@pytest.mark.parametrize("short", [720, 1080, 2160])
+@pytest.mark.parametrize(("wide", "high"), [(16, 9), (9, 16), (1, 1)])
+def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high, tmp_path):
+    # Its code takes whole pixels a module, and so is larger in some frames than in others.
+    size = short * wide // min(wide, high), short * high // min(wide, high)
+    laid_out("closing", size, tmp_path)
+
+
 @pytest.mark.parametrize("shape_name", SIZES)
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_scene_is_laid_out_in_every_shape(name, shape_name, tmp_path):
