@@ -16,15 +16,6 @@ class VarlenError(Exception):
     """torch's own paged attention cannot be had here; the message says why, in one line."""
 
 
-class _Part:
-    """Sequences that are attended to in one call: their tokens, the first of each, the lengths of their contexts."""
-
-    def __init__(self, tokens: slice, starts: torch.Tensor, ends: torch.Tensor, tables: torch.Tensor, longest: int):
-        self.tokens, self.starts, self.ends, self.tables, self.longest = tokens, starts, ends, tables, longest
-        # What the contexts' own starts would say is in the tables and the lengths; they are asked for all the same.
-        self.contexts = F.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
-
-
 class VarlenAttention:
     """torch's kernel. Raises VarlenError where it does not take this shape with blocks of that size."""
 
@@ -60,12 +51,12 @@ class VarlenAttention:
 
     def prepare(self, layout: DeviceLayout) -> None:
         """Gather each sequence's table; see the contract."""
-        self._parts: list[_Part] = []
+        self._parts: list[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor, int]] = []
         device, decodes = self._shape.device, layout.num_decodes
         if decodes:
             starts = torch.arange(decodes + 1, dtype=torch.int32, device=device)
             tables = layout.tables.index_select(0, layout.slots[:decodes])
-            self._parts.append(_Part(slice(0, decodes), starts, layout.positions[:decodes] + 1, tables, 1))
+            self._parts.append((slice(0, decodes), starts, layout.positions[:decodes] + 1, tables, 1))
         if len(layout.chunks) > 1:
             first = int(layout.chunks[0])
             starts = torch.from_numpy((layout.chunks - first).astype(np.int32)).to(device)
@@ -73,27 +64,29 @@ class VarlenAttention:
             tables = layout.tables.index_select(0, layout.slots[last])
             longest = int(np.diff(layout.chunks).max())
             tokens = slice(first, int(layout.chunks[-1]))
-            self._parts.append(_Part(tokens, starts, layout.positions[last] + 1, tables, longest))
+            self._parts.append((tokens, starts, layout.positions[last] + 1, tables, longest))
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attend; see the contract."""
         out = torch.empty_like(q)
-        for part in self._parts:
-            # Causal from the end: the last query sees all of the context.
+        for tokens, starts, ends, tables, longest in self._parts:
+            # Causal from the end: the last query sees all of the context. What the contexts' own starts would say is
+            # in the tables and the lengths; they are asked for all the same.
+            contexts = F.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
             rows = self._attend(
-                q[part.tokens],
+                q[tokens],
                 keys,
                 values,
-                part.starts,
-                part.contexts,
-                part.longest,
-                part.tables.shape[1] * keys.shape[1],
+                starts,
+                contexts,
+                longest,
+                tables.shape[1] * keys.shape[1],
                 scale=self._shape.head_dim**-0.5,
                 window_size=(-1, 0),
                 enable_gqa=True,
-                seqused_k=part.ends,
-                block_table=part.tables,
+                seqused_k=ends,
+                block_table=tables,
             )
             assert isinstance(rows, torch.Tensor)
-            out[part.tokens] = rows
+            out[tokens] = rows
         return out
