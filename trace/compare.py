@@ -6,7 +6,6 @@ else is refused by naming the field that differs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -191,6 +190,12 @@ def _split(name: str) -> tuple[str, str, str]:
     return name.partition(".")
 
 
+def turn_by_turn(traces: Sequence[Trace]) -> bool:
+    """Does no repeat begin before all runs of the one before it have begun, by the wall clock?"""
+    begun = [repeat for _, repeat in sorted((trace.header.clock.wall_ns, repeat_of(trace)) for trace in traces)]
+    return begun == sorted(begun)
+
+
 def pairs_of(base: Group, other: Group) -> list[tuple[int, int]]:
     """Which runs of two groups were made one right after the other, as pairs of indices; empty where none were.
 
@@ -205,8 +210,8 @@ def pairs_of(base: Group, other: Group) -> list[tuple[int, int]]:
     if any(len(found) < len(group.traces) for found, group in zip(at, (base, other), strict=True)):
         return []
     pairs = [(at[0][repeat], at[1][repeat]) for repeat in sorted(set(at[0]) & set(at[1]))]
-    walls = [sorted((base.traces[i].header.clock.wall_ns, other.traces[k].header.clock.wall_ns)) for i, k in pairs]
-    return pairs if all(turn[1] <= later[0] for turn, later in pairwise(walls)) else []
+    paired = [trace for i, k in pairs for trace in (base.traces[i], other.traces[k])]
+    return pairs if turn_by_turn(paired) else []
 
 
 def estimate(base: Group, other: Group, name: str) -> Estimate | None:

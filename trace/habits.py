@@ -8,7 +8,7 @@ from enum import Enum
 from itertools import pairwise
 
 import numpy as np
-from tracereel.trace.compare import repeat_of
+from tracereel.trace.compare import repeat_of, turn_by_turn
 from tracereel.trace.trace import ABSENT, NEVER_NS, Ints, Trace
 
 
@@ -67,21 +67,12 @@ def came_together(trace: Trace) -> bool:
     return all(arrival.arrival_ns <= first for arrival in trace.arrivals)
 
 
-def _wall_spans(traces: Sequence[Trace]) -> list[tuple[int, int, int]]:
-    """Wall time at which each run begins and ends, and its repeat; in the order in which they begin."""
-    return sorted(
-        (trace.header.clock.wall_ns + trace.span_ns[0], trace.header.clock.wall_ns + trace.span_ns[1], repeat_of(trace))
-        for trace in traces
-    )
-
-
 def apart(traces: Sequence[Trace]) -> bool:
-    """Was each run made while none of the others was?"""
-    spans = _wall_spans(traces)
-    return all(end <= begin for (_, end, _), (begin, _, _) in pairwise(spans))
+    """Was each run made while none of the others was, by the wall clock?"""
+    spans = sorted(tuple(trace.header.clock.wall_ns + at_ns for at_ns in trace.span_ns) for trace in traces)
+    return all(one[1] <= later[0] for one, later in pairwise(spans))
 
 
 def in_turns(traces: Sequence[Trace]) -> bool:
     """Were all first repeats made, then all second ones, and so on, of two or more, none beside another?"""
-    repeats = [repeat for _, _, repeat in _wall_spans(traces)]
-    return apart(traces) and repeats == sorted(repeats) and len(set(repeats)) > 1
+    return apart(traces) and turn_by_turn(traces) and len({repeat_of(trace) for trace in traces}) > 1
