@@ -26,8 +26,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import vllm
 from tracereel.engine.cpu import cpu_name
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
 from vllm import LLM, SamplingParams
 
 RESULT = Path(__file__).parent / "results" / "adapter_overhead.md"

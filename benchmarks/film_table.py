@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from tracereel.trace.catalogue import Catalogue
-from tracereel.trace.measured import Run, measure, median_of
+from tracereel.trace.analysis.measured import Run, measure, median_of
+from tracereel.trace.recordings.index import Catalogue
 
 CASES = ("static", "same-position", "continuous")
 

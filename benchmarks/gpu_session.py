@@ -93,7 +93,7 @@ def main() -> int:
     from tracereel.engine.accelerator import require_cuda
     from tracereel.engine.loading import device_info
     from tracereel.engine.model_store import model_path
-    from tracereel.trace.catalogue import device_folder
+    from tracereel.trace.recordings.index import device_folder
 
     require_cuda()
     has_model = model_path().is_file()

@@ -26,8 +26,8 @@ from tracereel.engine.model_store import require_model
 from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.scheduler import StepPlan
-from tracereel.trace.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
+from tracereel.trace.format.recorder import Recorder, start_clock
 
 SEQUENCES, OUTPUT_TOKENS = 16, 48
 BATCHES = (16, 64, 256)

@@ -81,13 +81,13 @@ def replay(naive: bool) -> dict[str, float]:
     """The continuous run's slots over all of its steps, growing; seconds for the frames alone, nothing encoded."""
     import numpy as np
     from manim import ManimColor, Rectangle, Scene, VGroup, config, tempconfig
-    from tracereel.scenes.components.layer import Layer, ReelRenderer
-    from tracereel.scenes.components.slot_grid import SlotGrid, View
-    from tracereel.scenes.phrases import Catalogue as Words
-    from tracereel.scenes.stage import Box
-    from tracereel.scenes.theme import DARK, request_colour
-    from tracereel.trace.catalogue import Catalogue
-    from tracereel.trace.measured import Run
+    from tracereel.film.components.slot_grid import SlotGrid, View
+    from tracereel.film.phrases import Catalogue as Words
+    from tracereel.film.stage import Box
+    from tracereel.film.theme import DARK, request_colour
+    from tracereel.scenes.layer import Layer, ReelRenderer
+    from tracereel.trace.analysis.measured import Run
+    from tracereel.trace.recordings.index import Catalogue
 
     run = Run(Catalogue().case("continuous")[0].read())
     steps, view = run.trace.steps, View.of_run(run)

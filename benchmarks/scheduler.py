@@ -21,8 +21,8 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import Scheduler, StepPlan
-from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, WorkloadInfo
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, WorkloadInfo
+from tracereel.trace.format.recorder import Recorder, start_clock
 
 SIZES = (1, 16, 64, 256)
 PROMPT_TOKENS = 100

@@ -7,10 +7,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from tracereel.trace.catalogue import PACKAGE_RECORDINGS, traces_below
-from tracereel.trace.measured import Run
-from tracereel.trace.merge import merge
-from tracereel.trace.metrics import Distribution, Metrics
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.metrics import Distribution, Metrics
+from tracereel.trace.export.merge import merge
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, traces_below
 
 CLIENT = Path(__file__).resolve().parent / "results" / "bench-serve.json"
 REPLICAS = PACKAGE_RECORDINGS / "replicas"

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracereel.engine.request import Samples
-from tracereel.trace.catalogue import read_header
-from tracereel.trace.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder, start_clock
-from tracereel.trace.summary import measured
-from tracereel.trace.timeline import State, Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.analysis.summary import measured
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
+from tracereel.trace.format.recorder import Recorder, start_clock
+from tracereel.trace.recordings.index import read_header
+from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.timeline import State, Timeline
 
 if TYPE_CHECKING:
     from tracereel.engine.scheduler import StepPlan

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     """Check each file."""
     from tracereel.cli.files import trace_files
     from tracereel.cli.terminal import printable
-    from tracereel.trace.conformance import strictly
-    from tracereel.trace.invariants import check
+    from tracereel.trace.check.conformance import strictly
+    from tracereel.trace.check.invariants import check
 
     bad = False
     for path in trace_files(args.traces):

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut it and print what was made."""
-    from tracereel.scenes.clip import clip
+    from tracereel.film.clip import clip
 
     frames = clip(args.film, args.target, args.from_s, args.to_s, args.width, args.fps)
     print(f"{args.target}: {frames} frames, {args.target.stat().st_size / 1e6:.1f} MB")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
-    from tracereel.trace.compare import Estimate, Group
-    from tracereel.trace.waterfall import Waterfall
+    from tracereel.trace.analysis.compare import Estimate, Group
+    from tracereel.trace.analysis.waterfall import Waterfall
 
 FEW = 5
 
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
-    from tracereel.trace.compare import COMPARED, NotComparableError, estimate, group_runs, require_comparable
-    from tracereel.trace.metrics import parse_slo
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.analysis.compare import COMPARED, NotComparableError, estimate, group_runs, require_comparable
+    from tracereel.trace.analysis.metrics import parse_slo
+    from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
     traces = [Trace.read(path) for path in trace_files(args.traces)]
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
     """The waterfall of the median pair, then those of all pairs."""
-    from tracereel.trace.compare import median_pair, pairs_of
-    from tracereel.trace.waterfall import waterfall
+    from tracereel.trace.analysis.compare import median_pair, pairs_of
+    from tracereel.trace.analysis.waterfall import waterfall
 
     pairs = [(base.traces[i], other.traces[k]) for i, k in pairs_of(base, other)]
     return [waterfall(before, after) for before, after in (median_pair(base, other), *pairs)]
@@ -75,7 +75,7 @@ def show_ratios(
 ) -> None:
     """Medians, ratio and interval of each metric; `names` head the columns in place of the groups' labels."""
     from tracereel.cli.tables import Table, number
-    from tracereel.trace.compare import compared_label
+    from tracereel.trace.analysis.compare import compared_label
 
     rows = []
     for name, ratio in found.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
-    from tracereel.trace.difference import Difference, RequestChange
+    from tracereel.trace.analysis.diff import Difference, RequestChange
 
 SHOWN = 5
 """Requests, and members of a step, that are listed on each side."""
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
-    from tracereel.trace.difference import differences
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.analysis.diff import differences
+    from tracereel.trace.state.columns import Trace
 
     old, new = ([Trace.read(path) for path in trace_files([side])] for side in (args.old, args.new))
     page = Page(args.markdown)
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
 def show(page: "Page", difference: "Difference") -> None:
     """One case's tables."""
     from tracereel.cli.compare import show_ratios
-    from tracereel.trace.compare import compared_label
-    from tracereel.trace.difference import case_of
+    from tracereel.trace.analysis.compare import compared_label
+    from tracereel.trace.analysis.diff import case_of
 
     old, new = difference.old, difference.new
     page.heading(f"{case_of(old.traces[0])}: new against old")

@@ -197,8 +197,8 @@ def _model() -> Iterator[Finding]:
 
 
 def _recordings() -> Iterator[Finding]:
-    from tracereel.trace.catalogue import Catalogue
-    from tracereel.trace.storage import TraceError
+    from tracereel.trace.format.storage import TraceError
+    from tracereel.trace.recordings.index import Catalogue
 
     try:
         catalogue = Catalogue()
@@ -218,7 +218,7 @@ def _fonts() -> Iterator[Finding]:
         if util.find_spec(package) is None:
             yield Finding(f"font {name}", ABSENT, "rendering needs it", "pip install 'tracereel[scenes]'")
         elif util.find_spec("uharfbuzz") and util.find_spec("cairo"):
-            from tracereel.scenes.components.lettering import font_path
+            from tracereel.film.lettering import font_path
 
             path = Path(font_path(face))
             there = path.is_file()

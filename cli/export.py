@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write it and print the files."""
     from tracereel.trace.export.perfetto import write_perfetto
-    from tracereel.trace.storage import TraceError
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.format.storage import TraceError
+    from tracereel.trace.state.columns import Trace
 
     if args.format != "perfetto":
         from tracereel.trace.export.tables import write_tables

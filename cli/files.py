@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tracereel.trace.catalogue import traces_below
-from tracereel.trace.storage import TraceError
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import traces_below
 
 
 def trace_files(paths: Iterable[Path]) -> Iterator[Path]:

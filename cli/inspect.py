@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
-    from tracereel.trace.metrics import parse_slo
-    from tracereel.trace.summary import measured, provenance
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.analysis.metrics import parse_slo
+    from tracereel.trace.analysis.summary import measured, provenance
+    from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
     page = Page(args.markdown)
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
 def show(page: "Page", facts: dict[str, Any]) -> None:
     """One trace's tables."""
     from tracereel.cli.tables import Table, number
-    from tracereel.trace.metrics import DEFINITIONS
-    from tracereel.trace.summary import LATENCIES, label
+    from tracereel.trace.analysis.metrics import DEFINITIONS
+    from tracereel.trace.analysis.summary import LATENCIES, label
 
     page.heading(facts["file"])
     if facts["cut"]:

@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Merge."""
-    from tracereel.trace.merge import merge
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.export.merge import merge
+    from tracereel.trace.state.columns import Trace
 
     header = merge(args.traces, args.out)
     trace = Trace.read(args.out)

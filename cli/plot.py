@@ -27,11 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, write, print the files."""
     from tracereel.cli.files import trace_files
-    from tracereel.trace.compare import group_runs, require_comparable
+    from tracereel.trace.analysis.compare import group_runs, require_comparable
+    from tracereel.trace.format.storage import TraceError
     from tracereel.trace.plots.gallery import FIGURES, draw, missing
     from tracereel.trace.plots.style import THEMES, themed, write_figure
-    from tracereel.trace.storage import TraceError
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.state.columns import Trace
 
     traces = [Trace.read(path) for path in trace_files(args.traces)]
     require_comparable(traces)

@@ -35,7 +35,7 @@ from tracereel.cli.terminal import printable
 
 if TYPE_CHECKING:
     from tracereel.engine.staleness import Planned
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.state.columns import Trace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +125,7 @@ def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.loading import load_model
     from tracereel.engine.staleness import obsolete, plan
     from tracereel.engine.suite import record_suite, suite_named
-    from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
+    from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
     pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate")}
     for name in [*_settings(args), *(name for name, value in pace.items() if value is not None)]:
@@ -162,7 +162,7 @@ def _engines(args: argparse.Namespace) -> int:
     from tracereel.engine.model_store import require_model
     from tracereel.engine.suite import suite_named
     from tracereel.engine.weights import open_weights
-    from tracereel.trace.catalogue import PACKAGE_RECORDINGS, device_folder
+    from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
     if args.workload is not None or _settings(args):
         raise ConfigError("engine: --engine records suites; --workload is for tracereel's own engine")
@@ -207,8 +207,8 @@ def _say_what_is_stale(suite: str, planned: "Sequence[Planned]", chosen: int) ->
 
 def _whole_traces(paths: "Iterable[Path]") -> "list[Trace]":
     """The traces that are there and can be read."""
-    from tracereel.trace.storage import TraceError
-    from tracereel.trace.trace import Trace
+    from tracereel.trace.format.storage import TraceError
+    from tracereel.trace.state.columns import Trace
 
     found = []
     for path in paths:
@@ -220,8 +220,8 @@ def _whole_traces(paths: "Iterable[Path]") -> "list[Trace]":
 def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> None:
     from tracereel.cli import diff
     from tracereel.cli.tables import Page
-    from tracereel.trace.compare import NotComparableError
-    from tracereel.trace.difference import NothingInCommonError, differences
+    from tracereel.trace.analysis.compare import NotComparableError
+    from tracereel.trace.analysis.diff import NothingInCommonError, differences
 
     try:
         for difference in differences(before, after):

@@ -129,7 +129,7 @@ def _folder(width: int, height: int, fps: float) -> str:
 def _render(name: str, options: dict[str, object], job: str | None, report: Any) -> str:
     """Render one scene; `report(done, total)` is told of frames. Returns the film's path."""
     from manim import tempconfig
-    from tracereel.scenes.assembly import JOB
+    from tracereel.film.assembly import JOB
     from tracereel.scenes.playbill import scene_class, scene_file
 
     with tempconfig({**options, "input_file": str(scene_file(name))}):
@@ -155,10 +155,10 @@ def _work(name: str, options: dict[str, object], job: str) -> str:
 
 def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
     from manim import tempconfig
-    from tracereel.scenes.assembly import is_fresh, job_digest, join
+    from tracereel.film.assembly import is_fresh, job_digest, join
     from tracereel.scenes.playbill import scene_class
-    from tracereel.trace.compare import NotComparableError
-    from tracereel.trace.storage import TraceError
+    from tracereel.trace.analysis.compare import NotComparableError
+    from tracereel.trace.format.storage import TraceError
 
     # What each scene would tell is made here too, unpainted: whether it can, how long it is, what it says.
     reels, scripts, played = {}, {}, {}
@@ -172,10 +172,10 @@ def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
                     raise
                 print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
             else:
-                played[name] = reel.files
+                played[name] = reel.show.files
     asked = {name: os.environ.get(name, "") for name in sorted(os.environ) if name.startswith("TRACEREEL_")}
     asked |= {name: str(value) for name, value in options.items() if name != "media_dir"}
-    extra = [*reel.settings.brand.files, *reel.settings.fonts]
+    extra = [*reel.show.settings.brand.files, *reel.show.settings.fonts]
     cast = [name for name in played if name not in FILMS]
     if args.part:
         k, n = args.part
@@ -191,7 +191,7 @@ def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
     for film in FILMS:
         target, beats, reel = _path(film, options), scripts[film], reels[film]
         if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, jobs[film]):
-            join([paths[beat.name] for beat in beats], beats, target, reel.settings, jobs[film])
+            join([paths[beat.name] for beat in beats], beats, target, reel.show.settings, jobs[film])
             with tempconfig(options):
                 reel.write_still(target, beats)
         print(target)

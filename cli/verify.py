@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Recompute and say what differs."""
     import os
 
-    from tracereel.scenes.verification import verify
-    from tracereel.trace.catalogue import ENVIRONMENT, PACKAGE_RECORDINGS
+    from tracereel.film.verification import verify
+    from tracereel.trace.recordings.index import ENVIRONMENT, PACKAGE_RECORDINGS
 
     traces = args.trace or [Path(os.environ.get(ENVIRONMENT) or PACKAGE_RECORDINGS)]
     verdict = verify(args.film, traces)

@@ -30,7 +30,7 @@ from tracereel.engine.step_inputs import (
     idle_inputs,
     mixed_inputs,
 )
-from tracereel.trace.events import PREFILL
+from tracereel.trace.format.events import PREFILL
 
 Computed = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]
 """Of those that get a token: logits [n, vocabulary], likeliest tokens [n], slots [n]; and rows besides the plan's."""

@@ -16,8 +16,8 @@ from tracereel.engine.request import Request, RequestError, Samples, TokenLogpro
 from tracereel.engine.runner import AsyncRunner, Runner
 from tracereel.engine.scheduler import Scheduler, StepOutcome, StepPlan
 from tracereel.engine.stop_strings import StopStrings
-from tracereel.trace.events import Arrival, Finish, Step
-from tracereel.trace.recorder import Recorder
+from tracereel.trace.format.events import Arrival, Finish, Step
+from tracereel.trace.format.recorder import Recorder
 
 
 class TextStream(Protocol):

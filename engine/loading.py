@@ -21,8 +21,16 @@ from tracereel.engine.model_store import require_model
 from tracereel.engine.runner import ModelRunner, Runner, require_context
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import open_weights
-from tracereel.trace.events import SCHEMA_VERSION, DeviceInfo, EngineInfo, Header, ModelInfo, RunInfo, WorkloadInfo
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.events import (
+    SCHEMA_VERSION,
+    DeviceInfo,
+    EngineInfo,
+    Header,
+    ModelInfo,
+    RunInfo,
+    WorkloadInfo,
+)
+from tracereel.trace.format.recorder import Recorder, start_clock
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

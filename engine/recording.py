@@ -17,9 +17,9 @@ from tracereel.engine.online import OnlineEngine, drive
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.workload import Prompt, TokenPrompt, Workload, WorkloadError
-from tracereel.trace.events import Header, RunInfo
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import Header, RunInfo
+from tracereel.trace.format.recorder import Recorder
 
 
 class FailedRecordingError(Exception):

@@ -16,7 +16,7 @@ from tracereel.engine.model import LlamaModel
 from tracereel.engine.request import Samples
 from tracereel.engine.sampler import sample
 from tracereel.engine.scheduler import StepPlan
-from tracereel.trace.events import DECODE
+from tracereel.trace.format.events import DECODE
 
 
 class Runner(Protocol):

@@ -15,7 +15,7 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.kv_cache import KVCacheManager
 from tracereel.engine.policies import Batch, policy_named
 from tracereel.engine.request import Draw, Request, SamplingParams, Sequence
-from tracereel.trace.events import DECODE, PREFILL, Admission, BlockGrant, Ending
+from tracereel.trace.format.events import DECODE, PREFILL, Admission, BlockGrant, Ending
 
 UNKNOWN = -1
 """Stands for a token that the device has, or will have when it is needed, and the host has not yet."""

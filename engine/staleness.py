@@ -13,9 +13,9 @@ import msgspec
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.recording import Runners, header_of
 from tracereel.engine.suite import Case, Suite, recording_name
-from tracereel.trace.catalogue import read_header, traces_below
-from tracereel.trace.events import Header
-from tracereel.trace.storage import TraceError
+from tracereel.trace.format.events import Header
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import read_header, traces_below
 
 
 @dataclass(frozen=True)

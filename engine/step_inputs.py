@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from tracereel.engine.scheduler import StepPlan
-from tracereel.trace.events import DECODE
+from tracereel.trace.format.events import DECODE
 
 Words = npt.NDArray[np.int32]
 TableChanges = Iterable[tuple[int, int, list[int]]]

@@ -18,8 +18,8 @@ from tracereel.engine.policies import policy_named
 from tracereel.engine.recording import Runners, record_run
 from tracereel.engine.workload import Arrivals, Prompt, Workload
 from tracereel.engine.workload_files import read_prompts
-from tracereel.trace.events import RunInfo
-from tracereel.trace.invariants import check
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import RunInfo
 
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 SUITES = Path(__file__).resolve().parent / "suites"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-from tracereel.trace.events import WorkloadInfo
+from tracereel.trace.format.events import WorkloadInfo
 
 
 class WorkloadError(Exception):

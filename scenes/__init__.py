@@ -1,5 +1,1 @@
-"""What it looks like: films of traces, drawn by Manim.
-
-Reads traces through `tracereel.trace` alone; never imports the engine, and so never torch. One film beat a file here,
-what they share in `components`.
-"""
+"""What is handed to `manim`: one scene a file, and the modules that know Manim."""

@@ -4,7 +4,7 @@ What the viewer should understand: nothing had to be believed. Beat one: how man
 the commands that measure and render it again, and the provenance in words and as a QR code.
 """
 
-from tracereel.scenes.cards import end_card
+from tracereel.film.beats.cards import end_card
 from tracereel.scenes.reel import ReelScene
 
 
@@ -13,4 +13,4 @@ class Closing(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        self.tell(end_card(self))
+        self.tell(end_card(self.show))

@@ -1,99 +1,7 @@
-"""Engines: tracereel, vLLM and transformers with the same requests, weights and limits, raced on one clock.
+"""The race of engines, alone."""
 
-What the viewer should understand: what these engines did on this machine with this workload, whoever is first, and that
-it is the same kind of work, slot by slot. Recorded by `tracereel record --engine tracereel,vllm,transformers`, in turns
-and each alone on the machine. Beat one: the slots of each engine's median run, all from their own beginning on one
-clock, until the slowest is done. Beat two: output throughput against the first lane's, which is the unit: the median of
-pairs of runs of the same turn, each pair a dot, with the spread and how many there were.
-"""
-
-from tracereel.scenes.beat import Beat, Caption
-from tracereel.scenes.clock import Script, ease
-from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.lanes import Lanes
-from tracereel.scenes.components.race import Bars, Contender
-from tracereel.scenes.phrases import figure, quote
+from tracereel.film.beats.engine_race import engine_race
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Shape
-from tracereel.scenes.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
-from tracereel.trace.catalogue import ENGINES, FILM
-from tracereel.trace.compare import require_comparable
-from tracereel.trace.habits import apart, in_turns
-
-SUITE = FILM + ENGINES
-RACE_S = 11.0
-_ASIDE_S, _VERDICT_S = 0.9, 6.0
-_COLOURS = {
-    "transformers-static": STATIC,
-    "transformers": TRANSFORMERS,
-    "vllm": VLLM,
-    "tracereel": CONTINUOUS,
-}
-
-
-def engine_race(reel: ReelScene) -> Beat:
-    """The beat of all repeats of the engines that were recorded beside each other.
-
-    Raises TraceError where there is no such recording, NotComparableError where they do not belong together.
-    """
-    say, stage = reel.say.say, reel.stage
-    recordings = reel.recordings_of(SUITE)
-    cases = [case for case in _COLOURS if recordings.has(case)] or [recordings.preferred()]
-    contenders = []
-    for case in cases:
-        run = reel.run(case, SUITE)
-        key = f"engine_race.{case.replace('-', '_')}"
-        engine = quote(run.measure("engine"))
-        name = say(key, engine=engine) if reel.say.has(key) else engine
-        contenders.append(Contender(name, _COLOURS.get(case, CONTINUOUS), run, tuple(reel.runs(case, SUITE))))
-    require_comparable([contender.run.trace for contender in contenders])
-    ordered = sorted(contenders, key=lambda contender: _span_ns(contender))
-    first, last = ordered[0], ordered[-1]
-    begin_ns, span_ns = last.run.timeline.begin_ns, max(_span_ns(last), 1)
-    compared = len(contenders) > 1
-    clock = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S).hold(_VERDICT_S if compared else 2.0).clock()
-    done_s = 1.0 + RACE_S
-    traces = [run.trace for contender in contenders for run in contender.runs]
-    opening = say("engine_race.alone", engine=first.name)
-    if compared:
-        opening = say("engine_race.race" if apart(traces) else "engine_race.race_together")
-    captions = [Caption(0.0, opening)]
-    if compared:
-        first_s = clock.film_second(begin_ns + _span_ns(first))
-        told = say(
-            "engine_race.first",
-            engine=first.name,
-            requests=figure(first.run.measure("num_requests")),
-            seconds=figure(first.run.measure("duration_s"), ".1f"),
-        )
-        captions.append(Caption(first_s, told))
-        verdict = "verdict" if in_turns(traces) else "verdict_pairs"
-        captions.append(Caption(done_s + 0.8, say(f"engine_race.{verdict}", engine=contenders[0].name)))
-    content = stage.content
-    # A square frame has no room for both: there the one takes the other's place.
-    beside = stage.shape is not Shape.SQUARE
-    left, right = content, content
-    if beside:
-        left, right = content.columns((56, 44), 60) if stage.wide else content.shares((46, 54), 60)
-    lanes = Lanes(contenders, span_ns, reel.say)
-    bars = Bars(contenders, right, reel.say) if compared else None
-
-    def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - done_s - 0.7) / _ASIDE_S) if bars else 0.0
-        since_ns = clock.engine_ns(film_s) - begin_ns
-        with canvas.faded(1.0 if beside else 1 - min(aside * 2, 1)):
-            if beside or aside < 0.5:
-                # Side by side the bars name the lanes.
-                lanes.paint(canvas, content.towards(left, aside), since_ns, 1 - aside if stage.wide else 1.0)
-        if bars:
-            bars.paint(canvas, film_s - done_s - 0.7 - _ASIDE_S)
-
-    runs = tuple(contender.run for contender in reversed(ordered))
-    return Beat("engine_race", say("engine_race.name"), tuple(captions), clock, runs, paint)
-
-
-def _span_ns(contender: Contender) -> int:
-    return contender.run.timeline.end_ns - contender.run.timeline.begin_ns
 
 
 class EngineRace(ReelScene):
@@ -101,4 +9,4 @@ class EngineRace(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        self.tell(engine_race(self))
+        self.tell(engine_race(self.show))

@@ -4,7 +4,7 @@ What the viewer should understand: this is a recording. Beat one: the name, and 
 engine, model, device, workload and trace by their own names, and under them the whole run in one look.
 """
 
-from tracereel.scenes.cards import title_card
+from tracereel.film.beats.cards import title_card
 from tracereel.scenes.reel import ReelScene
 
 
@@ -13,4 +13,4 @@ class Opening(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        self.tell(title_card(self))
+        self.tell(title_card(self.show))

@@ -4,11 +4,18 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracereel.trace.catalogue import FILM
+from tracereel.trace.recordings.index import ENGINES, FILM
 
 if TYPE_CHECKING:
     from tracereel.scenes.reel import ReelScene
 
+SUITES = {
+    "kv_cache_paging": "paging",
+    "chunked_prefill": "chunked",
+    "batch_size_sweep": "sweep",
+    "engine_race": FILM + ENGINES,
+}
+"""The suite whose recordings a scene plays, where it is not the film's."""
 FILMS = ("continuous_batching", "full_length")
 """The films: each is several scenes' beats, one after the other."""
 SCENES = (
@@ -32,7 +39,7 @@ SCENES = (
 
 def suite_of(name: str) -> str:
     """The suite whose recordings a scene plays."""
-    return str(getattr(importlib.import_module(f"tracereel.scenes.{name}"), "SUITE", FILM))
+    return SUITES.get(name, FILM)
 
 
 def scene_file(name: str) -> Path:

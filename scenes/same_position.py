@@ -1,70 +1,7 @@
-"""Same-position batch decoding: what it costs when only sequences of equal length can share a step.
+"""Same-position batch decoding, alone."""
 
-What the viewer should understand: batching is not one thing. Beat one: an engine whose attention takes one length for
-the whole batch may refill its slots at once and still decode them one group after the other, for the sequences in them
-are never at the same position. Beat two: beside it, on the same clock, continuous batching advances every slot in every
-step. The sequences a step advances on average, over the whole run, are the measure of both.
-"""
-
-import numpy as np
-from tracereel.scenes.beat import Beat, Caption
-from tracereel.scenes.clock import Script, ease
-from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.ring import Ring
-from tracereel.scenes.phrases import figure
+from tracereel.film.beats.same_position import same_position
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.stage import Box, Shape
-from tracereel.scenes.theme import CONTINUOUS, SAME_POSITION, STRONG, TEXT
-from tracereel.trace.measured import Run
-
-_RUN_S = 8.0
-_STEPS = 26
-
-
-def same_position(reel: ReelScene) -> Beat:
-    """The beat of the same-position run, the continuous run beside it. Raises TraceError where one is not there."""
-    same, continuous = reel.run("same-position"), reel.run("continuous")
-    say, stage = reel.say.say, reel.stage
-    steps = same.trace.steps
-    first = _first_decoding(same)
-    begin = int(steps.start_ns[first])
-    last = min(first + _STEPS, len(steps) - 1)
-    # It stops within a step, while somebody is being computed.
-    script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(3.0)
-    clock = script.clock()
-    captions = (
-        Caption(0.0, say("same_position.why")),
-        Caption(4.2, say("same_position.turns")),
-    )
-    shift = continuous.timeline.begin_ns - same.timeline.begin_ns
-    rings = (
-        Ring(same, clock, reel.say, "same", SAME_POSITION),
-        Ring(continuous, clock, reel.say, "continuous", CONTINUOUS, shift),
-    )
-    content = stage.content
-    foot = Box(content.x, content.y, content.w, content.h - 50)
-    boxes = foot.rows(2, 90) if stage.shape is Shape.TALL else foot.columns((1, 1), 60 if stage.wide else 30)
-
-    def paint(canvas: Canvas, film_s: float) -> None:
-        shown = ease((film_s - _RUN_S) / 0.5)
-        for ring, box, run in zip(rings, boxes, (same, continuous), strict=True):
-            ring.paint(canvas, box, film_s)
-            if shown:
-                mean = say("same_position.mean", mean=figure(run.measure("mean_batch"), ".1f"))
-                canvas.text(mean, box.x + box.w / 2, box.bottom + 40, STRONG, TEXT, shown, align=0.5, room=box.w)
-
-    name = say("same_position.name")
-    return Beat("same_position", name, captions, clock, (same, continuous), paint)
-
-
-def _first_decoding(run: Run) -> int:
-    """The first step after the slots have been filled for the first time in which nobody prefills."""
-    steps = run.trace.steps
-    full = int(np.argmax(steps.running == steps.running.max())) if len(steps) else 0
-    prefills = np.zeros(len(steps), dtype=bool)
-    prefills[steps.member_step[~steps.member_decode]] = True
-    later = np.flatnonzero(~prefills[full:])
-    return full + int(later[0]) if len(later) else 0
 
 
 class SamePosition(ReelScene):
@@ -72,4 +9,4 @@ class SamePosition(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        self.tell(same_position(self))
+        self.tell(same_position(self.show))

@@ -1,79 +1,7 @@
-"""Throughput: the same requests under each policy, raced on one clock, then the ratio from all repeats.
+"""The race and the ratio, alone."""
 
-What the viewer should understand: the same engine, the same model and the same requests give their tokens sooner, and
-by how much. Beat one: output tokens over engine time, every run on the same clock, from the start to the end of the
-slowest batch run. Beat two: output throughput against static batching, which is the unit: the median of pairs of runs
-made one right after the other, each pair a dot, with the spread and how many there were.
-"""
-
-from tracereel.scenes.beat import Beat, Caption
-from tracereel.scenes.clock import Script, ease
-from tracereel.scenes.components.canvas import Canvas
-from tracereel.scenes.components.race import Bars, Contender, Curves
+from tracereel.film.beats.throughput_comparison import throughput_comparison
 from tracereel.scenes.reel import ReelScene
-from tracereel.scenes.theme import CONTINUOUS, SAME_POSITION, STATIC
-from tracereel.trace.compare import repeat_of
-from tracereel.trace.habits import came_together, in_turns
-from tracereel.trace.trace import Trace
-
-RACE_S = 9.0
-_COLOURS = {"static": STATIC, "same-position": SAME_POSITION, "continuous": CONTINUOUS}
-
-
-def throughput_comparison(reel: ReelScene) -> Beat:
-    """The beat of all repeats of the static, the same-position and the continuous case, of those that are there.
-
-    Where none is, the first case of the recordings runs alone, without a ratio. Raises NotComparableError where the
-    cases do not belong together.
-    """
-    say, stage = reel.say.say, reel.stage
-    cases = [case for case in _COLOURS if reel.recordings.has(case)] or [reel.recordings.preferred()]
-    contenders = [
-        Contender(
-            reel.case_name(case, reel.run(case)),
-            _COLOURS.get(case, CONTINUOUS),
-            reel.run(case),
-            tuple(reel.runs(case)),
-        )
-        for case in cases
-    ]
-    compared = len(contenders) > 1
-    # The slowest of the two that are raced sets the pace; same-position may be left far behind.
-    raced = [c.run for c, case in zip(contenders, cases, strict=True) if case != "same-position"] or [contenders[0].run]
-    main = raced[-1]
-    span_ns = max(run.timeline.end_ns - run.timeline.begin_ns for run in raced)
-    end_ns = main.timeline.begin_ns + max(span_ns, 1)
-    clock = Script(main.timeline.begin_ns).hold(0.8).run(end_ns, RACE_S).hold(5.2 if compared else 2.0).clock()
-    traces = [run.trace for contender in contenders for run in contender.runs]
-    captions = [Caption(0.0, say(f"throughput_comparison.{_opening(traces) if compared else 'alone'}"))]
-    if compared:
-        told = say("throughput_comparison.verdict_other", baseline=contenders[0].name)
-        if cases[0] == "static":
-            told = say(f"throughput_comparison.{_verdict(traces)}")
-        captions.append(Caption(RACE_S + 1.2, told))
-    content = stage.content
-    left, right = content.columns((58, 42), 70) if stage.wide else content.shares((42, 58), 30)
-    curves = Curves(contenders, main, span_ns, reel.say)
-    bars = Bars(contenders, right, reel.say) if compared else None
-
-    def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - RACE_S - 0.9) / 0.9) if bars else 0.0
-        curves.paint(canvas, content.towards(left, aside), clock.engine_ns(film_s) - main.timeline.begin_ns)
-        if bars:
-            bars.paint(canvas, film_s - RACE_S - 1.6)
-
-    shown = tuple(dict.fromkeys([main, *raced]))
-    return Beat("throughput_comparison", say("throughput_comparison.name"), tuple(captions), clock, shown, paint)
-
-
-def _opening(traces: list[Trace]) -> str:
-    return "race" if all(came_together(trace) for trace in traces) else "race_by_clock"
-
-
-def _verdict(traces: list[Trace]) -> str:
-    if len({repeat_of(trace) for trace in traces}) == 1:
-        return "verdict_once"
-    return "verdict" if in_turns(traces) else "verdict_pairs"
 
 
 class ThroughputComparison(ReelScene):
@@ -81,4 +9,4 @@ class ThroughputComparison(ReelScene):
 
     def construct(self) -> None:
         """Tell it."""
-        self.tell(throughput_comparison(self))
+        self.tell(throughput_comparison(self.show))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from tracereel.trace.catalogue import PACKAGE_RECORDINGS
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 if not Path("/dev/nvidiactl").exists():
     # Triton's kernels run in its interpreter where there is no GPU; Triton looks at this when it is first imported.

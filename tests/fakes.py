@@ -12,7 +12,7 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import StepPlan
-from tracereel.trace.events import (
+from tracereel.trace.format.events import (
     DECODE,
     SCHEMA_VERSION,
     DeviceInfo,
@@ -22,7 +22,7 @@ from tracereel.trace.events import (
     RunInfo,
     WorkloadInfo,
 )
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.recorder import Recorder, start_clock
 
 END_ID = 0
 VOCABULARY = 50

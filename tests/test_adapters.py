@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tracereel.engine.adapters.export import Note, read_note
 from tracereel.engine.adapters.flights import Counts, Flights
 from tracereel.engine.adapters.journal import Journal, Member, Moment
-from tracereel.trace.events import (
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Admission,
     DeviceInfo,
@@ -20,8 +21,7 @@ from tracereel.trace.events import (
     ModelInfo,
     WorkloadInfo,
 )
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.recorder import Recorder, start_clock
 
 
 def arrive(journal: Journal, key: str, prompt_tokens: int = 4, at_ns: int = 0):

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
-from tracereel.trace.compare import NotComparableError, estimate, group_runs, pairs_of, require_comparable
-from tracereel.trace.difference import NothingInCommonError, differences, parting
-from tracereel.trace.events import RunInfo
-from tracereel.trace.metrics import Distribution, Metrics, SloError, parse_slo
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.trace import Trace
-from tracereel.trace.waterfall import waterfall
+from tracereel.trace.analysis.compare import NotComparableError, estimate, group_runs, pairs_of, require_comparable
+from tracereel.trace.analysis.diff import NothingInCommonError, differences, parting
+from tracereel.trace.analysis.metrics import Distribution, Metrics, SloError, parse_slo
+from tracereel.trace.analysis.waterfall import waterfall
+from tracereel.trace.format.events import RunInfo
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.state.columns import Trace
 
 
 def vllm_bench_serve(path: Path, limits_ms: dict[str, float]) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_latencies_throughput_and_goodput_are_those_of_vllm_bench_serve(where, s
     else:
         trace = Trace.read(film_recordings / "online-1.jsonl.zst")
         path = tmp_path / "online.jsonl"
-        from tracereel.trace.storage import LineReader
+        from tracereel.trace.format.storage import LineReader
 
         path.write_bytes(b"".join(line + b"\n" for _, line in LineReader(trace.path)))
     metrics = Metrics(Trace.read(path))
@@ -128,7 +128,7 @@ def test_a_counted_sample_has_numpys_percentiles(pairs):
 
 
 def test_queue_and_kv_are_the_integral_over_the_states(small_trace):
-    from tracereel.trace.timeline import Timeline
+    from tracereel.trace.state.timeline import Timeline
 
     trace = Trace.read(small_trace)
     metrics, timeline = Metrics(trace), Timeline(trace)

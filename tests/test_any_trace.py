@@ -8,11 +8,11 @@ import pytest
 from test_layout import laid_out
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request, SamplingParams
-from tracereel.scenes.layout import Kind
+from tracereel.film.layout import Kind
 from tracereel.scenes.playbill import SCENES
-from tracereel.trace.catalogue import ENVIRONMENT
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.recordings.index import ENVIRONMENT
 
 PAIRED = ("same_position", "kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
 """Scenes of recordings that hold what they show; they say in one line when one does not."""

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from tracereel.trace.catalogue import Catalogue, device_folder
-from tracereel.trace.events import DeviceInfo
-from tracereel.trace.storage import TraceError
+from tracereel.trace.format.events import DeviceInfo
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import Catalogue, device_folder
 
 H100 = DeviceInfo(kind="cuda", name="NVIDIA H100 80GB HBM3")
 
@@ -13,7 +13,7 @@ H100 = DeviceInfo(kind="cuda", name="NVIDIA H100 80GB HBM3")
 def two_devices(film_recordings, tmp_path, monkeypatch):
     """The package's folder with a copy of one recording under another device's name."""
     import zstandard
-    from tracereel.trace import catalogue
+    from tracereel.trace.recordings import index as catalogue
 
     own = next(iter(sorted(film_recordings.iterdir())))
     lines = zstandard.ZstdDecompressor().stream_reader(own.open("rb"), read_across_frames=True).read().splitlines()

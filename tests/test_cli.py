@@ -8,7 +8,7 @@ import sys
 import fakes
 import pytest
 from tracereel.cli.main import main
-from tracereel.trace.events import RunInfo
+from tracereel.trace.format.events import RunInfo
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from tracereel.cli.main import main
-from tracereel.trace.conformance import strictly
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.conformance import strictly
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
 
 ROOT = Path(__file__).resolve().parents[1]
 EMITTERS = Path(__file__).parent / "emitters"

@@ -12,10 +12,10 @@ from tracereel.engine.online import EngineStoppedError, OnlineEngine, drive
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.timeline import Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.timeline import Timeline
 
 SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
 

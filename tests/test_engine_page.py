@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tracereel.trace.invariants import check
+from tracereel.trace.check.invariants import check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

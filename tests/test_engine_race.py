@@ -6,18 +6,18 @@ from manim import tempconfig
 from test_layout import SIZES, laid_out
 from test_scenes import LOOK, colour_at, draw, near
 from test_suite_scenes import SCALE, SIZE, prompts, record
-from tracereel.scenes import theme
-from tracereel.scenes.components.lanes import Lanes
-from tracereel.scenes.components.race import Contender
-from tracereel.scenes.engine_race import SUITE, engine_race
-from tracereel.scenes.phrases import Catalogue as Words
-from tracereel.scenes.phrases import words
+from tracereel.film import theme
+from tracereel.film.beats.engine_race import SUITE, engine_race
+from tracereel.film.components.lanes import Lanes
+from tracereel.film.components.race import Contender
+from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.phrases import words
+from tracereel.film.settings import Settings
+from tracereel.film.stage import Box
+from tracereel.film.verification import verify
 from tracereel.scenes.playbill import scene_class
-from tracereel.scenes.settings import Settings
-from tracereel.scenes.stage import Box
-from tracereel.scenes.verification import verify
-from tracereel.trace.catalogue import ENVIRONMENT, Catalogue
-from tracereel.trace.measured import Run
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
 
 CASES = {"transformers-static": "static", "transformers": "continuous", "vllm": "continuous", "tracereel": "continuous"}
 

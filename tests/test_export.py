@@ -11,8 +11,8 @@ import duckdb
 import numpy as np
 import pytest
 from tracereel.cli.main import main
-from tracereel.trace.metrics import Metrics
-from tracereel.trace.trace import NEVER_NS, Trace
+from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.state.columns import NEVER_NS, Trace
 
 HERE = Path(__file__).parent
 

@@ -7,20 +7,20 @@ import pytest
 from manim import tempconfig
 from test_layout import SIZES, drawn_by
 from test_scenes import LOOK, colour_at, draw, near
-from tracereel.scenes import theme
-from tracereel.scenes.clock import Script
-from tracereel.scenes.components.distribution import Axis, Histogram, Swarm
-from tracereel.scenes.components.pipeline import MOVE_S, PipelineView
-from tracereel.scenes.components.race import Bars, Contender
-from tracereel.scenes.components.ring import Ring
-from tracereel.scenes.decode_batching import decode_batching
-from tracereel.scenes.phrases import Catalogue, words
+from tracereel.film import theme
+from tracereel.film.beats.decode_batching import decode_batching
+from tracereel.film.clock import Script
+from tracereel.film.components.distribution import Axis, Histogram, Swarm
+from tracereel.film.components.pipeline import MOVE_S, PipelineView
+from tracereel.film.components.race import Bars, Contender
+from tracereel.film.components.ring import Ring
+from tracereel.film.phrases import Catalogue, words
+from tracereel.film.settings import Settings
+from tracereel.film.stage import Box, Stage
 from tracereel.scenes.playbill import scene_class
-from tracereel.scenes.settings import Settings
-from tracereel.scenes.stage import Box, Stage
-from tracereel.trace.latency import ITL, TTFT, Latencies, worst_pause
-from tracereel.trace.measured import Run
-from tracereel.trace.metrics import Metrics
+from tracereel.trace.analysis.latency import ITL, TTFT, Latencies, worst_pause
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.metrics import Metrics
 
 SIZE = (1708, 960)
 SCALE = min(SIZE) / 1080
@@ -167,7 +167,7 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
         beat = decode_batching(scene)
     main, static = beat.runs
     end = max(run.timeline.end_ns for run in beat.runs)
-    content = scene.stage.content
+    content = scene.show.stage.content
     half = (content.h - 2 * 62 - 34) / 2
     boxes = {
         static: Box(content.x, content.y + 62, content.w, half),

@@ -9,10 +9,10 @@ from fakes import header, make_engine, make_requests, record_small_run
 from manim import tempconfig
 from tracereel.engine.config import EngineConfig
 from tracereel.scenes.playbill import scene_class
-from tracereel.trace.catalogue import ENVIRONMENT, Catalogue
-from tracereel.trace.habits import Refill, all_advance, apart, came_together, in_turns, refill
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.trace import Trace
+from tracereel.trace.analysis.batching_facts import Refill, all_advance, apart, came_together, in_turns, refill
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
+from tracereel.trace.state.columns import Trace
 
 POLICIES = {
     "continuous": (Refill.RUNNING, True),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON_FILES = {room: sorted((ROOT / room).rglob("*.py")) for room in ("engine", "trace", "scenes", "cli")}
+PYTHON_FILES = {room: sorted((ROOT / room).rglob("*.py")) for room in ("engine", "trace", "film", "scenes", "cli")}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -33,9 +33,10 @@ def test_trace_is_still_the_standard_librarys():
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
-        ("trace", ("tracereel.engine", "tracereel.scenes", "tracereel.cli", "torch", "manim")),
+        ("trace", ("tracereel.engine", "tracereel.film", "tracereel.scenes", "tracereel.cli", "torch", "manim")),
+        ("film", ("tracereel.engine", "tracereel.scenes", "tracereel.cli", "manim", "torch")),
         ("scenes", ("tracereel.engine", "tracereel.cli", "torch")),
-        ("engine", ("tracereel.scenes", "tracereel.cli", "manim")),
+        ("engine", ("tracereel.film", "tracereel.scenes", "tracereel.cli", "manim")),
     ],
 )
 def test_the_arrows_point_one_way(room, forbidden):
@@ -52,8 +53,8 @@ def test_the_arrows_point_one_way(room, forbidden):
         ("tracereel.engine.policies", "torch"),
         ("tracereel.engine.workload_files", "torch"),
         ("tracereel.trace", "torch"),
-        ("tracereel.trace.measured", "manim"),
-        ("tracereel.trace.compare", "scipy"),
+        ("tracereel.trace.analysis.measured", "manim"),
+        ("tracereel.trace.analysis.compare", "scipy"),
         ("tracereel.trace.export.perfetto", "pyarrow"),
         ("tracereel.cli.main", "matplotlib"),
         ("tracereel.cli.main", "torch"),

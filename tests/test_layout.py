@@ -2,11 +2,11 @@
 
 import pytest
 from manim import tempconfig
-from tracereel.scenes.layout import Drawn, Kind, faults, grounds
+from tracereel.film.layout import Drawn, Kind, faults, grounds
+from tracereel.film.settings import AA, Brand, Settings, contrast_of
+from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
 from tracereel.scenes.playbill import SCENES, scene_class, scene_file, suite_of
-from tracereel.scenes.settings import AA, Brand, Settings, contrast_of
-from tracereel.scenes.theme import GROUND, LEAST_SIZE, PALETTES
-from tracereel.trace.catalogue import PACKAGE_RECORDINGS
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 RECORDED = [name for name in SCENES if (PACKAGE_RECORDINGS / suite_of(name)).is_dir() and name != "full_length"]
@@ -86,7 +86,7 @@ def laid_out(name, size, folder, rate=1, texts=50):
     """The same, with more than so many texts in all its frames, and nothing in the way of anything else."""
     scene, frames = drawn_by(name, size, folder, rate=rate)
     assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > texts
-    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, scene.stage.safe)}
+    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, scene.show.stage.safe)}
     assert not found, "\n".join(f"{i / rate:.1f} s: {fault}" for fault, i in list(found.items())[:8])
     return scene, frames
 

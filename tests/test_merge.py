@@ -7,14 +7,14 @@ import msgspec
 import pytest
 from tracereel.cli.main import main
 from tracereel.engine.config import EngineConfig
-from tracereel.trace.events import Header, ParallelInfo
-from tracereel.trace.invariants import check
-from tracereel.trace.merge import MergeError, merge
-from tracereel.trace.metrics import Metrics
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.storage import TraceError
-from tracereel.trace.timeline import Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.check.invariants import check
+from tracereel.trace.export.merge import MergeError, merge
+from tracereel.trace.format.events import Header, ParallelInfo
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.timeline import Timeline
 
 REPLICAS = 2
 CONFIG = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from tracereel.cli.main import main
-from tracereel.trace.catalogue import ENVIRONMENT, PACKAGE_RECORDINGS, traces_below
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.recordings.index import ENVIRONMENT, PACKAGE_RECORDINGS, traces_below
+from tracereel.trace.state.columns import Trace
 
 ENGINES = PACKAGE_RECORDINGS / "film-engines"
 CASES = ("vllm", "transformers", "transformers-static")

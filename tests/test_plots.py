@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_analysis import record
 from tracereel.cli.main import main
-from tracereel.trace.compare import group_runs
-from tracereel.trace.metrics import Metrics
+from tracereel.trace.analysis.compare import group_runs
+from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.plots.batches import efficiency_guess
 from tracereel.trace.plots.gallery import FIGURES, NoFigureError, draw, missing
 from tracereel.trace.plots.style import THEMES, themed

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tracereel.cli import render
 from tracereel.cli.main import main
-from tracereel.scenes.ledger import ledger_path
-from tracereel.scenes.provenance import read_stamp
-from tracereel.scenes.verification import verify
-from tracereel.trace.catalogue import ENVIRONMENT
+from tracereel.film.ledger import ledger_path
+from tracereel.film.provenance import read_stamp
+from tracereel.film.verification import verify
+from tracereel.trace.recordings.index import ENVIRONMENT
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
 def test_the_guides_brand_file_is_one(tmp_path):
     import re
 
-    from tracereel.scenes.settings import read_brand
+    from tracereel.film.settings import read_brand
 
     guide = (Path(__file__).resolve().parents[1] / "docs" / "scenes.md").read_text()
     (tmp_path / "brand.toml").write_text(re.search(r"```toml\n(.*?)```", guide, re.S)[1])

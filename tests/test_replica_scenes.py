@@ -7,17 +7,17 @@ from test_layout import SIZES, laid_out
 from test_scenes import LOOK, colour_at, draw, near
 from test_suite_scenes import SCALE, SIZE, prompts
 from tracereel.engine.config import EngineConfig
-from tracereel.scenes import theme
-from tracereel.scenes.clock import Script
-from tracereel.scenes.components.pipeline import FLASH_S, MOVE_S, PipelineView
-from tracereel.scenes.layout import Kind
-from tracereel.scenes.phrases import Catalogue as Words
-from tracereel.scenes.stage import Stage
-from tracereel.trace.catalogue import ENVIRONMENT
-from tracereel.trace.events import ParallelInfo
-from tracereel.trace.measured import Run
-from tracereel.trace.merge import merge
-from tracereel.trace.recorder import Recorder
+from tracereel.film import theme
+from tracereel.film.clock import Script
+from tracereel.film.components.pipeline import FLASH_S, MOVE_S, PipelineView
+from tracereel.film.layout import Kind
+from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.stage import Stage
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.export.merge import merge
+from tracereel.trace.format.events import ParallelInfo
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.recordings.index import ENVIRONMENT
 
 CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=24, num_blocks=60, block_tokens=4, max_model_len=64)
 

@@ -12,9 +12,9 @@ from tracereel.engine.engine import Engine
 from tracereel.engine.request import Draw, Request, RequestError, Samples, SamplingParams
 from tracereel.engine.sampler import probabilities, random_number, sample
 from tracereel.engine.stop_strings import StopStrings
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.state.columns import Trace
 
 VOCABULARY = 700  # more than the sampler looks at first
 

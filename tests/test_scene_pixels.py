@@ -15,15 +15,15 @@ from manim import tempconfig
 from test_layout import SIZES, drawn_by
 from test_scenes import LOOK, colour_at, draw, near
 from test_suite_scenes import blocks_agree
-from tracereel.scenes import theme
-from tracereel.scenes.components.race import Contender, Curves
-from tracereel.scenes.components.slot_grid import View
-from tracereel.scenes.phrases import Catalogue, words
+from tracereel.film import theme
+from tracereel.film.components.race import Contender, Curves
+from tracereel.film.components.slot_grid import View
+from tracereel.film.phrases import Catalogue, words
+from tracereel.film.settings import Settings
+from tracereel.film.stage import Box
 from tracereel.scenes.playbill import scene_class
-from tracereel.scenes.settings import Settings
-from tracereel.scenes.stage import Box
-from tracereel.trace.latency import TTFT
-from tracereel.trace.measured import Run, measure
+from tracereel.trace.analysis.latency import TTFT
+from tracereel.trace.analysis.measured import Run, measure
 
 SIZE = (1708, 960)
 SCALE = min(SIZE) / 1080

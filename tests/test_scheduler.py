@@ -21,8 +21,8 @@ from tracereel.engine.engine import Engine
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, Samples, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError, Scheduler, StepPlan
-from tracereel.trace.invariants import check
-from tracereel.trace.recorder import Recorder
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.recorder import Recorder
 
 MAX_WAIT_MS = 3
 STEMS = [(token,) * 24 for token in (7, 8)] + [(7,) * 9 + (8,) * 15]

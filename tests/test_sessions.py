@@ -7,9 +7,9 @@ from tracereel.cli.main import main
 from tracereel.engine.adapters.session import Ask, Session
 from tracereel.engine.adapters.sessions import SessionError, require_engine, run_session
 from tracereel.engine.workload import Arrivals, Prompt, Workload
-from tracereel.trace.events import RunInfo
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import RunInfo
+from tracereel.trace.state.columns import Trace
 
 
 def test_an_engine_that_is_not_there_is_one_line(monkeypatch, capsys, tmp_path):

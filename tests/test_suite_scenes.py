@@ -14,22 +14,22 @@ from test_layout import SIZES, laid_out
 from test_scenes import LOOK, colour_at, draw, near
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request, SamplingParams
-from tracereel.scenes import theme
-from tracereel.scenes.components.block_pool import BlockPool
-from tracereel.scenes.components.plot import Plot
-from tracereel.scenes.components.slot_grid import View
-from tracereel.scenes.components.waits import Waits
-from tracereel.scenes.kv_cache_paging import first_eviction, first_sharing
-from tracereel.scenes.phrases import Catalogue as Words
+from tracereel.film import theme
+from tracereel.film.beats.kv_cache_paging import first_eviction, first_sharing
+from tracereel.film.components.block_pool import BlockPool
+from tracereel.film.components.plot import Plot
+from tracereel.film.components.slot_grid import View
+from tracereel.film.components.waits import Waits
+from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.stage import Box
+from tracereel.film.verification import verify
 from tracereel.scenes.playbill import suite_of
-from tracereel.scenes.stage import Box
-from tracereel.scenes.verification import verify
-from tracereel.trace.beside import gaps_beside
-from tracereel.trace.catalogue import ENVIRONMENT, FILM, Catalogue
-from tracereel.trace.events import RunInfo
-from tracereel.trace.measured import Run, measure, split
-from tracereel.trace.recorder import Recorder
-from tracereel.trace.storage import TraceError
+from tracereel.trace.analysis.gaps import gaps_beside
+from tracereel.trace.analysis.measured import Run, measure, split
+from tracereel.trace.format.events import RunInfo
+from tracereel.trace.format.recorder import Recorder
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import ENVIRONMENT, FILM, Catalogue
 
 SCENES = ("kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
 SIZE = (1708, 960)
@@ -252,9 +252,9 @@ def test_a_gap_beside_is_one_while_the_prompt_waits_and_is_read(recorded):
 
 def test_dots_and_medians_stand_where_their_steps_are(recorded, playing, tmp_path):
     from manim import tempconfig
-    from tracereel.scenes.batch_size_sweep import _Telling
+    from tracereel.film.beats.batch_size_sweep import _Telling
+    from tracereel.film.settings import Settings
     from tracereel.scenes.playbill import scene_class
-    from tracereel.scenes.settings import Settings
 
     playing("batch_size_sweep")
     with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):
@@ -286,9 +286,9 @@ def test_a_plot_doubles_evenly():
 
 def test_the_waterfalls_bars_end_where_the_next_begin(playing, tmp_path):
     from manim import tempconfig
+    from tracereel.film.beats.speedup_waterfall import _Telling
+    from tracereel.film.settings import Settings
     from tracereel.scenes.playbill import scene_class
-    from tracereel.scenes.settings import Settings
-    from tracereel.scenes.speedup_waterfall import _Telling
 
     playing("speedup_waterfall")
     with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):

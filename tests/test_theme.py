@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 from coloraide import Color
-from tracereel.scenes import theme
-from tracereel.scenes.components.lettering import width, wrap
-from tracereel.scenes.settings import AA, Settings, SettingsError, contrast, contrast_of, read_brand
+from tracereel.film import theme
+from tracereel.film.lettering import width, wrap
+from tracereel.film.settings import AA, Settings, SettingsError, contrast, contrast_of, read_brand
 
 PHASES = (theme.PREFILL, theme.DECODE, theme.FINISHED)
 POLICIES = (theme.STATIC, theme.SAME_POSITION, theme.CONTINUOUS)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tracereel.trace.compare import NotComparableError, throughput_ratio
-from tracereel.trace.events import RunInfo
-from tracereel.trace.measured import Run, UnknownQueryError, evaluate, measure
-from tracereel.trace.metrics import Distribution, Metrics
-from tracereel.trace.timeline import Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.analysis.compare import NotComparableError, throughput_ratio
+from tracereel.trace.analysis.measured import Run, UnknownQueryError, evaluate, measure
+from tracereel.trace.analysis.metrics import Distribution, Metrics
+from tracereel.trace.format.events import RunInfo
+from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.timeline import Timeline
 
 
 class Replay:

@@ -20,13 +20,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
-from tracereel.trace import events
-from tracereel.trace.decoding import MalformedRecordError, decode_record
-from tracereel.trace.invariants import check
-from tracereel.trace.json_schema import PUBLISHED, json_schema, published_text
-from tracereel.trace.recorder import Recorder, RecordingError
-from tracereel.trace.storage import LineReader, LineWriter, TraceError
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format import events
+from tracereel.trace.format.decoding import MalformedRecordError, decode_record
+from tracereel.trace.format.recorder import Recorder, RecordingError
+from tracereel.trace.format.schema import PUBLISHED, json_schema, published_text
+from tracereel.trace.format.storage import LineReader, LineWriter, TraceError
+from tracereel.trace.state.columns import Trace
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -108,7 +108,7 @@ def test_a_killed_recording_is_readable_and_leaves_the_old_one_alone(tmp_path):
         import fakes
         from tracereel.engine.config import EngineConfig
         from tracereel.engine.request import Request, SamplingParams
-        from tracereel.trace.recorder import Recorder
+        from tracereel.trace.format.recorder import Recorder
         config = EngineConfig(max_num_seqs=2, max_model_len=4000, num_blocks=600)
         recorder = Recorder({str(path)!r}, fakes.header(config))
         engine = fakes.make_engine(config, recorder)
@@ -474,7 +474,7 @@ def test_schema_in_words_names_every_field_and_no_other():
 
 
 def test_the_json_schema_that_is_shipped_is_that_of_the_types():
-    assert PUBLISHED.read_text() == published_text(), "run: python -m tracereel.trace.json_schema > trace/schema.json"
+    assert PUBLISHED.read_text() == published_text(), "run: python -m tracereel.trace.format.schema > trace/schema.json"
 
 
 def accepted_by_both(record: dict) -> bool:

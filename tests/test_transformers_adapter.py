@@ -4,8 +4,8 @@ import pytest
 import torch
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.transformers import attach
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
 from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 PROMPTS = [[1 + (7 * i + j) % 90 for j in range(3 + 5 * i % 17)] for i in range(9)]

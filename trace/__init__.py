@@ -4,10 +4,10 @@ This package knows neither how an engine works (`tracereel.engine`) nor how a fi
 imports neither torch nor manim.
 """
 
-from tracereel.trace.events import SCHEMA_VERSION
-from tracereel.trace.recorder import Recorder, RecordingError
-from tracereel.trace.storage import TraceError
-from tracereel.trace.timeline import State, Timeline
-from tracereel.trace.trace import Trace
+from tracereel.trace.format.events import SCHEMA_VERSION
+from tracereel.trace.format.recorder import Recorder, RecordingError
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.timeline import State, Timeline
 
 __all__ = ["SCHEMA_VERSION", "Recorder", "RecordingError", "State", "Timeline", "Trace", "TraceError"]

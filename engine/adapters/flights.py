@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from tracereel.engine.adapters.journal import Moment
-from tracereel.trace.events import Arrival, Finish
+from tracereel.trace.format.events import Arrival, Finish
 
 Beside = Callable[[], Iterable[Arrival | Finish]]
 

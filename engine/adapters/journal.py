@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from tracereel.trace.events import DECODE, PREFILL, Admission, Arrival, BlockGrant, Ending, Finish, Step
+from tracereel.trace.format.events import DECODE, PREFILL, Admission, Arrival, BlockGrant, Ending, Finish, Step
 
 Key = str
 """An engine's own name for a request."""

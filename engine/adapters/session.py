@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from tracereel.trace.events import RunInfo, WorkloadInfo
+from tracereel.trace.format.events import RunInfo, WorkloadInfo
 
 
 class Ask(msgspec.Struct, frozen=True):

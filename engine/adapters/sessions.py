@@ -21,10 +21,10 @@ from tracereel.engine.adapters.session import Ask, Session
 from tracereel.engine.suite import Progress, Suite
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.workload import Arrivals, Workload
-from tracereel.trace.catalogue import ENGINES, read_header, traces_below
-from tracereel.trace.events import RunInfo
-from tracereel.trace.invariants import check
-from tracereel.trace.storage import TraceError
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.events import RunInfo
+from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import ENGINES, read_header, traces_below
 
 PYTHON_ENVIRONMENT = "TRACEREEL_{}_PYTHON"
 """Names the interpreter of an engine that is not in this environment: TRACEREEL_VLLM_PYTHON."""

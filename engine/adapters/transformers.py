@@ -34,7 +34,7 @@ from tracereel.engine.adapters.export import read_note
 from tracereel.engine.adapters.journal import Journal
 from tracereel.engine.adapters.transformers_taps import ContinuousTap, StaticTap, num_blocks
 from tracereel.engine.cpu import cpu_name
-from tracereel.trace.events import (
+from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Arrival,
     DeviceInfo,
@@ -44,7 +44,7 @@ from tracereel.trace.events import (
     RunInfo,
     WorkloadInfo,
 )
-from tracereel.trace.recorder import Later, Recorder, start_clock
+from tracereel.trace.format.recorder import Later, Recorder, start_clock
 
 TRIED = ("5.19", "5.23")
 """Versions of transformers that this adapter has been tried with."""

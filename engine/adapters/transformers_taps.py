@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.flights import Beside, Counts, Flight, Flights
 from tracereel.engine.adapters.journal import Journal, Member, Moment
-from tracereel.trace.events import Arrival, Finish, Step
+from tracereel.trace.format.events import Arrival, Finish, Step
 
 Records = Iterator[Arrival | Step | Finish]
 

@@ -36,7 +36,7 @@ from tracereel.engine.adapters.flights import Counts, Flight, Flights
 from tracereel.engine.adapters.journal import Journal, Member
 from tracereel.engine.adapters.vllm_plugin import ENVIRONMENT
 from tracereel.engine.cpu import cpu_name
-from tracereel.trace.events import (
+from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Arrival,
     DeviceInfo,
@@ -49,7 +49,7 @@ from tracereel.trace.events import (
     Step,
     WorkloadInfo,
 )
-from tracereel.trace.recorder import Recorder, start_clock
+from tracereel.trace.format.recorder import Recorder, start_clock
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.tokenizers import cached_tokenizer_from_config

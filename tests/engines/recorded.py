@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tracereel.trace.invariants import check
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
 
 
 def trace_of(path: Path) -> Trace:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from recorded import render, said, trace_of
 from tracereel.engine.model_store import FILE_SHA256
-from tracereel.trace.invariants import check
-from tracereel.trace.merge import merge
-from tracereel.trace.trace import Trace
+from tracereel.trace.check.invariants import check
+from tracereel.trace.export.merge import merge
+from tracereel.trace.state.columns import Trace
 
 HERE = Path(__file__).parent
 VLLM_PYTHON = Path(os.environ["TRACEREEL_VLLM_PYTHON"])

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from tracereel.trace.analysis.summary import provenance
 from tracereel.trace.export import Progress
-from tracereel.trace.storage import LineWriter
-from tracereel.trace.summary import provenance
-from tracereel.trace.trace import ABSENT, NEVER_NS, Trace
+from tracereel.trace.format.storage import LineWriter
+from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
 
 PROCESS = 1
 STEPS = 1

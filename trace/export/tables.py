@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.export import Progress
-from tracereel.trace.metrics import Metrics
-from tracereel.trace.storage import PARTIAL_SUFFIX
-from tracereel.trace.trace import ABSENT, NEVER_NS, Trace
+from tracereel.trace.format.storage import PARTIAL_SUFFIX
+from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
 
 FORMATS = ("parquet", "csv")
 _STRETCH = 2**14

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
-from tracereel.trace.compare import Group
-from tracereel.trace.metrics import Floats
+from tracereel.trace.analysis.compare import Group
+from tracereel.trace.analysis.metrics import Floats
 from tracereel.trace.plots.style import WIDTH, Theme, legend
-from tracereel.trace.trace import Ints, Trace
+from tracereel.trace.state.columns import Ints, Trace
 
 FEWEST_STEPS = 3
 """Steps of one size that a median is taken of."""

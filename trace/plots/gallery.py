@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
-from tracereel.trace.compare import Group
+from tracereel.trace.analysis.compare import Group
 from tracereel.trace.plots import batches, runs
 from tracereel.trace.plots.style import Theme, footnote
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from tracereel.trace.compare import Group, median_run
-from tracereel.trace.metrics import Metrics
+from tracereel.trace.analysis.compare import Group, median_run
+from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.plots.style import WIDTH, Theme, legend
-from tracereel.trace.trace import ABSENT, Ints, Trace
+from tracereel.trace.state.columns import ABSENT, Ints, Trace
 
 Floats = npt.NDArray[np.float64]
 POINTS = 2000

@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from tracereel.trace.storage import LineWriter
+from tracereel.trace.format.storage import LineWriter
 
 FORMATS = ("svg", "png", "pdf")
 WIDTH = 7.2

@@ -1,0 +1,107 @@
+"""A film from the films of its scenes: joined without encoding anything anew, its ledger, captions and sound with it.
+
+Knows files, and beats for what they say. Renders nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import msgspec
+from tracereel.film.beat import BEAT_FADE_S, Beat
+from tracereel.film.captions import chapters_of, cues_of, write_captions
+from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path
+from tracereel.film.provenance import read_stamp, stamp
+from tracereel.film.settings import Settings
+from tracereel.film.sound import soundtrack
+from tracereel.trace.format.storage import replace_text
+
+JOB = "job"
+"""The entry of a film's metadata that says from what it was rendered: equal for equal films."""
+
+
+class AssemblyError(Exception):
+    """Films cannot be joined; the message is one line."""
+
+
+def job_digest(recordings: Sequence[Path], settings: dict[str, str]) -> str:
+    """What a render depends on: the recordings, everything that was asked for, and this package's own source."""
+    digest = hashlib.sha256()
+    here = Path(__file__).resolve().parent
+    sources = [path for room in (here, here.parent / "trace") for path in sorted(room.rglob("*.py"))]
+    for path in [*sources, *sorted(here.glob("text/*.toml")), *recordings]:
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    for name, value in sorted(settings.items()):
+        digest.update(f"{name}={value}\n".encode())
+    return digest.hexdigest()
+
+
+def is_fresh(film: Path, job: str) -> bool:
+    """Is the film there, whole, with its ledger, and rendered from just this?"""
+    try:
+        return ledger_path(film).is_file() and read_stamp(film).get(JOB) == job
+    except (OSError, av.FFmpegError):
+        return False
+
+
+def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, settings: Settings, job: str) -> None:
+    """Put the films of scenes, each of one beat, one after the other into `target`.
+
+    Raises AssemblyError where a part cannot be read, or the parts were not encoded alike.
+    """
+    ledgers = [_ledger(part) for part in parts]
+    rate = ledgers[0].frame_rate
+    _join_pictures(parts, [ledger.frames for ledger in ledgers], Fraction(rate).limit_denominator(1001), target)
+    first, claims, told = 0, [], []
+    facts = dict(ledgers[0].provenance)
+    traces: set[str] = set()
+    for ledger, beat in zip(ledgers, beats, strict=True):
+        claims += [msgspec.structs.replace(c, first=c.first + first, last=c.last + first) for c in ledger.claims]
+        # The beat's own clock begins once it has come.
+        told.append((first / rate + round(BEAT_FADE_S * rate) / rate, beat))
+        traces.update(ledger.provenance.get("traces", "").split())
+        first += ledger.frames
+    facts |= {"traces": " ".join(sorted(traces)), JOB: job}
+    file = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
+    text = encode_ledger(file)
+    replace_text(ledger_path(target), text)
+    cues, chapters = cues_of(told), chapters_of(told, first / rate)
+    write_captions(target, cues, chapters)
+    stamp(target, {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, soundtrack(settings, told, cues, first / rate))
+
+
+def _ledger(film: Path) -> LedgerFile:
+    try:
+        return msgspec.json.decode(ledger_path(film).read_bytes(), type=LedgerFile)
+    except OSError as error:
+        raise AssemblyError(f"{ledger_path(film)}: cannot be read ({error.strerror}); render its scene first") from None
+    except msgspec.DecodeError as error:
+        raise AssemblyError(f"{ledger_path(film)}: {error}") from None
+
+
+def _join_pictures(parts: Sequence[Path], frames: Sequence[int], rate: Fraction, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f"{target.stem}.joining{target.suffix}")
+    with av.open(str(beside), "w") as output:
+        stream, like, before = None, None, 0
+        for part, count in zip(parts, frames, strict=True):
+            with av.open(str(part)) as source:
+                pictures = source.streams.video[0]
+                kind = (pictures.codec_context.name, pictures.width, pictures.height, pictures.codec_context.extradata)
+                if stream is None or like is None:
+                    stream, like = output.add_stream_from_template(pictures), kind
+                elif kind != like:
+                    raise AssemblyError(f"{part}: encoded unlike {parts[0]}; render both anew")
+                assert pictures.time_base is not None
+                shift = round(before / rate / pictures.time_base)
+                for packet in source.demux(pictures):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = stream
+                    output.mux(packet)
+            before += count
+    beside.replace(target)

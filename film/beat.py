@@ -1,0 +1,156 @@
+"""A beat of a film as a value: what is seen, what is said, and which instant of which runs each second of it shows.
+
+`framed` adds what frames every beat: its title, its captions, and the strip with clock, model, device and trace. Knows
+units, phrases and the film's clock. Does not know what a beat's picture shows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import FilmClock, ease
+from tracereel.film.lettering import width, wrap
+from tracereel.film.phrases import Catalogue, Phrase, figure, quote
+from tracereel.film.stage import Stage
+from tracereel.film.theme import CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
+from tracereel.trace.analysis.measured import Run, measure
+
+FADE_S = 0.35
+BEAT_FADE_S = 0.5
+"""Seconds of film in which a beat comes and goes."""
+Paint = Callable[[Canvas, float], None]
+"""Draws what is seen at a second of the beat."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is said from one second of the beat on."""
+
+    from_s: float
+    phrase: Phrase
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One beat. `runs` are those whose traces it shows; the first one's clock is the beat's.
+
+    `live` is what else the strip says at an engine time.
+    """
+
+    name: str
+    title: Phrase
+    captions: tuple[Caption, ...]
+    clock: FilmClock
+    runs: tuple[Run, ...]
+    picture: Paint
+    live: Callable[[int], Phrase] | None = None
+    still_s: float | None = None
+    """A second whose frame tells what the beat is about: its thumbnail. Its end where it is None."""
+    framed: bool = True
+    """Is it framed by title, captions and strip?"""
+
+    def spoken(self) -> list[tuple[float, float, Phrase]]:
+        """Every caption with its first and its last second."""
+        ends = [*(caption.from_s for caption in self.captions[1:]), self.clock.film_s]
+        return [
+            (caption.from_s, end, caption.phrase)
+            for caption, end in zip(self.captions, ends, strict=True)
+            if end > caption.from_s
+        ]
+
+
+def framed(beat: Beat, stage: Stage, say: Catalogue) -> Paint:
+    """The beat's picture with what frames it."""
+    if not beat.framed:
+        return beat.picture
+    chrome = _Chrome(beat, stage, say)
+
+    def paint(canvas: Canvas, film_s: float) -> None:
+        beat.picture(canvas, film_s)
+        chrome.paint(canvas, film_s)
+
+    return paint
+
+
+class _Chrome:
+    """Draws title, caption and strip."""
+
+    def __init__(self, beat: Beat, stage: Stage, say: Catalogue):
+        self._beat, self._stage, self._say = beat, stage, say
+        self._spoken = beat.spoken()
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        stage = self._stage
+        canvas.text(self._beat.title, stage.margin, stage.title_line, TITLE, TEXT, room=stage.content.w)
+        if stage.captioned:
+            for from_s, until, phrase in self._spoken:
+                last = until >= self._beat.clock.film_s
+                if from_s <= film_s and (film_s < until or last):
+                    leaves = 1.0 if last else ease((until - film_s) / FADE_S)
+                    self._caption(canvas, phrase, min(ease((film_s - from_s) / FADE_S), leaves))
+        self._strip(canvas, film_s)
+
+    def _caption(self, canvas: Canvas, phrase: Phrase, alpha: float) -> None:
+        stage = self._stage
+        lines = wrap(phrase.text, CAPTION, stage.content.w)
+        if len(lines) == 1:
+            canvas.text(phrase, stage.margin, stage.caption_lines[0], CAPTION, DIM, alpha)
+            return
+        for line, y in zip(lines, stage.caption_lines, strict=False):
+            canvas.text(phrase, stage.margin, y, CAPTION, DIM, alpha, part=line)
+
+    def _strip(self, canvas: Canvas, film_s: float) -> None:
+        stage, say, beat = self._stage, self._say.say, self._beat
+        run, lines = beat.runs[0], stage.strip_lines
+        left, right = stage.margin, stage.width - stage.margin
+        canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
+        t_ns = beat.clock.engine_ns(film_s)
+        time = say("strip.engine_time", seconds=figure(run.measure("engine_time_s", t_ns=t_ns), ".2f"))
+        factor = factor_phrase(self._say, beat.clock, film_s)
+        model, device = quote(run.measure("model")), quote(run.measure("device"))
+        wide = canvas.text(time, left, lines[0], SMALL_STRONG, TEXT)
+        half = (right - left) / 2
+        if stage.wide:
+            factor_wide = canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1)
+            if beat.live is not None:
+                # Kept in its place while the clock grows.
+                at = left + max(wide + 48, 330)
+                canvas.text(beat.live(t_ns), at, lines[0], SMALL_STRONG, TEXT, room=right - factor_wide - 48 - at)
+            wide = canvas.text(model, left, lines[1], SMALL, DIM, room=half * 0.8)
+            wide += 36 + canvas.text(device, left + wide + 36, lines[1], SMALL, DIM, room=half * 0.8)
+            traces = self._traces(right - left - wide - 36)
+            canvas.text(traces, right, lines[1], SMALL, DIM, align=1, room=right - left - wide - 36)
+            return
+        canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1, room=right - left - wide - 24)
+        canvas.text(model, left, lines[1], SMALL, DIM, room=half - 12)
+        canvas.text(device, right, lines[1], SMALL, DIM, align=1, room=half - 12)
+        wide = 0.0
+        if beat.live is not None:
+            wide = 24 + canvas.text(beat.live(t_ns), right, lines[2], SMALL_STRONG, TEXT, align=1, room=half)
+        canvas.text(self._traces(right - left - wide), left, lines[2], SMALL, DIM, room=right - left - wide)
+
+    def _traces(self, room: float) -> Phrase:
+        """The digests of the traces that are shown, as many as there is room for."""
+        digests = [quote(run.measure("digest")) for run in dict.fromkeys(self._beat.runs)]
+        if len(digests) == 1:
+            return self._say.say("strip.trace", digest=digests[0])
+        named = self._say.say("strip.traces", first=digests[0], second=digests[1])
+        for digest in digests[2:]:
+            more = self._say.say("strip.and_trace", before=named, digest=digest)
+            if width(more.text, SMALL) > room:
+                break
+            named = more
+        return named
+
+
+def factor_phrase(say: Catalogue, clock: FilmClock, film_s: float) -> Phrase:
+    """How the film's clock runs against the engine's at a second of film."""
+    passage = clock.passage_at(film_s)
+    if passage.engine_s == 0:
+        return say.say("strip.held")
+    slower = passage.film_s / passage.engine_s
+    if 0.99 < slower < 1.01:
+        return say.say("strip.even")
+    query, key = ("slowdown", "strip.slower") if slower > 1 else ("speedup", "strip.faster")
+    value = measure(query, [], film_s=passage.film_s, engine_s=passage.engine_s)
+    return say.say(key, factor=figure(value, ".1f"))

@@ -1,0 +1,281 @@
+"""Batch sizes: what a step costs with more rows in it, and what that does to throughput and latency.
+
+What the viewer should understand: a fuller batch is nearly free, until it is not. Beat one: a run with many slots is
+replayed, each of its steps a dot, rows across and time up; as the run drains the dots wander to the left. Beat two: the
+steps of all runs, the medians joined, and over them what a notebook once guessed of a batch's efficiency, marked as the
+guess it is. Beat three: why: every step reads all the weights once, so that the second row costs little; then
+arithmetic takes over and rows cost what rows cost. Beat four: throughput and the median request's time against the
+number of slots, static and continuous, every repeat a dot.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.plot import Plot
+from tracereel.film.phrases import Phrase, figure
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, TEXT
+from tracereel.trace.analysis.measured import Measured, Run, decode_step_ms, measure, median_of
+from tracereel.trace.format.storage import TraceError
+
+SUITE = "sweep"
+_REPLAY_S = 6.0
+_FEWEST = 3
+"""Steps of a number of rows that a median is made of, at least."""
+_COLOURS = {"static": STATIC, "continuous": CONTINUOUS}
+
+
+def guessed_efficiency(rows: float) -> float:
+    """The notebook's guess of a batch's efficiency, as `measured.guessed_efficiency` says it in words."""
+    return max(0.5, 1 - 0.1 * math.log(rows))
+
+
+def by_slots(show: Show, policy: str) -> dict[int, list[Run]]:
+    """All runs of a policy by their number of slots, in its order."""
+    found: dict[int, list[Run]] = {}
+    for recording in show.recordings_of(SUITE).recordings:
+        slots = recording.header.slots
+        if recording.header.policy == policy and slots not in found:
+            found[slots] = show.runs(recording.case, SUITE)
+    return dict(sorted(found.items()))
+
+
+_AGAINST = {"throughput": ("throughput_median", ",.0f"), "latency": ("e2el_median_s", ".1f")}
+"""What is plotted against the number of slots: the query, and how its figures are written."""
+
+
+class _Against:
+    """One quantity of every policy and every number of slots: of each run, their median, and its figure."""
+
+    def __init__(self, cases: Mapping[str, Mapping[int, list[Run]]], query: str, style: str):
+        values = {
+            policy: {slots: measure(query, runs) for slots, runs in found.items()} for policy, found in cases.items()
+        }
+        self.medians = {
+            policy: [(slots, float(value.value)) for slots, value in found.items()] for policy, found in values.items()
+        }
+        self.labels = {
+            policy: {slots: figure(value, style) for slots, value in found.items()} for policy, found in values.items()
+        }
+        self.repeats = {
+            policy: [(slots, float(measure(query, [run]).value)) for slots, runs in found.items() for run in runs]
+            for policy, found in cases.items()
+        }
+        self.slots = {
+            slots: figure(runs[0].measure("slots")) for found in cases.values() for slots, runs in found.items()
+        }
+        self.most = max(value for points in self.repeats.values() for _, value in points) * 1.06
+
+
+def batch_size_sweep(show: Show) -> Beat:
+    """The beat of the runs with few and with many slots. Raises TraceError where there is only one number of them."""
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """What is plotted, the clock, the captions, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.stage, self.say = show.stage, show.say.say
+        self.cases = {policy: found for policy in _COLOURS if (found := by_slots(show, policy))}
+        continuous = self.cases.get("continuous", {})
+        if len(continuous) < 2:
+            raise TraceError(
+                show.recordings_of(SUITE).folder,
+                f"a sweep needs continuous runs of two numbers of slots or more, there are {len(continuous)}; record"
+                f" one with `tracereel record --suite {SUITE}`",
+            )
+        self.low, self.high = min(continuous), max(continuous)
+        self.all = [run for runs in continuous.values() for run in runs]
+        self.run = median_of(continuous[self.high])
+        steps = {rows: decode_step_ms(self.all, rows) for rows in {1, *continuous}}
+        self.medians = [(rows, float(np.median(ms))) for rows, ms in sorted(steps.items()) if len(ms) >= _FEWEST]
+        if len(self.medians) < 2:
+            raise TraceError(self.run.trace.path, "has no steps that only decode, at two numbers of rows")
+        self.one, self.most_rows = self.medians[0][0], self.medians[-1][0]
+        self.row_labels = {rows: self._rows(rows) for rows, _ in self.medians}
+        self.step_labels = {
+            rows: figure(measure("step_ms_median", self.all, rows=rows), ".1f") for rows, _ in self.medians
+        }
+        self.spreads = self._middle_halves()
+        self.most_ms = self._top()
+        self.guess = figure(measure("guessed_efficiency", [self.run]))
+        self.against = {key: _Against(self.cases, *how) for key, how in _AGAINST.items()}
+        self._write_script()
+
+    def _middle_halves(self) -> list[tuple[int, float, float]]:
+        """For each number of rows the first and the third quartile of its steps, ms."""
+        rows = np.concatenate([run.decode_rows for run in self.all])
+        times = np.concatenate([run.metrics.step_ms for run in self.all])
+        found = []
+        for number in np.unique(rows[rows >= self.one]).tolist():
+            own = times[rows == number]
+            if len(own) >= _FEWEST:
+                found.append((int(number), *np.percentile(own, [25, 75]).tolist()))
+        return found
+
+    def _top(self) -> float:
+        """The largest time that is plotted: all but the slowest hundredth of steps, and every median."""
+        times = np.concatenate([run.metrics.step_ms[run.decode_rows > 0] for run in self.all])
+        guess = self.medians[0][1] * guessed_efficiency(self.one) / guessed_efficiency(self.most_rows)
+        return float(max(np.percentile(times, 97), *(ms for _, ms in self.medians), guess)) * 1.04
+
+    def _write_script(self) -> None:
+        run, say, medians = self.run, self.say, self.medians
+        script = Script(run.timeline.begin_ns).hold(0.6).run(run.timeline.end_ns, _REPLAY_S)
+        self.all_s = script.film_s + 0.3
+        self.free_s, self.not_free_s = self.all_s + 3.4, self.all_s + 7.2
+        self.faster_s, self.answered_s = self.all_s + 10.2, self.all_s + 13.4
+        self.clock = script.hold(self.answered_s + 3.4 - script.film_s).clock()
+        rows = [rows for rows, _ in medians]
+        middle = rows[len(rows) // 2]
+        further, first = self._times(self.most_rows, middle), self._times(middle, self.one)
+        low, high = (figure(self.cases["continuous"][slots][0].measure("slots")) for slots in (self.low, self.high))
+        captions = [
+            Caption(0.0, say("batch_size_sweep.dots")),
+            Caption(self.all_s, say("batch_size_sweep.all", low=low, high=high)),
+            Caption(
+                self.free_s,
+                say(
+                    "batch_size_sweep.free",
+                    mid=self._rows(middle),
+                    one=self._rows(self.one),
+                    ratio=figure(first, ".1f"),
+                ),
+            ),
+            Caption(
+                self.not_free_s,
+                say(
+                    f"batch_size_sweep.{'not_free' if float(further.value) > float(first.value) else 'still_free'}",
+                    high=self._rows(self.most_rows),
+                    mid=self._rows(middle),
+                    ratio=figure(further, ".1f"),
+                ),
+            ),
+        ]
+        gained = {policy: self._gained(runs) for policy, runs in self.cases.items() if len(runs) > 1}
+        key = "faster" if "static" in gained else "faster_alone"
+        captions.append(Caption(self.faster_s, say(f"batch_size_sweep.{key}", low=low, high=high, **gained)))
+        answered = {
+            f"{name}_s": figure(measure("e2el_median_s", self.cases["continuous"][slots]), ".1f")
+            for name, slots in (("low", self.low), ("high", self.high))
+        }
+        captions.append(Caption(self.answered_s, say("batch_size_sweep.answered", low=low, high=high, **answered)))
+        self.captions = tuple(captions)
+
+    def _rows(self, rows: int) -> Phrase:
+        return figure(measure("step_rows", self.all, rows=rows))
+
+    def _times(self, rows: int, base: int) -> Measured:
+        return measure("step_ms_ratio", self.all, rows=rows, base=base)
+
+    @staticmethod
+    def _gained(runs: Mapping[int, list[Run]]) -> Phrase:
+        """Throughput with the most slots over that with the fewest."""
+        most, least = runs[max(runs)], runs[min(runs)]
+        return figure(measure("throughput_ratio_median", [*most, *least], numerator=len(most)), ".1f")
+
+    # The picture.
+
+    def places(self) -> tuple[Box, Box, Box]:
+        """Where step time, throughput and latency stand in the end."""
+        content = self.stage.content
+        if self.stage.shape is Shape.WIDE:
+            left, right = content.columns((54, 46), 72)
+            above, below = right.rows(2, 26)
+        elif self.stage.shape is Shape.TALL:
+            left, above, below = content.shares((40, 30, 30), 40)
+        else:
+            left, foot = content.rows(2, 22)
+            above, below = foot.columns((1, 1), 40)
+        return left, above, below
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the plots at a second of film."""
+        left, above, below = self.places()
+        aside = ease((film_s - self.faster_s + 0.9) / 0.9)
+        box = self.stage.content.towards(left, aside)
+        self._steps(canvas, Plot(box, self.one, self.most_rows, self.most_ms, 2), film_s)
+        self._against_slots(canvas, above, "throughput", film_s - self.faster_s)
+        self._against_slots(canvas, below, "latency", film_s - self.answered_s)
+
+    def step_plot(self) -> Plot:
+        """The plot of step times while it has the frame to itself."""
+        return Plot(self.stage.content, self.one, self.most_rows, self.most_ms, 2)
+
+    def _steps(self, canvas: Canvas, plot: Plot, film_s: float) -> None:
+        say, now_ns = self.say, self.clock.engine_ns(film_s)
+        plot.frame(canvas, say("batch_size_sweep.step"))
+        plot.labels(canvas, 0, self.row_labels, TEXT)
+        self._guess(canvas, plot, ease((film_s - self.all_s) / 0.8))
+        self._spreads(canvas, plot, 0.45 * ease((film_s - self.all_s) / 1.2))
+        ended = self.run.timeline.steps_ended(now_ns)
+        self._dots(canvas, plot, self.run, ended, 0.75 - 0.45 * ease((film_s - self.all_s) / 1.2))
+        drawn = ease((film_s - self.all_s - 0.4) / 1.6)
+        plot.medians(canvas, self.medians, CONTINUOUS, drawn)
+        plot.labels(canvas, 1, self.step_labels, CONTINUOUS, ease((film_s - self.all_s - 1.4) / 0.6))
+
+    def _spreads(self, canvas: Canvas, plot: Plot, alpha: float) -> None:
+        """The middle half of all runs' steps, a bar for each number of rows."""
+        for rows, low, high in self.spreads:
+            top, bottom = plot.y(high), plot.y(low)
+            canvas.box(plot.x(rows) - 7, top, 14, max(bottom - top, 2), CONTINUOUS, alpha)
+
+    def _dots(self, canvas: Canvas, plot: Plot, run: Run, ended: int, alpha: float) -> None:
+        """The first steps of a run, those that prefill nothing; the newest still large."""
+        rows, times = run.decode_rows[:ended], run.metrics.step_ms[:ended]
+        there = np.flatnonzero(rows)
+        for i in there.tolist():
+            x, y = plot.x(max(int(rows[i]), self.one)), plot.y(float(times[i]))
+            canvas.disc(x, y, 5, CONTINUOUS, alpha * (0.5 if times[i] > self.most_ms else 1.0))
+        if len(there) and ended < len(run.trace.steps):
+            newest = int(there[-1])
+            canvas.disc(plot.x(int(rows[newest])), plot.y(float(times[newest])), 12, TEXT, outline=3)
+
+    def _guess(self, canvas: Canvas, plot: Plot, shown: float) -> None:
+        """What was guessed, anchored at the first median: it says nothing of milliseconds by itself."""
+        if not shown:
+            return
+        unit = self.medians[0][1] * guessed_efficiency(self.one)
+        numbers = np.geomspace(self.one, self.most_rows, 40).tolist()
+        path = [(plot.x(rows), plot.y(unit / guessed_efficiency(rows))) for rows in numbers]
+        canvas.line(path, TEXT, shown * 0.8, thickness=3, dashes=(12, 10))
+        words = self.say("batch_size_sweep.guess", formula=self.guess)
+        left, y = plot.area.x, plot.key_line
+        canvas.line([(left, y - 9), (left + 44, y - 9)], TEXT, shown * 0.8, thickness=3, dashes=(12, 10))
+        canvas.text(words, left + 58, y, SMALL, DIM, shown, room=plot.area.w - 58)
+
+    def _against_slots(self, canvas: Canvas, box: Box, key: str, since_s: float) -> None:
+        """Throughput or latency against the number of slots, both policies."""
+        shown = ease((since_s + 0.2) / 0.6)
+        if not shown:
+            return
+        against = self.against[key]
+        plot = Plot(box, self.low, self.high, against.most, 1 + len(self.cases))
+        with canvas.faded(shown):
+            plot.frame(canvas, self.say(f"batch_size_sweep.{key}"))
+            plot.labels(canvas, 0, against.slots, TEXT)
+            for i, (policy, colour) in enumerate((policy, _COLOURS[policy]) for policy in self.cases):
+                drawn = ease((since_s - 0.3 * i) / 1.2)
+                for slots, value in against.repeats[policy]:
+                    canvas.disc(plot.x(slots), plot.y(value), 5, colour, 0.5 * drawn)
+                plot.medians(canvas, against.medians[policy], colour, drawn)
+                plot.labels(canvas, 1 + i, against.labels[policy], colour, ease((since_s - 0.3 * i - 0.6) / 0.6))
+            self._legend(canvas, plot)
+
+    def _legend(self, canvas: Canvas, plot: Plot) -> None:
+        """Which colour is which policy."""
+        x = plot.area.x
+        for policy in self.cases:
+            name = self.say(f"cases.{policy}")
+            x += canvas.text(name, x, plot.key_line, SMALL_STRONG, _COLOURS[policy]) + 24
+
+    def beat(self) -> Beat:
+        """The beat."""
+        name = self.say("batch_size_sweep.name")
+        return Beat("batch_size_sweep", name, self.captions, self.clock, (self.run,), self.paint)

@@ -1,0 +1,199 @@
+"""Chunked prefill: a long prompt comes among requests that decode, once read whole and once in chunks.
+
+What the viewer should understand: a prompt is computed by the same steps that give everybody else their next token, so
+a long one makes all the others wait. Beat one: several requests are being answered, a token each in every step. Beat
+two: one with a long prompt arrives. Beat three, on one clock: read whole it takes one step, and nobody gets a token
+until that step ends; the time since the others' last token climbs. In chunks it takes many steps, each a little slower,
+and the others go on. At the end the longest gap of both, over all runs, and what the chunks cost the one who came.
+"""
+
+import numpy as np
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.components.waits import Waits, longest_gap, ms_style
+from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import CONTINUOUS, DIM, HEADING, SMALL, STATIC, STRONG, TEXT, Colour
+from tracereel.trace.analysis.gaps import gaps_beside
+from tracereel.trace.analysis.measured import Run, measure
+from tracereel.trace.format.storage import TraceError
+
+SUITE = "chunked"
+_BEFORE, _AFTER = 0.25, 0.18
+"""What is shown before the long prompt arrives and after its first token, in shares of the time between the two."""
+_SLOWER = 5.0
+
+
+def long_prompt(run: Run) -> int:
+    """The request with the longest prompt. Raises TraceError where nobody decodes while it is read."""
+    request = int(np.argmax([arrival.prompt_tokens for arrival in run.trace.arrivals] or [0]))
+    if not run.trace.arrivals or not len(gaps_beside(run.timeline, request)[1]):
+        raise TraceError(run.trace.path, "has no long prompt that is read while other requests decode")
+    return request
+
+
+class _Side:
+    """One of the two runs: what it is called, its picture and its own time."""
+
+    def __init__(self, show: Show, case: str, key: str, colour: Colour):
+        self.run, self.runs, self.colour = show.run(case, SUITE), show.runs(case, SUITE), colour
+        self.name = show.say.say(f"chunked_prefill.{key}")
+        self.request = long_prompt(self.run)
+        self.arrival_ns = self.run.trace.arrivals[self.request].arrival_ns
+        self.first_ns = self.run.timeline.token_times_of(self.request)[0]
+        self.grid, self.waits = SlotGrid(self.run, show.say), Waits(self.run, self.request, show.say)
+
+    def gap(self, which: str) -> Phrase:
+        """The lowest or the highest of the runs' longest gaps."""
+        value = measure(f"gap_beside_{which}_ms", self.runs, request=self.request, percentile=100)
+        return figure(value, ms_style(float(value.value)))
+
+
+def chunked_prefill(show: Show) -> Beat:
+    """The beat of the runs with and without chunks. Raises TraceError where one is not there."""
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """The clock, the captions, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.stage, self.say = show.stage, show.say.say
+        self.whole = _Side(show, "unchunked", "whole", STATIC)
+        self.chunks = _Side(show, "chunked", "chunks", CONTINUOUS)
+        sides = (self.whole, self.chunks)
+        longest = max(side.first_ns - side.arrival_ns for side in sides)
+        self.before_ns, self.after_ns = round(longest * _BEFORE), round(longest * (1 + _AFTER))
+        gaps = [side.waits.longest for side in sides]
+        self.most_ns = max(end - begin for begin, end in filter(None, gaps))
+        self._write_script()
+
+    def _write_script(self) -> None:
+        side, say = self.whole, self.say
+        run, request = side.run, side.request
+        begin = max(side.arrival_ns - self.before_ns, run.timeline.begin_ns)
+        script = Script(begin).hold(1.0).run(side.arrival_ns, 1.8)
+        arrives = script.film_s
+        script.hold(2.0)
+        read = script.film_s
+        # Long enough to see the wait, whatever the device.
+        shown = min(max(self.after_ns / 1e9 * _SLOWER, 7.0), 9.5)
+        end = side.arrival_ns + self.after_ns
+        script.run(end, shown)
+        self.verdict_s = script.film_s
+        script.hold(4.6)
+        self.clock = script.clock()
+        name = quote(run.measure("request_name", request=request))
+        self.captions = (
+            Caption(0.0, say("chunked_prefill.decode", count=figure(run.measure("running", t_ns=begin)))),
+            Caption(
+                arrives,
+                say(
+                    "chunked_prefill.arrives",
+                    request=name,
+                    tokens=figure(run.measure("prompt_tokens", request=request), ",d"),
+                ),
+            ),
+            Caption(read, say("chunked_prefill.waits")),
+            Caption(
+                read + shown * 0.5,
+                say(
+                    "chunked_prefill.goes_on",
+                    budget=figure(self.chunks.run.measure("header", field="token_budget"), ",d"),
+                ),
+            ),
+            Caption(
+                self.verdict_s,
+                say(
+                    "chunked_prefill.verdict",
+                    runs=figure(measure("num_runs", self.whole.runs)),
+                    low=self.whole.gap("low"),
+                    high=self.whole.gap("high"),
+                    chunks_low=self.chunks.gap("low"),
+                    chunks_high=self.chunks.gap("high"),
+                ),
+            ),
+        )
+
+    def places(self) -> list[Box]:
+        """The place of each run."""
+        content, shape = self.stage.content, self.stage.shape
+        if shape is Shape.TALL:
+            return content.rows(2, 56)
+        return content.columns((1, 1), 72 if shape is Shape.WIDE else 36)
+
+    def parts(self, place: Box) -> tuple[Box, Box, Box]:
+        """The parts of a run's place: its slots, the waits of the others, and its figures."""
+        top, foot = place.y + 54, 92.0
+        room = place.bottom - foot - top
+        grid = Box(place.x, top, place.w, (room - 66) * 0.46)
+        waits = Box(place.x, grid.bottom + 66, place.w, place.bottom - foot - grid.bottom - 66)
+        return grid, waits, Box(place.x, place.bottom - foot + 16, place.w, foot - 16)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw both runs at a second of film."""
+        since_ns = self.clock.engine_ns(film_s) - self.whole.arrival_ns
+        for side, place in zip((self.whole, self.chunks), self.places(), strict=True):
+            self._paint_side(canvas, side, place, side.arrival_ns + since_ns)
+
+    def _paint_side(self, canvas: Canvas, side: _Side, place: Box, now_ns: int) -> None:
+        say, run = self.say, side.run
+        grid, waits, foot = self.parts(place)
+        view = View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
+        canvas.text(side.name, place.x, place.y + 34, HEADING, side.colour)
+        side.grid.paint(canvas, grid, view, now_ns)
+        x = grid.x + grid.w * self.before_ns / (self.before_ns + self.after_ns)
+        head = say("chunked_prefill.since")
+        canvas.text(head, waits.x, waits.y - 16, SMALL, DIM, room=waits.w)
+        side.waits.paint(canvas, waits, view, self.most_ns, now_ns, side.colour, x)
+        name = quote(run.measure("request_name", request=side.request))
+        if now_ns >= side.arrival_ns:
+            # Not through the words between the two.
+            for top, bottom in ((grid.y - 8, grid.bottom + 8), (waits.y, waits.bottom)):
+                canvas.line([(x, top), (x, bottom)], TEXT, 0.8, thickness=3, dashes=(4, 8))
+            self._reading(canvas, side, grid, view, now_ns)
+        self._facts(canvas, side, foot, now_ns, name)
+
+    def _reading(self, canvas: Canvas, side: _Side, grid: Box, view: View, now_ns: int) -> None:
+        """A frame around the long prompt while it is read."""
+        timeline = side.run.timeline
+        stay = timeline.stay_of(side.request, min(now_ns, side.first_ns - 1))
+        if stay is None:
+            return
+        slot, from_ns = int(side.run.trace.stays.slot[stay]), int(side.run.trace.stays.from_ns[stay])
+        if slot < len(side.grid.rows(grid)):
+            seat = side.grid.seat_box(grid, view, slot, from_ns, min(now_ns, side.first_ns))
+            canvas.card(seat.x - 3, seat.y - 3, seat.w + 6, seat.h + 6, TEXT, radius=6, outline=4)
+
+    def _facts(self, canvas: Canvas, side: _Side, foot: Box, now_ns: int, name: Phrase) -> None:
+        """What was measured, once it has happened."""
+        say, run = self.say, side.run
+        longest, ttft = side.waits.longest, run.measure("request_ttft_ms", request=side.request)
+        facts = (
+            (
+                longest[1] if longest else 0,
+                say("chunked_prefill.longest"),
+                longest_gap(run, side.request),
+            ),
+            (
+                side.first_ns,
+                say("chunked_prefill.first", request=name),
+                figure(ttft, ms_style(float(ttft.value))),
+            ),
+        )
+        for row, (at_ns, words, value) in zip(foot.rows(2, 0), facts, strict=True):
+            canvas.text(words, row.x, row.y + 30, SMALL, DIM, room=row.w - 150)
+            span = max(self.clock.passage_at(self.clock.film_second(at_ns)).engine_s * 1e9, 1)
+            shown = ease((now_ns - at_ns) / (0.03 * span) + 0.2) if now_ns >= at_ns else 0.0
+            if shown:
+                canvas.text(say("chunked_prefill.ms", ms=value), row.right, row.y + 30, STRONG, TEXT, shown, align=1)
+
+    def beat(self) -> Beat:
+        """The beat."""
+        runs = (self.whole.run, self.chunks.run)
+        name = self.say("chunked_prefill.name")
+        still_s = self.verdict_s + 1.0
+        return Beat("chunked_prefill", name, self.captions, self.clock, runs, self.paint, still_s=still_s)

@@ -1,0 +1,215 @@
+"""Decode batching: slots against time, a token a cell, and what a freed slot is worth.
+
+What the viewer should understand: a batch is a table whose rows are slots and whose columns are steps. Beat one: close
+up, each step writes one token in every row. Beat two: a request ends; its row is not lost, in the very next step it
+belongs to somebody else. Beat three: from afar, the same requests in static batches beside it on the same clock, where
+rows stay empty until the longest member of the batch has ended; the empty slot-steps of both are counted.
+"""
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
+from tracereel.film.lettering import width, wrap
+from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import (
+    BODY,
+    CONTINUOUS,
+    DIM,
+    GROUND,
+    HEADING,
+    IDLE_SLOT,
+    SMALL,
+    SMALL_STRONG,
+    STATIC,
+    TEXT,
+    Colour,
+)
+from tracereel.trace.analysis.measured import Run
+
+PULL_S = 2.2
+_CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
+"""Steps in view close up."""
+_CLOSE_SLOTS = 16
+"""Most slots in view close up: more could not be lettered."""
+_MOST_LINES = 4
+_COLOURS: dict[str, Colour] = {"continuous": CONTINUOUS, "static": STATIC}
+
+
+def decode_batching(show: Show) -> Beat:
+    """The beat of the continuous run, with the static run of the same requests where there is one."""
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """The clock, the views, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.show, self.stage, self.say = show, show.stage, show.say.say
+        self.case = show.recordings.preferred("continuous", "online")
+        self.run = show.run(self.case)
+        paired = self.case == "continuous" and show.recordings.has("static")
+        self.static = show.run("static") if paired else None
+        self.grid = SlotGrid(self.run, show.say)
+        self.static_grid = SlotGrid(self.static, show.say) if self.static else None
+        self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
+        steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
+        self.last = len(steps) - 1
+        self.handover = first_handover(self.run, self._step_end(4), self.close_slots)
+        # Both runs on one clock: each counts from its own beginning.
+        spans = [run.timeline.end_ns - run.timeline.begin_ns for run in self._runs]
+        self.end_ns = self.begin_ns + max(*spans, 1)
+        self._write_script()
+        self.far = View(self.begin_ns, self.begin_ns + (self.end_ns - self.begin_ns) * 1.01)
+        shown = sorted((steps.end_ns[:60] - steps.start_ns[:60]).tolist()) or [1]
+        self.close_span = max(float(shown[len(shown) // 2]), 1.0) * _CLOSE_STEPS[self.stage.shape]
+
+    @property
+    def _runs(self) -> tuple[Run, ...]:
+        return (self.run, self.static) if self.static else (self.run,)
+
+    def _step_end(self, step: int) -> int:
+        """When a step ended, or the last one; the run's beginning where it has none."""
+        return int(self.run.trace.steps.end_ns[min(step, self.last)]) if self.last >= 0 else self.begin_ns
+
+    def _write_script(self) -> None:
+        steps = self.run.trace.steps
+        script = Script(self.begin_ns)
+        script.run(self._step_end(4), 5.5)
+        self.step_s = 2.8
+        handover = self.handover
+        self.ends_s = self.retaken_s = script.film_s
+        if handover is not None:
+            script.run(max(handover.ended_ns - 30_000_000, 0), 3.2)
+            self.ends_s = script.film_s
+            script.run(handover.ended_ns, 0.9).hold(0.7)
+            self.retaken_s = script.film_s
+            script.run(int(steps.end_ns[handover.taken_step]), 1.6).hold(1.6)
+            script.run(self._step_end(handover.taken_step + 4), 1.6)
+        self.pull_s = script.film_s
+        script.run(min(script.at_ns + (self.end_ns - self.begin_ns) // 40, self.end_ns), PULL_S)
+        self.same_s = script.film_s
+        script.run(self.end_ns, 8.5)
+        self.verdict_s = script.film_s
+        script.hold(3.2)
+        self.clock = script.clock()
+
+    def _captions(self) -> tuple[Caption, ...]:
+        say, run = self.say, self.run
+        captions = [
+            Caption(0.0, say("decode_batching.row", slots=figure(run.measure("slots")))),
+            Caption(self.step_s, say("decode_batching.step")),
+        ]
+        if self.handover is not None:
+            left, came = (
+                quote(run.measure("request_name", request=request))
+                for request in (self.handover.left, self.handover.came)
+            )
+            captions.append(Caption(self.ends_s, say("decode_batching.ends", first=left)))
+            captions.append(Caption(self.retaken_s, say("decode_batching.retaken", first=left, second=came)))
+        idle = self._idle(run)
+        if self.static is None:
+            captions.append(Caption(self.pull_s, say("decode_batching.whole")))
+            captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
+        else:
+            captions.append(Caption(self.pull_s, say("decode_batching.same")))
+            captions.append(Caption(self.same_s + 1.8, say("decode_batching.static_is")))
+            verdict = say("decode_batching.verdict", static=self._idle(self.static), continuous=idle)
+            captions.append(Caption(self.verdict_s, verdict))
+        return tuple(captions)
+
+    def _idle(self, run: Run) -> Phrase:
+        return figure(run.measure("idle_slot_steps", t_ns=run.timeline.end_ns), ",d")
+
+    def beat(self) -> Beat:
+        """All of it."""
+        return Beat(
+            "decode_batching",
+            self.say("decode_batching.name"),
+            self._captions(),
+            self.clock,
+            self._runs,
+            self.paint,
+            still_s=self.clock.film_s - 0.2,
+        )
+
+    def _view(self, now_ns: int, pulled: float) -> View:
+        """Close up the newest steps, pulled back the whole of both runs."""
+        close_to = max(self.begin_ns + self.close_span, now_ns + self.close_span * 0.12)
+        close = View(close_to - self.close_span, close_to)
+        return close if not pulled else close.towards(self.far, pulled)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the grids at a second of film."""
+        now_ns = self.clock.engine_ns(film_s)
+        pulled = ease((film_s - self.pull_s) / PULL_S)
+        content = self.stage.content
+        head = 62.0 if self.stage.shape is not Shape.SQUARE else 54.0
+        half = (content.h - 2 * head - 34) / 2
+        above = Box(content.x, content.y + head, content.w, half)
+        full = Box(content.x, content.y + head, content.w, content.h - head)
+        below = Box(content.x, above.bottom + 34 + head, content.w, half) if self.static else full
+        view = self._view(now_ns, pulled)
+        box = full.towards(below, pulled)
+        shown = self.close_slots * (self.grid.slots / self.close_slots) ** pulled
+        if self.static and self.static_grid:
+            # It comes once the other has made room.
+            with canvas.faded(ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)):
+                shift = self.static.timeline.begin_ns - self.begin_ns
+                self._head(canvas, above, self.static, now_ns + shift, "static")
+                moved = View(view.from_ns + shift, view.to_ns + shift)
+                self.static_grid.paint(canvas, above, moved, now_ns + shift)
+        self._head(canvas, box, self.run, now_ns, "continuous", shown)
+        self.grid.paint(canvas, box, view, now_ns, shown)
+        if pulled == 1:
+            self._done(canvas, below, view, now_ns)
+        self._spotlight(canvas, box, view, film_s)
+
+    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, shown: float | None = None) -> None:
+        say, y = self.say, box.y - 20
+        name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
+        wide = canvas.text(name, box.x, y, HEADING, _COLOURS[key], room=box.w * 0.4)
+        if shown is not None and shown < self.grid.slots:
+            count = figure(run.measure("slots_shown", shown=int(shown)))
+            windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
+            wide += 24 + canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
+        idle = say("decode_batching.idle", count=figure(run.measure("idle_slot_steps", t_ns=now_ns), ",d"))
+        tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
+        beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
+        canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)
+        right = box.right - max(beside + 60, 390 if self.stage.wide else 350)
+        if box.x + wide + 24 + width(tokens.text, SMALL_STRONG) <= right:
+            canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
+
+    def _done(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
+        """When the run is through, say so beside it, where there is room."""
+        end_ns = self.run.timeline.end_ns
+        x = box.x + box.w * (end_ns - view.from_ns) / (view.to_ns - view.from_ns)
+        phrase = self.say(
+            "decode_batching.done",
+            requests=figure(self.run.measure("finished", t_ns=end_ns)),
+            seconds=figure(self.run.measure("duration_s"), ".1f"),
+        )
+        shown = ease((now_ns - end_ns) / (0.02 * (view.to_ns - view.from_ns)))
+        lines = wrap(phrase.text, BODY, max(box.right - x - 60, 1))
+        if shown > 0 and len(lines) <= _MOST_LINES and "…" not in "".join(lines):
+            canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, shown)
+            top = box.y + box.h / 2 + 10 - (len(lines) - 1) * 21
+            for i, line in enumerate(lines):
+                canvas.text(phrase, x + 28, top + i * 42, BODY, TEXT, shown, part=line)
+
+    def _spotlight(self, canvas: Canvas, box: Box, view: View, film_s: float) -> None:
+        """A frame around the slot that is freed and retaken."""
+        handover = self.handover
+        if handover is None:
+            return
+        shown = min(ease((film_s - self.ends_s - 0.6) / 0.4), ease((self.pull_s - film_s) / 0.5))
+        if shown <= 0:
+            return
+        steps = self.run.trace.steps
+        before = handover.taken_step - 1
+        begin, end = int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
+        seat = self.grid.seat_box(box, view, handover.slot, begin, end, self.close_slots)
+        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, shown, radius=10, outline=4)

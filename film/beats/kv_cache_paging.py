@@ -1,0 +1,264 @@
+"""KV cache paging: the pool of blocks as it really was, taken and returned, shared, fought over and computed again.
+
+What the viewer should understand: the memory of a running request is not one piece but a list of blocks, and that list
+is what makes room for more requests. Beat one: a request reads its prompt and takes blocks from the pool, a few tokens
+each; its block table says where they lie. Beat two: the next request begins with the same text, and its table points to
+the very same blocks; they light up in both colours and are computed once. Beat three: who has ended gives its blocks
+back, but not those that others still use. Beat four: every block is held, somebody needs one more, and a request loses
+its slot and its blocks and waits again. Beat five: it is back; what still lay in the pool is taken as it is, the rest
+is computed a second time. At the end what sharing saved, against the same requests without it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.block_pool import BlockPool, paint_free
+from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, request_colour
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.format.storage import TraceError
+
+SUITE = "paging"
+_MARK_S = 0.4
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """A request that found the beginning of its prompt in the pool: who, whose blocks, which, and when."""
+
+    request: int
+    owner: int
+    blocks: tuple[int, ...]
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """A request that was preempted: when, and when it came back (or None)."""
+
+    request: int
+    at_ns: int
+    back_ns: int | None
+
+
+def first_sharing(run: Run) -> Sharing | None:
+    """The first admission whose block table shares blocks with that of another running request."""
+    stays = run.trace.stays
+    for i in np.flatnonzero(stays.cached > 0).tolist():
+        request, at_ns = int(stays.request[i]), int(stays.from_ns[i])
+        state = run.timeline.at(at_ns)
+        table = state.block_table(request)
+        blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
+        if blocks:
+            owner = next(other for other in state.block_holders[blocks[0]] if other != request)
+            return Sharing(request, owner, blocks, at_ns)
+    return None
+
+
+def first_eviction(run: Run) -> Eviction | None:
+    """The first preemption whose request computes something again when it is back; else the first there is."""
+    stays, found = run.trace.stays, []
+    for i in sorted(np.flatnonzero(stays.preempted).tolist(), key=lambda stay: int(stays.to_ns[stay])):
+        request, at_ns = int(stays.request[i]), int(stays.to_ns[i])
+        back = stays.from_ns[(stays.request == request) & (stays.from_ns >= at_ns)]
+        back_ns = int(back.min()) if len(back) else None
+        found.append(Eviction(request, at_ns, back_ns))
+        if back_ns and run.measure("recomputed_tokens", request=request, t_ns=back_ns).value:
+            return found[-1]
+    return found[0] if found else None
+
+
+def kv_cache_paging(show: Show) -> Beat:
+    """The beat of the run with prefix caching, beside the one without where it is there.
+
+    Raises TraceError where the recording does not say its KV blocks.
+    """
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """The clock, the captions, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.show, self.stage, self.say = show, show.stage, show.say.say
+        recordings = show.recordings_of(SUITE)
+        case = recordings.preferred("prefix-caching")
+        self.run = run = show.run(case, SUITE)
+        if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
+            raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
+        self.plain = show.run("no-prefix-caching", SUITE) if recordings.has("no-prefix-caching") else None
+        self.pool = BlockPool(run, show.say)
+        self.sharing, self.eviction = first_sharing(run), first_eviction(run)
+        self.captions: list[Caption] = []
+        self.marks: list[tuple[float, float, tuple[int, ...]]] = []
+        self._write_script()
+
+    def _before(self, at_ns: int) -> int:
+        """The end of the last step that has ended by then; the run's begin where none has."""
+        ended = self.run.timeline.steps_ended(at_ns)
+        return int(self.run.trace.steps.end_ns[ended - 1]) if ended else self.run.timeline.begin_ns
+
+    def _within(self, at_ns: int) -> int:
+        """The middle of the step that starts then."""
+        step = max(self.run.timeline.steps_started(at_ns) - 1, 0)
+        return (at_ns + int(self.run.trace.steps.end_ns[step])) // 2
+
+    def _caption(self, script: Script, key: str, **phrases: Phrase) -> None:
+        self.captions.append(Caption(script.film_s, self.say(f"kv_cache_paging.{key}", **phrases)))
+
+    def _name(self, request: int) -> Phrase:
+        return quote(self.run.measure("request_name", request=request))
+
+    def _write_script(self) -> None:
+        run, steps = self.run, self.run.trace.steps
+        script = Script(run.timeline.begin_ns)
+        self._caption(
+            script,
+            "pool",
+            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
+            tokens=figure(run.measure("header", field="kv_block_tokens")),
+        )
+        first = int(steps.end_ns[0])
+        script.hold(0.8).run(min(first, self._before(self.sharing.at_ns)) if self.sharing else first, 2.0)
+        if self.sharing:
+            self._share(script, self.sharing)
+        ended = next((at for at in run.timeline.ended_times if at > script.at_ns), None)
+        if ended is not None and (self.eviction is None or ended < self.eviction.at_ns):
+            script.run(ended, 2.0)
+            request = run.timeline.ended_order[run.timeline.ended_times.index(ended)]
+            self._caption(script, "returned", request=self._name(request))
+            script.hold(2.3)
+        if self.eviction:
+            self._evict(script, self.eviction)
+        # Not to the very end, where all that is left to see is an empty pool.
+        full = int(np.flatnonzero(steps.running == steps.running.max())[-1])
+        if self.plain:
+            self._caption(
+                script,
+                "verdict",
+                shared=figure(run.measure("prefill_tokens"), ",d"),
+                plain=figure(self.plain.measure("prefill_tokens"), ",d"),
+            )
+        script.run(int(steps.end_ns[full]), 2.2).hold(1.9)
+        self.clock = script.clock()
+
+    def _share(self, script: Script, sharing: Sharing) -> None:
+        run = self.run
+        script.run(self._within(sharing.at_ns), 0.6)
+        self._caption(
+            script,
+            "shares",
+            second=self._name(sharing.request),
+            first=self._name(sharing.owner),
+            tokens=figure(run.measure("cached_tokens", request=sharing.request, t_ns=sharing.at_ns)),
+            blocks=figure(run.measure("shared_blocks", request=sharing.request, t_ns=sharing.at_ns)),
+        )
+        self.marks.append((script.film_s, script.film_s + 3.2, sharing.blocks))
+        self.still_s = script.film_s + 1.5
+        script.hold(3.2)
+
+    def _evict(self, script: Script, eviction: Eviction) -> None:
+        run, at_ns = self.run, eviction.at_ns
+        full_ns = self._before(at_ns)
+        script.run(full_ns, 2.6)
+        lost = run.timeline.at(full_ns).block_table(eviction.request)
+        self._caption(
+            script,
+            "preempted",
+            used=figure(run.measure("kv_used", t_ns=full_ns), ",d"),
+            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
+            request=self._name(eviction.request),
+        )
+        self.marks.append((script.film_s, script.film_s + 2.0, lost))
+        script.hold(2.0).run(self._within(at_ns), 0.5).hold(0.4)
+        if eviction.back_ns is None:
+            return
+        self._caption(script, "out", request=self._name(eviction.request))
+        script.run(self._within(eviction.back_ns), 2.6)
+        again = figure(run.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns))
+        cached = figure(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns))
+        self._caption(script, "back", request=self._name(eviction.request), cached=cached, again=again)
+        found = run.timeline.at(eviction.back_ns).block_table(eviction.request)
+        tokens = int(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns).value)
+        self.marks.append((script.film_s, script.film_s + 2.6, found[: tokens // self.pool.block_tokens]))
+        script.hold(2.6)
+
+    # The picture.
+
+    def _places(self) -> tuple[Box, Box, Box]:
+        """Where pool, tables and waiting queue stand, below a heading each."""
+        content, shape = self.stage.content, self.stage.shape
+        if shape is Shape.WIDE:
+            left, right = content.columns((44, 56), 64)
+            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 60)
+            tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
+            waiting = Box(right.x, right.bottom - 48, right.w, 48)
+            return pool, tables, waiting
+        high = 0.43 if shape is Shape.TALL else 0.39
+        pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
+        top = pool.bottom + (128 if shape is Shape.TALL else 104)
+        waiting = Box(content.x, content.bottom - 46, content.w, 46)
+        tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
+        return pool, tables, waiting
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw pool, tables and queue at a second of film."""
+        run, say = self.run, self.say
+        now_ns = self.clock.engine_ns(film_s)
+        pool, tables, waiting = self._places()
+        marked, lit = self._mark(film_s)
+        canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
+        held = say(
+            "kv_cache_paging.held_of",
+            used=figure(run.measure("kv_used", t_ns=now_ns), ",d"),
+            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
+        )
+        canvas.text(held, pool.right, pool.y - 20, STRONG, TEXT, align=1)
+        self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
+        self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
+        canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - 20, HEADING, TEXT)
+        slots = run.trace.header.slots
+        shown = len(self.pool.rows_of(tables))
+        if shown < slots:
+            more = say("pipeline_flow.more_slots", count=figure(run.measure("slots_beyond", shown=shown)))
+            canvas.text(more, tables.right, tables.y - 20, SMALL, DIM, align=1)
+        self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
+        self.pool.paint_waiting(canvas, waiting, now_ns)
+
+    def _mark(self, film_s: float) -> tuple[tuple[int, ...], float]:
+        """The blocks that are pointed at, and how strongly."""
+        for from_s, until_s, blocks in self.marks:
+            if from_s <= film_s < until_s:
+                return blocks, min(ease((film_s - from_s) / _MARK_S), ease((until_s - film_s) / _MARK_S))
+        return (), 0.0
+
+    def _legend(self, canvas: Canvas, box: Box) -> None:
+        """What the looks of a block mean, as far as there is room."""
+        say, x = self.say, box.x
+        one, other = request_colour(0), request_colour(1)
+        looks: tuple[tuple[str, tuple[Colour, ...]], ...] = (
+            ("held", (one,)),
+            ("shared", (one, other)),
+            ("was_held", ()),
+            ("free", ()),
+        )
+        for key, colours in looks:
+            words = say(f"kv_cache_paging.{key}")
+            swatch = Box(x, box.y + 6, 34, 24)
+            if not colours:
+                paint_free(canvas, swatch, one if key == "was_held" else None)
+            for band, colour in zip(swatch.rows(max(len(colours), 1), 0), colours, strict=False):
+                canvas.box(*band.sides, colour)
+            x += 44 + canvas.text(words, x + 44, box.y + 27, SMALL, DIM) + 28
+
+    def beat(self) -> Beat:
+        """The beat."""
+        runs = (self.run, self.plain) if self.plain else (self.run,)
+        name = self.say("kv_cache_paging.name")
+        still_s = self.still_s if self.sharing else None
+        return Beat("kv_cache_paging", name, tuple(self.captions), self.clock, runs, self.paint, still_s=still_s)

@@ -1,0 +1,183 @@
+"""Latency: how long the same requests waited for their first token, and for each one after it.
+
+What the viewer should understand: throughput is what an operator pays, latency is what a user feels. Beat one: static
+and continuous batches on one clock; each request drops a dot where its first token came, and each later token adds to
+a histogram of the gaps between tokens. In static batches whoever is in a later batch waits for all before it. Beat two:
+medians and longest waits of both, from all completed requests of the runs that were shown. They also show the price: a
+step that is full, or reads a new prompt, keeps everybody in it waiting longer for the next token.
+"""
+
+from dataclasses import dataclass
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.distribution import Axis, Histogram, Swarm, lane
+from tracereel.film.lettering import width, wrap
+from tracereel.film.phrases import Phrase, figure
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
+from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
+from tracereel.trace.analysis.measured import Run
+
+_RACE_S = 10.0
+_LINE, _FOOT = 42.0, 40.0
+"""What a line above a lane takes, and the ends of the axis below the last one."""
+_BETWEEN = 24.0
+"""What is left between a lane's name and what is said of it on the same line."""
+_COLOURS: dict[str, Colour] = {"static": STATIC}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A case that is shown: its name and colour, its run, and its pictures by metric."""
+
+    name: Phrase
+    colour: Colour
+    run: Run
+    swarm: Swarm
+    histogram: Histogram
+    facts: dict[str, Phrase | None]
+    """What is said of it in the end, by metric; None where no request has such a latency."""
+
+
+def latency(show: Show) -> Beat:
+    """The beat of the static and the continuous run, or of one run alone where there is only one."""
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """Axes, places and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.stage, self.say = show.stage, show.say.say
+        paired = show.recordings.has("static") and show.recordings.has("continuous")
+        cases = ["static", "continuous"] if paired else [show.recordings.preferred("continuous", "online")]
+        runs = [show.run(case) for case in cases]
+        values = {metric: [Latencies.of(run.trace, metric) for run in runs] for metric in (TTFT, ITL)}
+        self.first = values[TTFT]
+        self.axes = {metric: _axis(values[metric], metric) for metric in (TTFT, ITL)}
+        self.sides = [
+            _Side(
+                show.case_name(case, run),
+                _COLOURS.get(case, CONTINUOUS),
+                run,
+                Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns),
+                Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, _COLOURS.get(case, CONTINUOUS)),
+                {metric: self._facts(run, metric) for metric in (TTFT, ITL)},
+            )
+            for i, (case, run) in enumerate(zip(cases, runs, strict=True))
+        ]
+        self.main = self.sides[-1].run
+        self.begin_ns = self.main.timeline.begin_ns
+        self.span_ns = max(*(run.timeline.end_ns - run.timeline.begin_ns for run in runs), 1)
+        self.fact_lines = self._fact_lines()
+        self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(4.6).clock()
+
+    def beat(self) -> Beat:
+        """All of it."""
+        captions = (
+            Caption(0.0, self.say("latency.first")),
+            Caption(_RACE_S * 0.5, self.say("latency.gaps")),
+            *([Caption(_RACE_S + 1.0, self._verdict())] if all(len(each.at_ns) for each in self.first) else []),
+        )
+        runs = tuple(dict.fromkeys([self.main, *(side.run for side in self.sides)]))
+        return Beat("latency", self.say("latency.name"), captions, self.clock, runs, self.paint)
+
+    def _verdict(self) -> Phrase:
+        medians = [
+            figure(side.run.measure("latency_percentile_ms", metric=TTFT, percentile=50), ",.0f") for side in self.sides
+        ]
+        if len(medians) == 1:
+            return self.say("latency.verdict_alone", median=medians[0])
+        return self.say("latency.verdict", static=medians[0], continuous=medians[1])
+
+    def _facts(self, run: Run, metric: str) -> Phrase | None:
+        whole = run.measure("latency_n", metric=metric, t_ns=run.timeline.end_ns)
+        if not whole.value:
+            return None
+        median, largest = (
+            run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for percentile in (50, 100)
+        )
+        return self.say("latency.facts", median=figure(median, ",.0f"), largest=figure(largest, ",.0f"))
+
+    def _count(self, run: Run, metric: str, since_ns: int) -> Phrase:
+        known = run.measure("latency_n", metric=metric, t_ns=run.timeline.begin_ns + since_ns)
+        return self.say("latency.known", n=figure(known, ",d"))
+
+    def _fact_lines(self) -> int:
+        """Lines that the longest of the facts takes below its lane's name; none where all fit beside the names."""
+        room, lines = self.halves()[TTFT].w, [0]
+        for side in self.sides:
+            for metric, facts in side.facts.items():
+                if facts:
+                    count = self._count(side.run, metric, self.span_ns)
+                    taken = width(side.name.text, SMALL_STRONG) + width(count.text, SMALL) + 2 * _BETWEEN
+                    fits = taken + width(facts.text, SMALL) <= room
+                    lines.append(0 if fits else len(wrap(facts.text, SMALL, room)))
+        return max(lines)
+
+    def halves(self) -> dict[str, Box]:
+        """Where each metric stands."""
+        content = self.stage.content
+        halves = content.rows(2, 34) if self.stage.shape is Shape.TALL else content.columns((1, 1), 64)
+        return dict(zip((TTFT, ITL), halves, strict=True))
+
+    def lanes(self, half: Box) -> list[Box]:
+        """Where each side's distribution stands within its metric's place."""
+        rows = Box(half.x, half.y + 46, half.w, half.h - 46 - _FOOT).rows(len(self.sides), 12)
+        head = _LINE * (1 + self.fact_lines)
+        return [Box(row.x, row.y + head, row.w, row.h - head) for row in rows]
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw both metrics of both sides at a second of film."""
+        since_ns = self.clock.engine_ns(film_s) - self.begin_ns
+        told = ease((film_s - _RACE_S - 1.0) / 0.6)
+        for metric, half in self.halves().items():
+            self._metric(canvas, half, metric, since_ns, told)
+
+    def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
+        say = self.say
+        canvas.text(say(f"latency.{metric}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
+        axis, lanes = self.axes[metric], self.lanes(box)
+        fullest = max(side.histogram.fullest for side in self.sides)
+        for side, place in zip(self.sides, lanes, strict=True):
+            name_y = place.y - 15 - _LINE * self.fact_lines
+            count = self._count(side.run, metric, since_ns)
+            canvas.text(side.name, place.x, name_y, SMALL_STRONG, side.colour)
+            wide = canvas.text(count, place.right, name_y, SMALL, DIM, align=1)
+            facts, median = side.facts[metric], None
+            if facts:
+                median = side.run.measure("latency_percentile_ms", metric=metric, percentile=50)
+                if told and not self.fact_lines:
+                    canvas.text(facts, place.right - wide - _BETWEEN, name_y, SMALL, TEXT, told, align=1)
+                elif told:
+                    for i, part in enumerate(wrap(facts.text, SMALL, place.w)):
+                        canvas.text(facts, place.x, name_y + _LINE * (i + 1), SMALL, TEXT, told, part=part)
+            lane(canvas, place, axis, float(median.value) if median else None, told)
+            if metric == TTFT:
+                side.swarm.paint(canvas, place, since_ns, self.span_ns)
+            else:
+                side.histogram.paint(canvas, place, since_ns, fullest)
+        self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, _FOOT), metric)
+
+    def _ends(self, canvas: Canvas, box: Box, metric: str) -> None:
+        """What stands at both ends of the axis: the smallest and the largest value there is."""
+        runs = [side.run for side in self.sides if len(Latencies.of(side.run.trace, metric).at_ns)]
+        if not runs:
+            return
+        ends = []
+        for percentile, pick in ((0, min), (100, max)):
+            found = [run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for run in runs]
+            value = pick(found, key=lambda measured: float(measured.value))
+            ends.append(self.say("latency.ms", value=figure(value, ",.0f")))
+        wide = canvas.text(ends[0], box.x, box.y + 34, SMALL, DIM)
+        canvas.text(ends[1], box.right, box.y + 34, SMALL, DIM, align=1, room=box.w - wide - 30)
+
+
+def _axis(values: list[Latencies], metric: str) -> Axis:
+    every = [value for each in values for value in (each.value_ms.min(initial=1e12), each.value_ms.max(initial=0.0))]
+    low, high = min(every), max(every)
+    # Gaps differ by orders of magnitude; first tokens are seconds apart.
+    return Axis(low, high, logarithmic=True) if metric == ITL and low > 0 else Axis(low, high)

@@ -1,0 +1,250 @@
+"""Where the speed-up comes from: refilled slots, larger batches, faster steps, and what refilling could give at most.
+
+What the viewer should understand: a speed-up is not one thing, and each part of it can be told apart by what was
+measured. Beat one: both runs on one clock; what an output token costs in engine time settles, for static batches above,
+for continuous ones below. Beat two: the way from the one to the other, part by part: fewer slot-steps for the same
+tokens, steps that carry other batches, steps that take another time at the same batch, and time outside of steps; what
+a part saved is taken off, what it cost is put on. Beat three: behind the first part, as a ghost, the most that
+refilling could have given on this workload if a step cost the same whatever is in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Phrase, figure
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import (
+    CONTINUOUS,
+    DIM,
+    FINISHED,
+    HEADING,
+    IDLE,
+    LINE,
+    PANEL,
+    SMALL,
+    STATIC,
+    STRONG,
+    TEXT,
+    Colour,
+    Letters,
+)
+from tracereel.trace.analysis.compare import repeat_of, require_comparable
+from tracereel.trace.analysis.measured import Measured, Run, measure, split
+from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
+from tracereel.trace.format.storage import TraceError
+
+_RACE_S, _PART_S = 5.0, 2.4
+_VALUE = 190.0
+"""What a row's figure takes at its right."""
+
+
+def pairs_of(before: Sequence[Run], after: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """The pairs of runs of one repeat, in the order of their speed-ups. Raises TraceError where there is none."""
+    later = {repeat_of(run.trace): run for run in after}
+    pairs = [(run, later[repeat_of(run.trace)]) for run in before if repeat_of(run.trace) in later]
+    if not pairs:
+        raise TraceError(before[0].trace.path, "was made in no turn in which the other case was")
+    require_comparable([run.trace for pair in pairs for run in pair])
+    try:
+        return sorted(pairs, key=lambda pair: split(*pair).speedup)
+    except NoWaterfallError as error:
+        raise TraceError(before[0].trace.path, f"its speed-up cannot be split: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A part: where its bar begins and ends, in milliseconds an output token, and what is said of it."""
+
+    part: str
+    from_ms: float
+    to_ms: float
+    name: Phrase
+    value: Phrase
+    spread: Phrase | None
+
+
+def change_figure(value: Measured) -> Phrase:
+    """What was added or saved, in hundredths of a millisecond; what is less, in thousandths, so that it has a sign."""
+    return figure(value, "+.2f" if abs(float(value.value)) >= 0.005 else "+.3f")
+
+
+def speedup_waterfall(show: Show) -> Beat:
+    """The beat of the pair of a static and a continuous run whose speed-up is the median of all pairs.
+
+    Raises TraceError where one of the cases is not there, NotComparableError where they do not belong together.
+    """
+    return _Telling(show).beat()
+
+
+class _Telling:
+    """The clock, the captions, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.stage, self.say = show.stage, show.say.say
+        self.pairs = pairs_of(show.runs("static"), show.runs("continuous"))
+        self.before, self.after = self.pairs[(len(self.pairs) - 1) // 2]
+        self.split = split(self.before, self.after)
+        self.rows = self._parts()
+        ceiling = self.split.ceiling or 1.0
+        self.ghost_ms = self.split.before_ms / ceiling
+        """What an output token would cost if refilling gave all that it can at most."""
+        self.most_ms = max(self.split.before_ms, *(max(row.from_ms, row.to_ms) for row in self.rows)) * 1.02
+        self._write_script()
+
+    def _parts(self) -> list[_Row]:
+        rows, at_ms = [], self.split.before_ms
+        runs = [run for pair in self.pairs for run in pair]
+        for part in self.split.parts:
+            value = measure("waterfall_change_ms", [self.before, self.after], part=part.name)
+            spread = None
+            if len(self.pairs) > 1:
+                low, high = (
+                    change_figure(measure(f"waterfall_change_{end}_ms", runs, part=part.name))
+                    for end in ("low", "high")
+                )
+                spread = self.say("speedup_waterfall.spread", low=low, high=high)
+            rows.append(
+                _Row(
+                    part.name,
+                    at_ms,
+                    at_ms - part.saved_ms,
+                    self.say(f"speedup_waterfall.{part.name.replace(' ', '_')}"),
+                    self.say("speedup_waterfall.ms", ms=change_figure(value)),
+                    spread,
+                )
+            )
+            at_ms -= part.saved_ms
+        return rows
+
+    def _write_script(self) -> None:
+        say, before, after = self.say, self.before, self.after
+        shift = before.timeline.begin_ns
+        span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (before, after))
+        self.parts_s = 0.8 + _RACE_S + 1.6
+        self.ghost_s = self.parts_s + _PART_S * len(PARTS)
+        self.clock = Script(shift).hold(0.8).run(shift + span, _RACE_S).hold(self.ghost_s + 4.4 - 0.8 - _RACE_S).clock()
+        slot_steps = {
+            "static": figure(before.measure("slot_steps"), ",d"),
+            "continuous": figure(after.measure("slot_steps"), ",d"),
+        }
+        captions = [Caption(0.0, say("speedup_waterfall.race"))]
+        for i, row in enumerate(self.rows):
+            key = f"speedup_waterfall.about_{row.part.replace(' ', '_')}"
+            phrases = slot_steps if i == 0 else {}
+            captions.append(Caption(self.parts_s + _PART_S * i, say(key, **phrases)))
+        captions.append(
+            Caption(self.ghost_s, say("speedup_waterfall.about_ceiling", ceiling=self._ceiling()))
+            if self.split.ceiling
+            else Caption(self.ghost_s, say("speedup_waterfall.sum"))
+        )
+        self.captions = tuple(captions)
+
+    def _ceiling(self) -> Phrase:
+        return figure(self.before.measure("refill_ceiling"), ".2f")
+
+    # The picture.
+
+    def places(self) -> list[Box]:
+        """The rows: the earlier run, the parts, the later run."""
+        content = self.stage.content
+        return content.rows(
+            len(self.rows) + 2, {Shape.WIDE: 18.0, Shape.TALL: 34.0, Shape.SQUARE: 12.0}[self.stage.shape]
+        )
+
+    def bar(self, row: Box, from_ms: float, to_ms: float) -> Box:
+        """The place of a bar from one number of milliseconds to another."""
+        beside = 360.0 if self.stage.wide else 0.0
+        top = 0.0 if self.stage.wide else 42.0
+        left, room = row.x + beside, row.w - beside - _VALUE
+        low, high = sorted((from_ms, to_ms))
+        x = left + room * low / self.most_ms
+        high_ = min(row.h - top, 120.0)
+        return Box(x, row.y + top + (row.h - top - high_) / 2, room * (high - low) / self.most_ms, high_)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the rows at a second of film."""
+        places, now_ns = self.places(), self.clock.engine_ns(film_s)
+        say, since_ns = self.say, now_ns - self.before.timeline.begin_ns
+        raced = ease((self.parts_s - 0.2 - film_s) / 0.9)
+        sides = ((self.before, places[0], "static", STATIC), (self.after, places[-1], "continuous", CONTINUOUS))
+        # The two share the frame until the parts come between them.
+        for (run, place, key, colour), large in zip(sides, self.stage.content.rows(2, 0), strict=True):
+            at = place.towards(large, raced)
+            self._total(canvas, at, run, since_ns, say(f"cases.{key}"), colour)
+            if raced:
+                t_ns = run.timeline.begin_ns + since_ns
+                made = say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
+                bar = self.bar(at, 0.0, 0.0)
+                canvas.text(made, bar.x, bar.bottom + 44, SMALL, DIM, raced)
+        ghost = ease((film_s - self.ghost_s) / 0.8)
+        for i, (row, place) in enumerate(zip(self.rows, places[1:-1], strict=True)):
+            grown = ease((film_s - self.parts_s - _PART_S * i) / 0.9)
+            if not grown:
+                continue
+            if i == 0 and self.split.ceiling:
+                self._ghost(canvas, place, ghost)
+            bar = self.bar(place, row.from_ms, row.from_ms + (row.to_ms - row.from_ms) * grown)
+            colour = FINISHED if row.to_ms <= row.from_ms else IDLE
+            canvas.box(bar.x, bar.y, max(bar.w, 4), bar.h, colour)
+            self._link(canvas, places, i, grown)
+            with canvas.faded(grown):
+                self._said(canvas, place, row.name, row.value, row.spread, Letters(colour))
+
+    def _total(self, canvas: Canvas, place: Box, run: Run, since_ns: int, name: Phrase, colour: Colour) -> None:
+        """A run's row: what an output token has cost so far, in the end the whole run's."""
+        t_ns = run.timeline.begin_ns + since_ns
+        if not run.timeline.at(t_ns).output_tokens:
+            self._said(canvas, place, name, None, None, colour)
+            return
+        cost = run.measure("ms_per_token", t_ns=t_ns)
+        bar = self.bar(place, 0.0, min(float(cost.value), self.most_ms))
+        canvas.box(*bar.sides, colour)
+        value = self.say("speedup_waterfall.ms", ms=figure(cost, ".2f"))
+        self._said(canvas, place, name, value, None, colour)
+
+    def _said(
+        self, canvas: Canvas, place: Box, name: Phrase, value: Phrase | None, spread: Phrase | None, colour: Colour
+    ) -> None:
+        """What stands beside a bar: its name, its figure, and what the other pairs gave."""
+        bar = self.bar(place, 0.0, self.most_ms)
+        if self.stage.wide:
+            middle = place.y + place.h / 2
+            canvas.text(name, place.x, middle + (-2 if spread else 12), HEADING, colour, room=340)
+            if spread:
+                canvas.text(spread, place.x, middle + 36, SMALL, DIM, room=340)
+        else:
+            wide = canvas.text(name, place.x, place.y + 30, HEADING, colour)
+            if spread and wide + 30 + width(spread.text, SMALL) < place.w:
+                canvas.text(spread, place.right, place.y + 30, SMALL, DIM, align=1)
+        if value:
+            canvas.text(value, place.right, bar.y + bar.h / 2 + 11, STRONG, TEXT, align=1, room=_VALUE - 14)
+
+    def _link(self, canvas: Canvas, places: list[Box], i: int, grown: float) -> None:
+        """A thread from a bar's end to where the next begins."""
+        row = self.rows[i]
+        above, here = self.bar(places[i], row.from_ms, row.from_ms), self.bar(places[i + 1], row.from_ms, row.from_ms)
+        if self.stage.wide:
+            canvas.line([(here.x, above.bottom), (here.x, here.y)], LINE, grown, thickness=2)
+
+    def _ghost(self, canvas: Canvas, place: Box, shown: float) -> None:
+        """Behind the first part: what refilling could have given at most."""
+        bar = self.bar(place, self.split.before_ms, self.ghost_ms)
+        # In a square frame the rows lie close.
+        around = 2 if self.stage.shape is Shape.SQUARE else 8
+        canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, PANEL, shown, radius=4)
+        canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, TEXT, shown, radius=4, outline=3)
+        label = self.say("speedup_waterfall.ceiling", ceiling=self._ceiling())
+        room = bar.x - 16 - self.bar(place, 0.0, 0.0).x
+        if width(label.text, SMALL) <= room:
+            canvas.text(label, bar.x - 16, bar.y + bar.h / 2 + 9, SMALL, TEXT, shown, align=1)
+
+    def beat(self) -> Beat:
+        """The beat."""
+        name = self.say("speedup_waterfall.name")
+        runs = (self.before, self.after)
+        return Beat("speedup_waterfall", name, self.captions, self.clock, runs, self.paint)

@@ -1,0 +1,73 @@
+"""What a film says, as files beside it: captions (.srt, .vtt) and chapters, all made from what its beats say.
+
+Knows seconds and texts. Does not know how a caption looks in the picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracereel.film.beat import Beat
+from tracereel.trace.format.storage import replace_text
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A text and the seconds of film during which it holds."""
+
+    from_s: float
+    to_s: float
+    text: str
+
+
+def cues_of(told: Sequence[tuple[float, Beat]]) -> list[Cue]:
+    """Every caption of the beats, which begin at these seconds."""
+    return [
+        Cue(start + from_s, start + to_s, phrase.text) for start, beat in told for from_s, to_s, phrase in beat.spoken()
+    ]
+
+
+def chapters_of(told: Sequence[tuple[float, Beat]], film_s: float) -> list[Cue]:
+    """A chapter a beat, from its beginning to the next one's."""
+    starts = [0.0, *(start for start, _ in told[1:]), film_s]
+    return [Cue(starts[i], starts[i + 1], beat.title.text) for i, (_, beat) in enumerate(told)]
+
+
+def write_captions(film: Path, cues: Sequence[Cue], chapters: Sequence[Cue]) -> None:
+    """Write `<film>.srt`, `<film>.vtt` and `<film>.chapters.vtt` beside a film, its suffix left out."""
+    replace_text(film.with_suffix(".srt"), srt(cues))
+    replace_text(film.with_suffix(".vtt"), vtt(cues))
+    replace_text(film.with_suffix(".chapters.vtt"), vtt(chapters))
+
+
+def srt(cues: Sequence[Cue]) -> str:
+    """SubRip text."""
+    return "\n".join(
+        f"{i}\n{_time(cue.from_s, ',')} --> {_time(cue.to_s, ',')}\n{_line(cue.text)}\n"
+        for i, cue in enumerate(cues, 1)
+    )
+
+
+def vtt(cues: Sequence[Cue]) -> str:
+    """WebVTT; what would be read as markup is escaped."""
+    escaped = [_line(cue.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for cue in cues]
+    entries = [
+        f"{_time(cue.from_s, '.')} --> {_time(cue.to_s, '.')}\n{text}\n"
+        for cue, text in zip(cues, escaped, strict=True)
+    ]
+    return "\n".join(["WEBVTT\n", *entries])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()) or "…"
+
+
+def _span(cue: Cue, point: str) -> str:
+    return f"{_time(cue.from_s, point)} --> {_time(cue.to_s, point)}"
+
+
+def _time(seconds: float, point: str) -> str:
+    whole = round(seconds * 1000)
+    hours, rest = divmod(whole, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

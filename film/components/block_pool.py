@@ -1,0 +1,245 @@
+"""The KV cache at an instant: the pool of blocks, and the block tables of the requests that hold a slot.
+
+Pure functions of engine time. A block is lit in the colour of whoever holds it, in several where its prefix is shared,
+and filled as far as KV has been written into it; a free block that was held keeps a trace of its last holder. Knows a
+run and a box; not when anything is shown.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from tracereel.film.canvas import Canvas
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Catalogue, Phrase, figure, quote
+from tracereel.film.stage import Box
+from tracereel.film.theme import (
+    DIM,
+    GROUND,
+    INK,
+    LINE,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    STRONG,
+    TEXT,
+    Colour,
+    Letters,
+    mix,
+    request_colour,
+)
+from tracereel.trace.analysis.measured import Run
+
+_MOST_BLOCKS = 600
+"""Blocks of a pool that are drawn; of a larger one the first that many."""
+_NUMBER = 30.0
+"""What the number of a block takes above its fill."""
+_HELD = 0.36
+"""How much of a holder's colour is in the empty part of its block."""
+_CHIP = 84.0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One request's block table, as it is drawn."""
+
+    request: int
+    table: tuple[int, ...]
+    computed: int
+
+
+class BlockPool:
+    """Draws a pool's blocks into a box, and block tables into another."""
+
+    def __init__(self, run: Run, say: Catalogue):
+        self._run, self._say = run, say
+        header, grants = run.trace.header, run.trace.grants
+        self.blocks = min(header.kv_blocks or 0, _MOST_BLOCKS)
+        self.block_tokens = header.kv_block_tokens or 1
+        self.longest = _longest_table(run)
+        self._grants = grants
+        self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
+
+    # The pool.
+
+    def cells(self, box: Box) -> list[Box]:
+        """The place of each block's cell, in as many columns as make the cells twice as wide as high at most."""
+        columns = next(
+            (n for n in range(1, self.blocks + 1) if box.w / n <= 1.35 * box.h / math.ceil(self.blocks / n)),
+            self.blocks,
+        )
+        # Full rows look like a store; a last row with holes in it looks like a fault.
+        columns = min(
+            (n for n in range(max(columns - 2, 1), columns + 3)),
+            key=lambda n: (-self.blocks % n, abs(n - columns)),
+        )
+        rows = math.ceil(self.blocks / columns)
+        gap = min(10.0, 0.1 * box.w / columns)
+        w, h = (box.w - gap * (columns - 1)) / columns, (box.h - gap * (rows - 1)) / rows
+        return [
+            Box(box.x + (i % columns) * (w + gap), box.y + (i // columns) * (h + gap), w, h) for i in range(self.blocks)
+        ]
+
+    def fill_of(self, cell: Box) -> Box:
+        """The part of a cell that fills with tokens: below its number, where there is room for one."""
+        if not self._numbered(cell):
+            return cell
+        return Box(cell.x + 6, cell.y + _NUMBER + 6, cell.w - 12, cell.h - _NUMBER - 12)
+
+    @staticmethod
+    def _numbered(cell: Box) -> bool:
+        return cell.w > 48 and cell.h > _NUMBER + 22
+
+    def paint_pool(self, canvas: Canvas, box: Box, now_ns: int, marked: Collection[int] = (), lit: float = 0.0) -> None:
+        """Draw the pool; `marked` blocks get an outline as strong as `lit`."""
+        state = self._run.timeline.at(now_ns)
+        computed = {seat.request: seat.computed_tokens for seat in state.seats if seat is not None}
+        places: dict[int, int] = {}
+        for request in computed:
+            places.update({block: i for i, block in enumerate(state.block_table(request))})
+        last = self._last_holder(now_ns)
+        for block, cell in enumerate(self.cells(box)):
+            holders = state.block_holders.get(block, ())
+            fill = self.fill_of(cell)
+            if self._numbered(cell):
+                canvas.card(*cell.sides, PANEL, radius=8)
+                number = figure(self._run.measure("block_number", block=block))
+                canvas.text(number, cell.x + 10, cell.y + _NUMBER - 2, SMALL_STRONG, TEXT if holders else DIM)
+            if not holders:
+                paint_free(canvas, fill, request_colour(last[block]) if last[block] >= 0 else None)
+                continue
+            for band, request in zip(fill.rows(len(holders), 0), holders, strict=True):
+                colour = request_colour(request)
+                # A shared block is full: it is only shared whole.
+                share = self._filled(computed[request], places[block])
+                canvas.box(*band.sides, mix(PANEL, colour, _HELD))
+                if share:
+                    canvas.box(band.x, band.y, band.w * share, band.h, colour)
+            if block in marked:
+                canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=10, outline=5)
+
+    def _filled(self, computed: int, place: int) -> float:
+        """How much of a block is written: the one at this place of a table with KV for so many tokens."""
+        return min(max(computed - place * self.block_tokens, 0), self.block_tokens) / self.block_tokens
+
+    def _last_holder(self, now_ns: int) -> list[int]:
+        """For each block the request that it was given to last, -1 where it never was."""
+        last = np.full(max(self._run.trace.header.kv_blocks or 0, 1), -1)
+        past = int(np.searchsorted(self._grants.step, self._run.timeline.steps_started(now_ns)))
+        last[self._grants.block[:past]] = self._grants.request[:past]
+        return [int(request) for request in last]
+
+    # The tables.
+
+    def rows_of(self, box: Box) -> list[Box]:
+        """The place of each slot's block table, of as many as there is room for."""
+        slots = self._run.trace.header.slots
+        shown = min(slots, max(int(box.h // 56), 1))
+        return box.rows(shown, min(16.0, box.h / shown * 0.14))
+
+    def table_cells(self, row: Box, count: int) -> list[Box]:
+        """The place of each entry of a table that is `count` long; of one too long for the row, of its last ones."""
+        slim = row.h < 100
+        left = row.x + _CHIP + 12 if slim else row.x
+        top, high = (row.y, row.h) if slim else (row.y + 50, row.h - 50)
+        room = row.right - left
+        most = max(int(room // 12), 1)
+        pitch = min(room / max(min(self.longest, most), 1), 74.0)
+        return [
+            Box(left + i * pitch, top, pitch - min(4.0, pitch * 0.15), min(high, 64.0)) for i in range(min(count, most))
+        ]
+
+    def paint_tables(
+        self, canvas: Canvas, box: Box, now_ns: int, marked: Collection[int] = (), lit: float = 0.0
+    ) -> None:
+        """Draw the tables, one a slot."""
+        state = self._run.timeline.at(now_ns)
+        for row, seat in zip(self.rows_of(box), state.seats, strict=False):
+            slim = row.h < 100
+            if seat is None:
+                high = min(row.h, 64.0)
+                canvas.card(row.x, row.y, _CHIP, high if slim else 40, LINE, radius=8, outline=2)
+                continue
+            table = state.block_table(seat.request)
+            colour = request_colour(seat.request)
+            chip = Box(row.x, row.y, _CHIP, min(row.h, 64.0) if slim else 40.0)
+            canvas.card(*chip.sides, colour, radius=8)
+            name = self._names[seat.request]
+            canvas.text(
+                name, chip.x + chip.w / 2, chip.y + chip.h / 2 + 9, SMALL_STRONG, INK, align=0.5, room=chip.w - 8
+            )
+            if not slim:
+                self._facts(canvas, Box(chip.right + 16, row.y, row.right - chip.right - 16, 40), seat.request, now_ns)
+            cells = self.table_cells(row, len(table))
+            first = len(table) - len(cells)
+            for place, cell in enumerate(cells, first):
+                block = table[place]
+                shared = len(state.block_holders.get(block, ())) > 1
+                full = self._filled(seat.computed_tokens, place)
+                ground = colour if full >= 1 else mix(PANEL, colour, _HELD)
+                canvas.box(*cell.sides, ground)
+                if 0 < full < 1 and not self._lettered(cell):
+                    canvas.box(cell.x, cell.y, cell.w * full, cell.h, colour)
+                elif 0 < full < 1:
+                    # Beside the number, so that no letter stands on two colours.
+                    canvas.box(cell.x, cell.bottom - 10, cell.w * full, 10, colour)
+                if shared:
+                    canvas.box(cell.x, cell.bottom + 4, cell.w, 5, TEXT)
+                if self._lettered(cell):
+                    number = figure(self._run.measure("block_number", block=block))
+                    ink = INK if full >= 1 else TEXT
+                    canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)
+                if block in marked:
+                    canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=4, outline=4)
+
+    @staticmethod
+    def _lettered(cell: Box) -> bool:
+        return cell.w >= 36 and cell.h >= 44
+
+    def _facts(self, canvas: Canvas, room: Box, request: int, now_ns: int) -> None:
+        run, say = self._run, self._say.say
+        facts = say(
+            "kv_cache_paging.facts",
+            tokens=figure(run.measure("position", request=request, t_ns=now_ns), ",d"),
+            blocks=figure(run.measure("blocks_of_request", request=request, t_ns=now_ns)),
+            shared=figure(run.measure("shared_blocks", request=request, t_ns=now_ns)),
+        )
+        canvas.text(facts, room.x, room.y + 29, SMALL, DIM, room=room.w)
+
+    def paint_waiting(self, canvas: Canvas, box: Box, now_ns: int) -> None:
+        """The waiting queue, its first at the left; a preempted request stands before those that have not run."""
+        say, waiting = self._say.say, self._run.timeline.at(now_ns).waiting
+        head = say("kv_cache_paging.waiting")
+        left = box.x + canvas.text(head, box.x, box.y + box.h / 2 + 10, STRONG, DIM) + 20
+        fits = max(int((box.right - left - 150) // (_CHIP + 10)), 0)
+        for i, request in enumerate(waiting[:fits]):
+            x = left + i * (_CHIP + 10)
+            canvas.card(x, box.y, _CHIP, box.h, request_colour(request), radius=8, outline=3)
+            name, colour = self._names[request], Letters(request_colour(request))
+            canvas.text(name, x + _CHIP / 2, box.y + box.h / 2 + 9, SMALL_STRONG, colour, align=0.5, room=_CHIP - 8)
+        if len(waiting) > fits:
+            count = figure(self._run.measure("waiting_beyond", t_ns=now_ns, shown=fits))
+            more: Phrase = say("pipeline_flow.more", count=count)
+            at = left + fits * (_CHIP + 10)
+            if width(more.text, SMALL) <= box.right - at:
+                canvas.text(more, at, box.y + box.h / 2 + 9, SMALL, DIM)
+
+
+def paint_free(canvas: Canvas, fill: Box, last: Colour | None) -> None:
+    """A block that nobody holds; what its last holder left in it is a line at its bottom."""
+    canvas.box(*fill.sides, mix(GROUND, LINE, 0.5))
+    if last is not None:
+        high = min(fill.h * 0.22, 8.0)
+        canvas.box(fill.x, fill.bottom - high, fill.w, high, mix(GROUND, last, 0.7))
+
+
+def _longest_table(run: Run) -> int:
+    """How long a block table becomes at most."""
+    stays, grants = run.trace.stays, run.trace.grants
+    longest = 1
+    for i in range(len(stays.request)):
+        last = int(stays.last_step[i])
+        own = (grants.request == stays.request[i]) & (grants.step >= stays.first_step[i])
+        longest = max(longest, int((own & (grants.step <= last)).sum() if last >= 0 else own.sum()))
+    return longest

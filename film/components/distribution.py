@@ -1,0 +1,111 @@
+"""Latencies as pictures that build as they become known: a swarm of dots, or a histogram, over one axis.
+
+Pure functions of the engine time that has passed. Know values, runs and boxes; the values are asked of
+`tracereel.trace`.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from tracereel.film.canvas import Canvas
+from tracereel.film.stage import Box
+from tracereel.film.theme import GROUND, LINE, PANEL, TEXT, Colour, request_colour
+from tracereel.trace.analysis.latency import Latencies
+
+_BINS = 48
+_DOT = 10.0
+_LEAST_DOT = 3.0
+_NEW_NS_SHARE = 0.02
+"""The share of the time shown in which a dot is new."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From a value (ms) at the left to one at the right; even in the value, or in its logarithm."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """How far to the right a value stands, 0 to 1."""
+        if self.high <= self.low:
+            return 0.5
+        if self.logarithmic:
+            low = max(self.low, 1e-6)
+            return float(np.clip(np.log(max(value, low) / low) / np.log(self.high / low), 0, 1))
+        return float(np.clip((value - self.low) / (self.high - self.low), 0, 1))
+
+
+class Swarm:
+    """A dot a value, in the colour of its request, stacked where they would lie on each other."""
+
+    def __init__(self, values: Latencies, axis: Axis, begin_ns: int):
+        self._values, self._axis, self._begin_ns = values, axis, begin_ns
+        self.places = lru_cache(maxsize=4)(self._places)
+        """(x, y, radius) of every dot in a box, in the order in which they become known."""
+
+    def _places(self, box: Box) -> list[tuple[float, float, float]]:
+        count = max(len(self._values.value_ms), 1)
+        # As large as all of them fit even if they stood in a tenth of the width.
+        radius = float(np.clip(np.sqrt(box.w * 0.1 * box.h / count) / 2, _LEAST_DOT, _DOT))
+        levels = max(int(box.h // (2 * radius)), 1)
+        taken: list[list[float]] = [[] for _ in range(levels)]
+        found = []
+        for value in self._values.value_ms.tolist():
+            x = box.x + radius + (box.w - 2 * radius) * self._axis.share(value)
+            free = (i for i, row in enumerate(taken) if all(abs(x - other) >= 2 * radius for other in row))
+            level = next(free, len(taken[0]) % levels)
+            taken[level].append(x)
+            found.append((x, box.bottom - radius - 2 * radius * level, radius))
+        return found
+
+    def paint(self, canvas: Canvas, box: Box, since_ns: int, shown_ns: int) -> None:
+        """Draw what is known `since_ns` after the beginning."""
+        now = self._begin_ns + since_ns
+        for i, (x, y, radius) in enumerate(self.places(box)[: self._values.known(now)]):
+            age = (now - int(self._values.at_ns[i])) / max(shown_ns * _NEW_NS_SHARE, 1)
+            canvas.disc(x, y, radius, request_colour(int(self._values.request[i])))
+            if age < 1:
+                canvas.disc(x, y, radius + 6 * age + 2, TEXT, 1 - age, outline=2)
+
+
+class Histogram:
+    """How many values fell into each bin; bars as high as their share of the fullest bin of all that is compared."""
+
+    def __init__(self, values: Latencies, axis: Axis, begin_ns: int, colour: Colour):
+        self._values, self._begin_ns, self._colour = values, begin_ns, colour
+        self._bins = np.array(
+            [int(axis.share(value) * (_BINS - 1e-9)) for value in values.value_ms.tolist()], dtype=int
+        )
+
+    @property
+    def fullest(self) -> int:
+        """Values in the fullest bin at the end."""
+        return int(np.bincount(self._bins, minlength=1).max()) if len(self._bins) else 0
+
+    def heights(self, since_ns: int) -> list[int]:
+        """Values in each bin, known `since_ns` after the beginning."""
+        known = self._values.known(self._begin_ns + since_ns)
+        heights: list[int] = np.bincount(self._bins[:known], minlength=_BINS).tolist()
+        return heights
+
+    def paint(self, canvas: Canvas, box: Box, since_ns: int, fullest: int) -> None:
+        """Draw what is known `since_ns` after the beginning."""
+        pitch = box.w / _BINS
+        for i, count in enumerate(self.heights(since_ns)):
+            if count:
+                # A single value is still to be seen.
+                high = max(box.h * count / max(fullest, 1), 3.0)
+                canvas.box(box.x + i * pitch + 1, box.bottom - high, pitch - 2, high, self._colour)
+
+
+def lane(canvas: Canvas, box: Box, axis: Axis, median: float | None, shown: float) -> None:
+    """The ground of a distribution, and a line at its median where that is known."""
+    canvas.box(*box.sides, PANEL)
+    canvas.line([(box.x, box.bottom), (box.right, box.bottom)], LINE)
+    if median is not None and shown:
+        x = box.x + box.w * axis.share(median)
+        canvas.line([(x, box.y), (x, box.bottom)], GROUND, shown, thickness=7)
+        canvas.line([(x, box.y), (x, box.bottom)], TEXT, shown, thickness=3)

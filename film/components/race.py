@@ -1,0 +1,184 @@
+"""Runs against each other: output tokens over engine time, and throughput ratios from all their repeats.
+
+Pure functions of time. Knows runs and boxes; the ratios are asked of `tracereel.trace`, not computed here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import ease
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Catalogue, Phrase, figure
+from tracereel.film.stage import Box
+from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
+from tracereel.trace.analysis.compare import throughput_ratio
+from tracereel.trace.analysis.measured import Run, measure
+
+_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A case: its name and colour, the run that is shown for it, and all its repeats."""
+
+    name: Phrase
+    colour: Colour
+    run: Run
+    runs: tuple[Run, ...]
+
+
+class Curves:
+    """Output tokens over engine time, one line a contender, each from its own beginning.
+
+    `main` is the contender whose clock is read, `span_ns` how much of it is shown.
+    """
+
+    def __init__(self, contenders: Sequence[Contender], main: Run, span_ns: int, say: Catalogue):
+        self._contenders, self._main, self._span_ns, self._say = contenders, main, max(span_ns, 1), say
+        self._most = max(len(contender.run.trace.steps.token_step) for contender in contenders)
+
+    def paint(self, canvas: Canvas, box: Box, since_ns: int) -> None:
+        """Draw what has come out within `since_ns` of the beginning into a box."""
+        plot = self.plot(box)
+        say, end_ns = self._say.say, self._main.timeline.begin_ns + self._span_ns
+        canvas.text(say("throughput_comparison.tokens"), plot.x, box.y + 30, STRONG, DIM)
+        canvas.line([(plot.x, plot.y), (plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
+        top = say(
+            "throughput_comparison.total",
+            tokens=figure(self._main.measure("output_tokens", t_ns=end_ns), ",d"),
+        )
+        y = self.y(plot, self._most)
+        canvas.line([(plot.x, y), (plot.right, y)], LINE, dashes=(8, 10))
+        canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
+        end = say(
+            "throughput_comparison.end",
+            seconds=figure(self._main.measure("engine_time_s", t_ns=end_ns), ".1f"),
+        )
+        canvas.text(end, plot.right, plot.bottom + 40, SMALL, DIM, align=1)
+        labels: list[tuple[float, Contender]] = []
+        for contender in self._contenders:
+            labels.append((self._curve(canvas, plot, contender, since_ns), contender))
+        self._labels(canvas, plot, labels, since_ns)
+
+    def plot(self, box: Box) -> Box:
+        """The place of the curves in a box: beside them as much room as the widest of their labels takes."""
+        beside = max(width(contender.name.text, SMALL_STRONG) for contender in self._contenders)
+        return Box(box.x, box.y + 76, box.w - beside - 40, box.h - 76 - 50)
+
+    def y(self, plot: Box, tokens: float) -> float:
+        """The height of a number of tokens."""
+        return plot.bottom - plot.h * 0.94 * tokens / max(self._most, 1)
+
+    def x(self, plot: Box, since_ns: float) -> float:
+        """Where an instant stands."""
+        return plot.x + plot.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
+
+    def _curve(self, canvas: Canvas, plot: Box, contender: Contender, since_ns: int) -> float:
+        """Draw one line up to now; returns the height it has reached."""
+        steps, timeline = contender.run.trace.steps, contender.run.timeline
+        now_ns = timeline.begin_ns + since_ns
+        ended = timeline.steps_ended(now_ns)
+        times = steps.end_ns[:ended] - timeline.begin_ns
+        tokens = steps.first_token[1 : ended + 1]
+        pick = np.unique(np.linspace(0, ended - 1, min(ended, _POINTS)).astype(int)) if ended else np.empty(0, int)
+        points = [(self.x(plot, 0), self.y(plot, 0))]
+        points += [(self.x(plot, float(times[i])), self.y(plot, float(tokens[i]))) for i in pick]
+        y = points[-1][1]
+        if now_ns < timeline.end_ns and since_ns:
+            points.append((self.x(plot, since_ns), y))
+        canvas.line(points, contender.colour, thickness=6)
+        canvas.disc(*points[-1], 9, contender.colour)
+        return y
+
+    def _labels(self, canvas: Canvas, plot: Box, labels: list[tuple[float, Contender]], since_ns: int) -> None:
+        """Name and count beside each line's end, kept from overlapping and within the plot."""
+        x, least = plot.right + 24, 74.0
+        ordered = sorted(labels, key=lambda label: (round(label[0]), label[1].run.timeline.end_ns))
+        places: list[float] = []
+        for y, _ in ordered:
+            places.append(max(y, places[-1] + least if places else plot.y + 24))
+        lowest = plot.bottom - 30
+        for i in range(len(places) - 1, -1, -1):
+            places[i] = min(places[i], lowest)
+            lowest = places[i] - least
+        for at, (_, contender) in zip(places, ordered, strict=True):
+            canvas.text(contender.name, x, at - 4, SMALL_STRONG, contender.colour)
+            t_ns = contender.run.timeline.begin_ns + since_ns
+            count = figure(contender.run.measure("output_tokens", t_ns=t_ns), ",d")
+            canvas.text(count, x, at + 28, SMALL_STRONG, TEXT)
+
+
+class Bars:
+    """Throughput against the first contender's: a bar each, its pairs as dots, the figure beside it."""
+
+    def __init__(self, contenders: Sequence[Contender], box: Box, say: Catalogue):
+        self._contenders, self._box, self._say = contenders, box, say
+        base = contenders[0].runs
+        self._ratios = [
+            {
+                part: measure(f"throughput_ratio_{part}", [*other.runs, *base], numerator=len(other.runs))
+                for part in ("median", "low", "high", "pairs")
+            }
+            for other in contenders
+        ]
+        self._dots = [
+            throughput_ratio([run.trace for run in other.runs], [run.trace for run in base]).pairs
+            for other in contenders
+        ]
+        self._most = max(float(ratios["high"].value) for ratios in self._ratios)
+        # Beside the bars stand their figures.
+        self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
+
+    def paint(self, canvas: Canvas, since_s: float) -> None:
+        """Draw them, grown for `since_s` seconds."""
+        if since_s <= 0:
+            return
+        rows = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))
+        for i, (contender, row) in enumerate(zip(self._contenders, rows, strict=True)):
+            grown = ease((since_s - 0.25 * i) / 1.2)
+            if grown:
+                with canvas.faded(min(grown * 3, 1)):
+                    self._bar(canvas, row, contender, i, grown)
+
+    def bar_box(self, index: int) -> Box:
+        """The place of a contender's bar, full length."""
+        row = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))[index]
+        # Above the bar its name, below it what it is about.
+        high = min(max(row.h - 48 - 44, 14.0), 64.0)
+        return Box(row.x, row.y + 48, row.w - self._beside, high)
+
+    def _times(self, index: int) -> Phrase:
+        return self._say.say("throughput_comparison.times", ratio=figure(self._ratios[index]["median"], ".2f"))
+
+    def share(self, index: int) -> float:
+        """How much of the full length a contender's bar takes once it has grown."""
+        return float(self._ratios[index]["median"].value) / self._most
+
+    def _bar(self, canvas: Canvas, row: Box, contender: Contender, index: int, grown: float) -> None:
+        say, ratios, bar = self._say.say, self._ratios[index], self.bar_box(index)
+        name = canvas.text(contender.name, row.x, row.y + 34, HEADING, contender.colour)
+        if index == 0:
+            canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + 34, SMALL, DIM)
+        canvas.card(*bar.sides, PANEL, radius=10)
+        canvas.card(bar.x, bar.y, max(bar.w * self.share(index) * grown, 8), bar.h, contender.colour, radius=10)
+        for ratio in self._dots[index] if index else ():
+            at = bar.x + bar.w * ratio / self._most, bar.y + bar.h / 2
+            canvas.disc(*at, 8, GROUND, ease(grown * 2 - 1))
+            canvas.disc(*at, 6, TEXT, ease(grown * 2 - 1))
+        canvas.text(self._times(index), row.right, bar.y + bar.h / 2 + 22, FIGURE, TEXT, align=1)
+        rate = say(
+            "throughput_comparison.rate",
+            rate=figure(contender.run.measure("output_throughput"), ",.0f"),
+        )
+        y = bar.bottom + 34
+        wide = canvas.text(rate, row.x, y, SMALL, DIM)
+        if index:
+            spread = say(
+                "throughput_comparison.spread",
+                low=figure(ratios["low"], ".2f"),
+                high=figure(ratios["high"], ".2f"),
+                pairs=figure(ratios["pairs"]),
+            )
+            canvas.text(spread, bar.right, y, SMALL, DIM, align=1, room=bar.w - wide - 30)

@@ -1,0 +1,138 @@
+"""The ring around Decode: the slots in a circle, lit while the running step computes them.
+
+A pure function of film time. Knows a run, its clock and a box.
+"""
+
+import math
+
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import FilmClock
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Catalogue, figure, quote
+from tracereel.film.stage import Box
+from tracereel.film.theme import (
+    DIM,
+    FIGURE,
+    HEADING,
+    INK,
+    LINE,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    TEXT,
+    Colour,
+    mix,
+    request_colour,
+)
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.state.timeline import Seat, State
+
+_AFTERGLOW_S = 0.18
+_DIM = 0.16
+"""How much of its request's colour is in a node that is not computed."""
+_MOST_NODES = 16
+
+
+class Ring:
+    """Draws one run's slots as a ring."""
+
+    def __init__(self, run: Run, clock: FilmClock, say: Catalogue, key: str, colour: Colour, shift_ns: int = 0):
+        """The run's own clock is `shift_ns` ahead of the film's."""
+        self._run, self._clock, self._say, self._colour, self._shift_ns = run, clock, say, colour, shift_ns
+        self._title = say.say(f"same_position.{key}")
+        self._nodes = min(run.trace.header.slots, _MOST_NODES)
+
+    def paint(self, canvas: Canvas, box: Box, film_s: float) -> None:
+        """Draw the ring, who computes, and what has come of it."""
+        t_ns = self._clock.engine_ns(film_s) + self._shift_ns
+        state = self._run.timeline.at(t_ns)
+        say = self._say.say
+        canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5, room=box.w)
+        middle, radius, node, places = self.places(box)
+        canvas.disc(*middle, radius, LINE, outline=4)
+        members = self._members(state)
+        for slot, at in enumerate(places):
+            seat = state.seats[slot]
+            computed = seat is not None and seat.request in members
+            glow = 1.0 if computed else self._afterglow(seat, state, film_s) if seat is not None else 0.0
+            if glow:
+                canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5)
+            self._node(canvas, at, node, seat, computed, glow, t_ns)
+        hub = max(radius * 0.42, 58.0)
+        canvas.disc(*middle, hub, PANEL)
+        canvas.disc(*middle, hub, self._colour, 0.9, outline=4)
+        batch = figure(self._run.measure("batch", t_ns=t_ns))
+        canvas.text(batch, middle[0], middle[1] + 8, FIGURE, TEXT, align=0.5)
+        of = say("same_position.members", slots=figure(self._run.measure("slots")))
+        canvas.text(of, middle[0], middle[1] + 44, SMALL, DIM, align=0.5, room=hub * 1.7)
+        if self._nodes < self._run.trace.header.slots:
+            more = say("pipeline_flow.more_slots", count=figure(self._run.measure("slots_beyond", shown=self._nodes)))
+            canvas.text(more, box.x + box.w, box.y + 74, SMALL, DIM, align=1)
+        tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
+        canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def places(self, box: Box) -> tuple[tuple[float, float], float, float, list[tuple[float, float]]]:
+        """The ring's middle, its radius, the radius of a node, and where the slots' nodes stand."""
+        head, foot = 56.0, 64.0
+        middle = box.x + box.w / 2, box.y + head + (box.h - head - foot) / 2
+        node, radius = self._sizes(box.w, box.h - head - foot)
+        angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
+        return (
+            middle,
+            radius,
+            node,
+            [(middle[0] + radius * math.cos(a), middle[1] + radius * math.sin(a)) for a in angles],
+        )
+
+    def _sizes(self, w: float, h: float) -> tuple[float, float]:
+        """Radius of a node and of the ring, as large as they fit without the nodes touching each other."""
+        reach = min(w, h) / 2
+        # Nodes of radius n on a ring of radius reach - n do not touch where n <= (reach - n) sin(pi / nodes) * 0.9.
+        share = math.sin(math.pi / max(self._nodes, 3)) * 0.9
+        node = min(reach * share / (1 + share), 62.0)
+        return node, reach - node - 4
+
+    def _members(self, state: State) -> set[int]:
+        """The requests that the running step computes."""
+        if state.step is None:
+            return set()
+        steps = self._run.trace.steps
+        return set(steps.member_request[steps.members(state.step)].tolist())
+
+    def _afterglow(self, seat: Seat, state: State, film_s: float) -> float:
+        """A node that was computed a moment ago is still a little lit."""
+        times = self._run.timeline.token_times_of(seat.request)
+        if not seat.output_tokens:
+            return 0.0
+        age = film_s - self._clock.film_second(times[seat.output_tokens - 1] - self._shift_ns)
+        return max(0.0, 0.6 * (1 - age / _AFTERGLOW_S))
+
+    def _node(
+        self,
+        canvas: Canvas,
+        at: tuple[float, float],
+        size: float,
+        seat: Seat | None,
+        computed: bool,
+        glow: float,
+        t_ns: int,
+    ) -> None:
+        if seat is None:
+            canvas.disc(*at, size, PANEL)
+            canvas.disc(*at, size, LINE, outline=3)
+            return
+        colour = request_colour(seat.request)
+        # What glows after is the edge: a fill between dim and lit would be too light for the one ink and too dark for
+        # the other.
+        canvas.disc(*at, size, colour if computed else mix(PANEL, colour, _DIM))
+        canvas.disc(*at, size, colour, 0.35 + 0.65 * glow, outline=3)
+        ink = INK if computed else TEXT
+        name = quote(self._run.measure("request_name", request=seat.request))
+        position = self._say.say(
+            "same_position.position",
+            position=figure(self._run.measure("position", request=seat.request, t_ns=t_ns)),
+        )
+        both = width(position.text, SMALL) <= size * 1.6
+        canvas.text(name, at[0], at[1] + (-2 if both else 9), SMALL_STRONG, ink, align=0.5, room=size * 1.8)
+        if both:
+            canvas.text(position, at[0], at[1] + 28, SMALL, ink, align=0.5)

@@ -1,0 +1,249 @@
+"""Slots against engine time: who sat where, step by step, and where nobody did.
+
+A pure function of the engine time that has passed and of the stretch of it that is in view; close up a cell is a step
+with its token, from afar a bar is a request. Knows a run and a box; not how the view moves.
+"""
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tracereel.film.canvas import Canvas
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Catalogue, Phrase, quote
+from tracereel.film.stage import Box
+from tracereel.film.theme import (
+    GROUND,
+    IDLE_SLOT,
+    INK,
+    PANEL,
+    PREFILL,
+    SMALL,
+    SMALL_STRONG,
+    TEXT,
+    mix,
+    request_colour,
+)
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.state.columns import NEVER_NS
+
+_LEAST_CELL = 9.0
+"""Narrower steps are not told apart."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The stretch of engine time in view."""
+
+    from_ns: float
+    to_ns: float
+
+    @classmethod
+    def of_run(cls, run: Run) -> "View":
+        """The whole of a run."""
+        return cls(run.timeline.begin_ns, max(run.timeline.end_ns, run.timeline.begin_ns + 1))
+
+    def towards(self, other: "View", share: float) -> "View":
+        """A view on the way to another; even in the scale, so that pulling back looks steady."""
+        span, goal = self.to_ns - self.from_ns, other.to_ns - other.from_ns
+        wide = span * (goal / span) ** share
+        # The left edge moves with the scale, not on its own: else it would overshoot.
+        part = share if span == goal else (wide - span) / (goal - span)
+        left = self.from_ns + (other.from_ns - self.from_ns) * part
+        return View(left, left + wide)
+
+
+@dataclass(frozen=True)
+class _Stay:
+    request: int
+    slot: int
+    from_ns: int
+    read_ns: int
+    """When its prefill was done."""
+    to_ns: int
+
+
+class SlotGrid:
+    """Draws the slots of one run into a box."""
+
+    def __init__(self, run: Run, say: Catalogue):
+        self._run, self._say = run, say
+        trace = run.trace
+        self.slots = trace.header.slots
+        self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
+        self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
+
+    @cached_property
+    def _stays(self) -> tuple[_Stay, ...]:
+        trace = self._run.trace
+        steps, stays = trace.steps, trace.stays
+        last_prefill: dict[int, int] = {}
+        entries = np.flatnonzero(~steps.member_decode)
+        # Which stay a prefill belongs to: the request's newest that has begun by then.
+        begun = dict.fromkeys(range(len(trace.arrivals)), 0)
+        own = {request: np.flatnonzero(stays.request == request).tolist() for request in begun}
+        for entry in entries.tolist():
+            request, step = int(steps.member_request[entry]), int(steps.member_step[entry])
+            mine = own[request]
+            while begun[request] + 1 < len(mine) and stays.first_step[mine[begun[request] + 1]] <= step:
+                begun[request] += 1
+            if mine:
+                last_prefill[mine[begun[request]]] = step
+        found = []
+        for i in range(len(stays.request)):
+            from_ns, to_ns = int(stays.from_ns[i]), int(stays.to_ns[i])
+            read_ns = int(steps.end_ns[last_prefill[i]]) if i in last_prefill else from_ns
+            found.append(_Stay(int(stays.request[i]), int(stays.slot[i]), from_ns, min(read_ns, to_ns), to_ns))
+        return tuple(found)
+
+    @cached_property
+    def _idle(self) -> tuple[tuple[int, int, int], ...]:
+        """Every stretch in which nobody sat in a slot between the run's first and last step: (slot, from, to)."""
+        if not len(self._starts):
+            return ()
+        first, last = int(self._starts[0]), int(self._ends[-1])
+        gaps = []
+        for slot in range(self.slots):
+            at = first
+            for stay in sorted((s for s in self._stays if s.slot == slot), key=lambda s: s.from_ns):
+                if stay.from_ns > at:
+                    gaps.append((slot, at, stay.from_ns))
+                at = max(at, stay.to_ns)
+            if at < last:
+                gaps.append((slot, at, last))
+        # A slot retaken at the next step's start was not idle: between two steps nothing runs at all.
+        return tuple(gap for gap in gaps if self._holds_step(gap[1], gap[2]))
+
+    def _holds_step(self, from_ns: int, to_ns: int) -> bool:
+        i = int(np.searchsorted(self._starts, from_ns))
+        return i < len(self._starts) and int(self._starts[i]) < to_ns
+
+    def rows(self, box: Box, shown: float | None = None) -> list[Box]:
+        """The rows of the first `shown` slots, all by default, the last in part where it is no whole number."""
+        shown = min(shown or self.slots, self.slots)
+        pitch = box.h / max(shown, 1)
+        gap = min(8.0, pitch * 0.12)
+        # The last row ends at the box's edge: no gap stands below it.
+        height = (box.h + gap) / max(shown, 1) - gap
+        tops = (box.y + i * (height + gap) for i in range(math.ceil(shown)))
+        return [Box(box.x, top, box.w, min(height, box.bottom - top)) for top in tops if top < box.bottom - 0.5]
+
+    def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None = None) -> None:
+        """Draw what has happened by now in the first `shown` slots."""
+        rows = self.rows(box, shown)
+        for row in rows:
+            canvas.box(*row.sides, PANEL)
+
+        def x_of(t_ns: float) -> float:
+            share = (t_ns - view.from_ns) / (view.to_ns - view.from_ns)
+            return box.x + box.w * min(max(share, 0.0), 1.0)
+
+        for slot, from_ns, to_ns in self._idle:
+            left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
+            if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
+                canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT)
+        for stay in self._stays:
+            if stay.from_ns >= now_ns or stay.slot >= len(rows):
+                continue
+            left, right = x_of(stay.from_ns), x_of(min(stay.to_ns, now_ns))
+            if right - left < 0.2:
+                continue
+            row, colour = rows[stay.slot], request_colour(stay.request)
+            canvas.box(left, row.y, right - left, row.h, colour)
+            read = x_of(min(stay.read_ns, now_ns))
+            if read > left:
+                canvas.box(left, row.y, read - left, row.h, mix(colour, PREFILL, 0.25), 0.55)
+                canvas.box(left, row.y, read - left, max(row.h * 0.14, 3), PREFILL)
+        self._cells(canvas, box, rows, view, now_ns)
+        if view.from_ns < now_ns < min(view.to_ns, self._run.timeline.end_ns):
+            x = x_of(now_ns)
+            canvas.line([(x, box.y - 6), (x, box.bottom + 6)], TEXT, 0.6)
+
+    def _cells(self, canvas: Canvas, box: Box, rows: list[Box], view: View, now_ns: int) -> None:
+        """Close up: each step a cell with its token."""
+        first = int(np.searchsorted(self._ends, view.from_ns))
+        last = int(np.searchsorted(self._starts, min(view.to_ns, now_ns)))
+        per_ns = box.w / (view.to_ns - view.from_ns)
+        if last <= first:
+            return
+        pitch = float(np.median(self._ends[first:last] - self._starts[first:last])) * per_ns
+        shown = min(max((pitch - _LEAST_CELL) / _LEAST_CELL, 0.0), 1.0)
+        if not shown:
+            return
+        steps = self._run.trace.steps
+        lettered = min(max((pitch - 56) / 24, 0.0), 1.0) * min(max((rows[0].h - 30) / 16, 0.0), 1.0)
+        for step in range(first, last):
+            left = box.x + (int(self._starts[step]) - view.from_ns) * per_ns
+            right = box.x + (int(self._ends[step]) - view.from_ns) * per_ns
+            if left > box.x:
+                canvas.box(left - 1.5, box.y, 3, box.h, GROUND, 0.8 * shown)
+            if not lettered or int(self._ends[step]) > now_ns:
+                continue
+            members = steps.members(step)
+            for entry in range(members.start, members.stop):
+                request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry])
+                if slot >= len(rows):
+                    continue
+                row = rows[slot]
+                cell = Box(max(left, box.x), row.y, min(right, box.right) - max(left, box.x), row.h)
+                self._token(canvas, cell, request, step, bool(steps.member_decode[entry]), lettered, left < box.x)
+
+    def _token(
+        self, canvas: Canvas, cell: Box, request: int, step: int, decodes: bool, alpha: float, cut: bool
+    ) -> None:
+        phrase, style = self._cell_phrase(request, step, decodes), SMALL if decodes else SMALL_STRONG
+        room = cell.w - 12
+        if phrase is None or room < 24:
+            return
+        if cut and width(phrase.text, style) > room:
+            return  # at the edge of the view a cell is letters or nothing
+        wide = min(width(phrase.text.strip() or phrase.text, style), room)
+        canvas.text(phrase, cell.x + (cell.w - wide) / 2, cell.y + cell.h / 2 + 9, style, INK, alpha, room=room)
+
+    def _cell_phrase(self, request: int, step: int, decodes: bool) -> Phrase | None:
+        """What a cell says: the request's name while it prefills, then its new token; None where there is none."""
+        if not decodes:
+            return self._names[request]
+        times = self._run.timeline.token_times_of(request)
+        end = int(self._ends[step])
+        index = bisect_left(times, end)
+        if index >= len(times) or times[index] != end:
+            return None
+        return quote(self._run.measure("output_text", request=request, first=index, end=index + 1))
+
+    def seat_box(self, box: Box, view: View, slot: int, from_ns: int, to_ns: int, shown: float | None = None) -> Box:
+        """The place of a slot, one of the first `shown`, during a stretch of time."""
+        row = self.rows(box, shown)[slot]
+        per_ns = box.w / (view.to_ns - view.from_ns)
+        left = max(box.x + (from_ns - view.from_ns) * per_ns, box.x)
+        right = min(box.x + (to_ns - view.from_ns) * per_ns, box.right)
+        return Box(left, row.y, max(right - left, 0), row.h)
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A slot that one request left and another took in the very next step."""
+
+    slot: int
+    left: int
+    came: int
+    ended_ns: int
+    taken_step: int
+
+
+def first_handover(run: Run, after_ns: int = 0, slots: int | None = None) -> Handover | None:
+    """The first slot, of the first `slots`, that was freed and retaken at the next step; None where there is none."""
+    stays, steps = run.trace.stays, run.trace.steps
+    for i in np.argsort(stays.to_ns, kind="stable").tolist():
+        if stays.to_ns[i] == NEVER_NS or stays.preempted[i] or stays.to_ns[i] < after_ns:
+            continue
+        if slots is not None and stays.slot[i] >= slots:
+            continue
+        next_step = int(stays.last_step[i]) + 1
+        taken = np.flatnonzero((stays.slot == stays.slot[i]) & (stays.first_step == next_step))
+        if next_step < len(steps) and len(taken):
+            came = int(stays.request[taken[0]])
+            return Handover(int(stays.slot[i]), int(stays.request[i]), came, int(stays.to_ns[i]), next_step)
+    return None

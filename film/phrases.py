@@ -1,0 +1,145 @@
+"""Everything that is lettered on screen: words from the catalogue, and figures and quotations from measured values.
+
+A `Phrase` is the only thing that can be drawn as text. Its digits come from `Measured` values: a digit anywhere else
+is refused when the phrase is made. Knows no fonts and no places.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from string import Formatter
+
+from tracereel.trace.analysis.measured import Measured, Value
+
+CATALOGUES = Path(__file__).resolve().parent / "text"
+
+
+class TypedDigitError(ValueError):
+    """A digit that is not measured was about to be drawn."""
+
+
+def holds_digit(text: str) -> bool:
+    """Is there a digit or another sign for a number, in whatever script?
+
+    The Chinese 一 alone is a word of every other sentence; numbers above it are refused like all others.
+    """
+    return any(char.isnumeric() and char != "一" for char in text)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a measured value says on screen: its value in a format, or its text as it is where `style` is QUOTED."""
+
+    source: Measured
+    style: str
+
+    @property
+    def text(self) -> str:
+        """What is read."""
+        return shown_as(self.source.value, self.style)
+
+
+QUOTED = "quoted"
+
+
+def shown_as(value: Value, style: str) -> str:
+    """A value as text; the one place where formats are applied, for the screen and for verification."""
+    if style == QUOTED or isinstance(value, str):
+        return one_line(str(value)) if style == QUOTED else format(value, style)
+    # A minus, as wide as a plus; format() writes a hyphen.
+    return format(value, style).replace("-", "\N{MINUS SIGN}")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Text in pieces: words, which hold no digit, and what measured values say."""
+
+    pieces: tuple[str | Figure, ...]
+
+    def __post_init__(self) -> None:
+        for piece in self.pieces:
+            if isinstance(piece, str) and holds_digit(piece):
+                raise TypedDigitError(f"{piece!r} holds a digit that is not measured")
+
+    @cached_property
+    def text(self) -> str:
+        """What is read on screen."""
+        return "".join(piece if isinstance(piece, str) else piece.text for piece in self.pieces)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The measured values in it."""
+        return tuple(piece for piece in self.pieces if not isinstance(piece, str))
+
+    def __add__(self, other: "Phrase") -> "Phrase":
+        return Phrase(self.pieces + other.pieces)
+
+
+EMPTY = Phrase(())
+
+
+def words(text: str) -> Phrase:
+    """Plain words. Raises TypedDigitError where they hold a digit."""
+    return Phrase((text,))
+
+
+def figure(value: Measured, style: str = "") -> Phrase:
+    """A measured value as Python's format() shows it: `figure(ratio, ".1f")`."""
+    return Phrase((Figure(value, style),))
+
+
+def quote(value: Measured) -> Phrase:
+    """A measured text as it is, on one line: what cannot be seen is shown by its sign."""
+    return Phrase((Figure(value, QUOTED),))
+
+
+def one_line(text: str) -> str:
+    """Text with line ends and other control characters made visible, so that it stays on its line."""
+    return "".join(_SIGNS.get(char, char if char.isprintable() else "·") for char in text)
+
+
+_SIGNS = {"\n": "↵ ", "\r": "", "\t": " ", "\u00a0": " "}
+
+
+class Catalogue:
+    """The words of one language, by key (`scene.key`), from text/<language>.toml."""
+
+    def __init__(self, language: str = "en"):
+        self.language = language
+        self._entries = _load(language)
+
+    def texts(self) -> list[str]:
+        """All words of the language."""
+        return [text for lines in self._entries.values() for text in lines.values()]
+
+    def has(self, key: str) -> bool:
+        """Are there words of that key?"""
+        scene, _, name = key.partition(".")
+        return name in self._entries.get(scene, {})
+
+    def say(self, key: str, /, **phrases: Phrase) -> Phrase:
+        """The words of that key with phrases in their {places}.
+
+        Raises KeyError for an unknown key or a place without a phrase, TypedDigitError for a digit in the words.
+        """
+        scene, _, name = key.partition(".")
+        return fill(self._entries[scene][name], phrases)
+
+
+def fill(template: str, phrases: Mapping[str, Phrase]) -> Phrase:
+    """Put phrases into the {places} of a template."""
+    pieces: list[str | Figure] = []
+    for literal, place, _, _ in Formatter().parse(template):
+        if literal:
+            pieces.append(literal)
+        if place is not None:
+            pieces.extend(phrases[place].pieces)
+    return Phrase(tuple(pieces))
+
+
+@cache
+def _load(language: str) -> dict[str, dict[str, str]]:
+    with (CATALOGUES / f"{language}.toml").open("rb") as file:
+        return tomllib.load(file)

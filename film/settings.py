@@ -1,0 +1,186 @@
+"""What a render is asked for beyond its recordings: palette, brand, language, captions, sound.
+
+`tracereel render` sets it from its options; plain `manim` takes it from the environment. Knows files and names; draws
+nothing.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, words
+from tracereel.film.theme import DARK, PALETTES, Palette, rgb_of
+
+PREFIX = "TRACEREEL_"
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message is one line."""
+
+
+class BrandFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A brand file (TOML): each key may be left out.
+
+    `title` and `claim` stand on the title card, `end` on the end card, a line each; they hold no digit, for every
+    number in a film is measured. `logo` is a PNG beside the file, `accent` a colour (#rrggbb), `theme` dark or light,
+    `fonts` are files of further faces, `url` is what the QR code on the end card says.
+    """
+
+    title: str | None = None
+    claim: str | None = None
+    end: list[str] = []
+    logo: str | None = None
+    accent: str | None = None
+    theme: str = DARK.name
+    fonts: list[str] = []
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Brand:
+    """A brand file's content, checked."""
+
+    palette: Palette = DARK
+    title: Phrase | None = None
+    claim: Phrase | None = None
+    end: tuple[Phrase, ...] = ()
+    logo: Path | None = None
+    fonts: tuple[Path, ...] = ()
+    url: str | None = None
+    files: tuple[Path, ...] = ()
+    """Every file it rests on."""
+
+
+def read_brand(path: Path) -> Brand:
+    """Read a brand file. Raises SettingsError that names the file and the key."""
+
+    def refuse(key: str, why: str) -> SettingsError:
+        return SettingsError(f"{path}: {key}: {why}")
+
+    try:
+        file = msgspec.toml.decode(path.read_bytes(), type=BrandFile)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from None
+    lines: dict[str, Phrase] = {}
+    texts = {"title": file.title, "claim": file.claim, **{f"end {i}": text for i, text in enumerate(file.end)}}
+    for key, text in texts.items():
+        if text is None:
+            continue
+        if not text.isprintable() or not text.strip() or len(text) > _LONGEST:
+            raise refuse(key.split()[0], f"one to {_LONGEST} printable characters, please")
+        try:
+            lines[key] = words(text)
+        except TypedDigitError as error:
+            raise refuse(key.split()[0], str(error)) from None
+    if len(file.end) > _MOST_LINES:
+        raise refuse("end", f"{len(file.end)} lines; at most {_MOST_LINES}")
+    if file.theme not in PALETTES:
+        raise refuse("theme", f"{file.theme!r} is not one of {', '.join(PALETTES)}")
+    palette = PALETTES[file.theme]
+    if file.accent is not None:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", file.accent):
+            raise refuse("accent", f"{file.accent!r} is not a colour such as #4fd3ee")
+        palette = palette.with_accent(file.accent)
+        reached = contrast(palette, "accent", "ground")
+        if reached < AA:
+            raise refuse(
+                "accent",
+                f"{file.accent} has a contrast of {reached:.1f} on the {file.theme} ground; text needs {AA} (WCAG AA)",
+            )
+    beside = {name: path.parent / name for name in [*([file.logo] if file.logo else []), *file.fonts]}
+    for name, found in beside.items():
+        if not found.is_file():
+            raise refuse("logo" if name == file.logo else "fonts", f"{found}: no such file")
+    if file.url is not None and (not file.url.isprintable() or len(file.url) > _LONGEST_URL):
+        raise refuse("url", f"one to {_LONGEST_URL} printable characters, please")
+    return Brand(
+        palette,
+        lines.get("title"),
+        lines.get("claim"),
+        tuple(line for key, line in lines.items() if key.startswith("end")),
+        beside[file.logo] if file.logo else None,
+        tuple(beside[name] for name in file.fonts),
+        file.url,
+        (path, *beside.values()),
+    )
+
+
+AA = 4.5
+"""The contrast that WCAG 2.1 asks of text (level AA)."""
+_LONGEST, _MOST_LINES, _LONGEST_URL = 80, 4, 300
+
+
+def contrast(palette: Palette, one: str, other: str) -> float:
+    """Contrast of two roles of a palette by WCAG 2.1, 1 to 21."""
+    return contrast_of(rgb_of(palette.codes[one]), rgb_of(palette.codes[other]))
+
+
+def contrast_of(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Contrast of two colours (sRGB, 0 to 1) by WCAG 2.1, 1 to 21."""
+    dark, light = sorted(
+        sum(
+            weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+            for weight, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True)
+        )
+        for colour in (one, other)
+    )
+    return (light + 0.05) / (dark + 0.05)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for; `captions`: are they lettered into the picture?"""
+
+    brand: Brand = field(default_factory=Brand)
+    language: str = "en"
+    captions: bool = True
+    sound: bool = False
+    narration: bool = False
+    fonts: tuple[Path, ...] = ()
+
+    @property
+    def palette(self) -> Palette:
+        """What colours look like."""
+        return self.brand.palette
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION and _FONTS. Raises SettingsError."""
+
+        def named(name: str) -> str:
+            return os.environ.get(PREFIX + name, "")
+
+        def switch(name: str, default: bool) -> bool:
+            text = named(name) or ("on" if default else "off")
+            if text not in ("on", "off"):
+                raise SettingsError(f"{PREFIX}{name}: {text!r} is neither on nor off")
+            return text == "on"
+
+        brand = read_brand(Path(named("BRAND"))) if named("BRAND") else Brand()
+        if theme := named("THEME"):
+            if theme not in PALETTES:
+                raise SettingsError(f"{PREFIX}THEME: {theme!r} is not one of {', '.join(PALETTES)}")
+            accent = brand.palette.codes["accent"]
+            own = accent != PALETTES[brand.palette.name].codes["accent"]
+            palette = PALETTES[theme].with_accent(accent) if own else PALETTES[theme]
+            brand = replace(brand, palette=palette)
+        language = named("LANGUAGE") or "en"
+        if language not in languages():
+            raise SettingsError(f"{PREFIX}LANGUAGE: {language!r} is not one of {', '.join(languages())}")
+        return cls(
+            brand,
+            language,
+            switch("CAPTIONS", True),
+            switch("SOUND", False),
+            switch("NARRATION", False),
+            tuple(Path(name) for name in named("FONTS").split(os.pathsep) if name),
+        )
+
+
+def languages() -> list[str]:
+    """The languages there is a catalogue of."""
+    return sorted(path.stem for path in CATALOGUES.glob("*.toml"))

@@ -1,0 +1,90 @@
+"""What a film is made of: recordings, a stage, words and settings.
+
+A beat asks a `Show` for its runs and its words and returns a value; it needs no renderer. Knows the index of
+recordings; draws nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracereel.film.lettering import FontError, add_faces, can_set
+from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.settings import Settings
+from tracereel.film.stage import Stage
+from tracereel.film.theme import Palette
+from tracereel.trace.analysis.measured import Run, measure, median_of
+from tracereel.trace.recordings.index import FILM, Catalogue
+
+
+class Show:
+    """The recordings that are played, on a stage of so many pixels, in the words of a language.
+
+    Raises FontError where no face has the language's characters.
+    """
+
+    def __init__(self, settings: Settings, pixels: tuple[int, int]):
+        self.settings = settings
+        self.pixels = pixels
+        add_faces((*settings.brand.fonts, *settings.fonts))
+        self.say = Words(settings.language)
+        if not can_set("".join(self.say.texts())):
+            raise FontError(
+                f"the words in {settings.language!r} need a face that is not here: name its file with"
+                " TRACEREEL_FONTS (Debian has NotoSansCJK-Regular.ttc in fonts-noto-cjk)"
+            )
+        self.stage = Stage.of_pixels(*pixels, settings.captions)
+        self.shown: dict[str, Run] = {}
+        """The runs that were asked for so far, by their traces' digests."""
+        self._catalogues: dict[str, Catalogue] = {}
+        self._runs: dict[tuple[str, str], list[Run]] = {}
+
+    @property
+    def palette(self) -> Palette:
+        """What colours look like."""
+        return self.settings.palette
+
+    @property
+    def recordings(self) -> Catalogue:
+        """The film's recordings."""
+        return self.recordings_of(FILM)
+
+    def recordings_of(self, suite: str) -> Catalogue:
+        """The recordings of a suite that are played. Raises TraceError where there are none."""
+        found = self._catalogues.get(suite)
+        if found is None:
+            found = self._catalogues[suite] = Catalogue(suite=suite)
+        return found
+
+    def runs(self, case: str, suite: str = FILM) -> list[Run]:
+        """All repeats of a case. Raises TraceError where there is no recording of it."""
+        found = self._runs.get((suite, case))
+        if found is None:
+            recordings = self.recordings_of(suite).case(case)
+            found = self._runs[suite, case] = [Run(recording.read()) for recording in recordings]
+        self.shown.update({run.trace.digest: run for run in found})
+        return found
+
+    @property
+    def files(self) -> list[Path]:
+        """All recordings that could have been played so far: of every suite that was asked for, each file."""
+        return [recording.path for catalogue in self._catalogues.values() for recording in catalogue.recordings]
+
+    def run(self, case: str, suite: str = FILM) -> Run:
+        """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
+        runs = self.runs(case, suite)
+        answered = [run for run in runs if len(run.trace.steps.token_id)]
+        return median_of(answered) if answered else runs[0]
+
+    def case_name(self, case: str, run: Run) -> Phrase:
+        """What a case is called on screen: by its word in the catalogue, else by the policy its trace names."""
+        key = case.replace("-", "_")
+        return self.say.say(f"cases.{key}") if self.say.has(f"cases.{key}") else quote(run.measure("policy"))
+
+    def ask(self, query: str, numerator: Sequence[Run], denominator: Sequence[Run], style: str) -> Phrase:
+        """A figure from two cases' repeats."""
+        return figure(measure(query, [*numerator, *denominator], numerator=len(numerator)), style)
+
+    def quote(self, run: Run, query: str) -> Phrase:
+        """What a run says of itself."""
+        return quote(run.measure(query))

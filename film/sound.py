@@ -1,0 +1,146 @@
+"""What a film sounds like: each token a soft tick at its measured time, in its request's pitch; and the captions read.
+
+Synthesised with numpy; nothing is composed. A local voice engine (espeak-ng) reads, where one is installed. Knows beats
+and their clocks; draws nothing.
+"""
+
+import io
+import shutil
+import subprocess
+import wave
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tracereel.film.beat import Beat
+from tracereel.film.captions import Cue
+from tracereel.film.clock import FilmClock
+from tracereel.film.settings import Settings
+from tracereel.trace.analysis.measured import Run
+
+Samples = npt.NDArray[np.float32]
+"""Shape (samples, 2): left and right, -1 to 1."""
+
+RATE = 48_000
+_TICK_S = 0.09
+_PENTATONIC = (0, 2, 4, 7, 9)
+_LOWEST_HZ = 261.63
+_OCTAVES = 2
+_VOICES = ("espeak-ng", "espeak")
+_WORDS_A_MINUTE, _FASTEST = 165, 260
+
+
+class SoundError(Exception):
+    """The sound cannot be made; the message is one line."""
+
+
+def soundtrack(
+    settings: Settings, told: Sequence[tuple[float, Beat]], cues: Sequence[Cue], film_s: float
+) -> Samples | None:
+    """What the settings ask to be heard of beats that begin at these seconds; None where that is nothing."""
+    tracks = []
+    if settings.sound:
+        # Under a voice the ticks stay in the background.
+        tracks.append(ticks(told, film_s) * (0.35 if settings.narration else 1.0))
+    if settings.narration:
+        tracks.append(narration(cues, film_s, settings.language))
+    return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
+
+
+def ticks(told: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
+    """The soundtrack of the measurement: a tick a token, where the beat's clock shows the moment at which it came.
+
+    Of several runs in a beat the first sounds from the left, the last from the right.
+    """
+    track = np.zeros((round(film_s * RATE) + RATE, 2), dtype=np.float32)
+    for start, beat in told:
+        if not beat.framed:
+            continue
+        heard = list(dict.fromkeys(beat.runs))
+        for i, run in enumerate(heard):
+            pan = 0.5 if len(heard) == 1 else 0.15 + 0.7 * i / (len(heard) - 1)
+            _strike(track, start + times_in_film(beat.clock, run, heard[0]), run.trace.steps.token_request, pan)
+    # Where many tokens come at once they are louder, but never distorted.
+    loud: Samples = np.tanh(track[: round(film_s * RATE)] * 0.22)
+    return loud
+
+
+def times_in_film(clock: FilmClock, run: Run, main: Run) -> npt.NDArray[np.float64]:
+    """The second of the beat at which each token of a run is shown to come; nan where it is not shown.
+
+    Every run counts from its own beginning, as the pictures do; the clock is that of `main`.
+    """
+    steps = run.trace.steps
+    at_ns = steps.end_ns[steps.token_step] - run.timeline.begin_ns + main.timeline.begin_ns
+    film = np.full(len(at_ns), np.nan)
+    second = 0.0
+    for passage in clock.passages:
+        span = passage.to_ns - passage.from_ns
+        if span:
+            inside = (at_ns > passage.from_ns) & (at_ns <= passage.to_ns)
+            film[inside] = second + passage.film_s * (at_ns[inside] - passage.from_ns) / span
+        second += passage.film_s
+    return film
+
+
+def _strike(track: Samples, seconds: npt.NDArray[np.float64], requests: npt.NDArray[np.int32], pan: float) -> None:
+    sides = np.array([np.cos(pan * np.pi / 2), np.sin(pan * np.pi / 2)], dtype=np.float32)
+    kernels = [_tick(pitch)[:, None] * sides for pitch in range(len(_PENTATONIC) * _OCTAVES)]
+    for second, request in zip(seconds.tolist(), requests.tolist(), strict=True):
+        if second == second:
+            kernel = kernels[request % len(kernels)]
+            first = round(second * RATE)
+            end = min(first + len(kernel), len(track))
+            track[first:end] += kernel[: end - first]
+
+
+def _tick(pitch: int) -> npt.NDArray[np.float32]:
+    """A soft tick: a tone with an overtone that dies away."""
+    octave, degree = divmod(pitch, len(_PENTATONIC))
+    hertz = _LOWEST_HZ * 2 ** (octave + _PENTATONIC[degree] / 12)
+    t = np.arange(round(_TICK_S * RATE)) / RATE
+    tone = np.sin(2 * np.pi * hertz * t) + 0.3 * np.sin(4 * np.pi * hertz * t)
+    return (tone * np.exp(-t * 55) * np.minimum(t / 0.002, 1)).astype(np.float32)
+
+
+def voice() -> str:
+    """The voice engine that is installed. Raises SoundError where none is."""
+    for name in _VOICES:
+        if found := shutil.which(name):
+            return found
+    raise SoundError("no voice engine is installed; install espeak-ng, or render without narration")
+
+
+def narration(cues: Sequence[Cue], film_s: float, language: str) -> Samples:
+    """The captions read aloud, each from its second on; faster where it would run into the next one.
+
+    Raises SoundError where there is no voice engine, or it cannot speak the language.
+    """
+    engine = voice()
+    track = np.zeros((round(film_s * RATE), 2), dtype=np.float32)
+    for cue in cues:
+        room = cue.to_s - cue.from_s
+        spoken = _say(engine, cue.text, language, _WORDS_A_MINUTE)
+        if len(spoken) / RATE > room:
+            speed = min(round(_WORDS_A_MINUTE * len(spoken) / RATE / room * 1.05), _FASTEST)
+            spoken = _say(engine, cue.text, language, speed)
+        first = round(cue.from_s * RATE)
+        end = min(first + min(len(spoken), round(room * RATE)), len(track))
+        track[first:end] += spoken[: end - first, None]
+    return track
+
+
+def _say(engine: str, text: str, language: str, speed: int) -> npt.NDArray[np.float32]:
+    voice_name = {"zh": "cmn"}.get(language, language)
+    # The text goes in by a pipe: nothing in it can be an option.
+    command = [engine, "--stdout", "--stdin", "-v", voice_name, "-s", str(speed)]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+    if done.returncode or not done.stdout:
+        raise SoundError(f"{engine} cannot read {voice_name!r}: {done.stderr.decode(errors='replace').strip()[:200]}")
+    with wave.open(io.BytesIO(done.stdout)) as file:
+        rate = file.getframerate()
+        # A pipe's header does not know the length.
+        samples = np.frombuffer(file.readframes(2**30), dtype="<i2").astype(np.float32) / 2**15
+    at = np.arange(round(len(samples) * RATE / rate)) * rate / RATE
+    resampled: npt.NDArray[np.float32] = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return resampled

@@ -1,0 +1,1 @@
+"""Figures from traces: metrics, comparisons, and the queries that a scene may ask."""

@@ -1,0 +1,78 @@
+"""What is true of runs as a rule, found in their records: how slots are taken again, how runs lie beside each other.
+
+For words that would otherwise be said of any trace. Knows traces; gives no figures.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from itertools import pairwise
+
+import numpy as np
+from tracereel.trace.analysis.compare import repeat_of, turn_by_turn
+from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace
+
+
+class Refill(Enum):
+    """What becomes of a slot whose request has ended."""
+
+    RUNNING = "running"
+    """Another request gets one while others still run."""
+    CLOSED = "closed"
+    """It stays empty beside those that still run, and is taken when nobody does: static batching."""
+    ALONE = "alone"
+    """Others get theirs later, but whoever ended was the only one: a single slot, or requests far apart."""
+    NEVER = "never"
+    """No request gets one after another has ended."""
+
+
+def refill(trace: Trace) -> Refill:
+    """How requests come to their slots after the first of them has ended."""
+    stays = trace.stays
+    ended = np.sort(stays.to_ns[stays.to_ns != NEVER_NS])
+    came = stays.from_ns[stays.from_ns >= ended[0]] if len(ended) else ended
+    if not len(came):
+        return Refill.NEVER
+    order = np.argsort(stays.from_ns, kind="stable")
+    starts, reach = stays.from_ns[order], np.maximum.accumulate(stays.to_ns[order])
+
+    def somebody_ran(freed: Ints, until: Ints) -> bool:
+        """Did anybody run when a slot was freed, and still at the instant that belongs to it?"""
+        before = np.searchsorted(starts, freed, side="left")
+        return bool((reach[before - 1] > until)[before > 0].any())
+
+    if somebody_ran(ended[np.searchsorted(ended, came, side="right") - 1], came):
+        return Refill.RUNNING
+    return Refill.CLOSED if somebody_ran(ended, ended) else Refill.ALONE
+
+
+def all_advance(trace: Trace) -> bool:
+    """Are in most steps all requests members that hold a slot, of the step's replica where there are several?"""
+    stays, steps = trace.stays, trace.steps
+    replica_of = np.array([arrival.replica for arrival in trace.arrivals], dtype=np.int64)[stays.request]
+    last = np.where(stays.last_step == ABSENT, len(steps) - 1, stays.last_step)
+    advance = 0
+    for replica in np.unique(steps.replica):
+        own = replica_of == replica
+        change = np.zeros(len(steps) + 1, dtype=np.int64)
+        np.add.at(change, stays.first_step[own], 1)
+        np.add.at(change, last[own] + 1, -1)
+        held = change[:-1].cumsum()
+        advance += int(((steps.batch >= held) & (steps.replica == replica)).sum())
+    return 2 * advance > len(steps)
+
+
+def came_together(trace: Trace) -> bool:
+    """Had all requests arrived before the first step?"""
+    first = int(trace.steps.start_ns[0]) if len(trace.steps) else 0
+    return all(arrival.arrival_ns <= first for arrival in trace.arrivals)
+
+
+def apart(traces: Sequence[Trace]) -> bool:
+    """Was each run made while none of the others was, by the wall clock?"""
+    spans = sorted(tuple(trace.header.clock.wall_ns + at_ns for at_ns in trace.span_ns) for trace in traces)
+    return all(one[1] <= later[0] for one, later in pairwise(spans))
+
+
+def in_turns(traces: Sequence[Trace]) -> bool:
+    """Were all first repeats made, then all second ones, and so on, of two or more, none beside another?"""
+    return apart(traces) and turn_by_turn(traces) and len({repeat_of(trace) for trace in traces}) > 1

@@ -1,0 +1,255 @@
+"""Runs beside each other: which may be compared, which are repeats of each other, and ratios with their uncertainty.
+
+Knows headers and metrics. A comparison is valid only between runs of the same workload, model, dtype and device; all
+else is refused by naming the field that differs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.summary import LATENCIES, label, measured
+from tracereel.trace.format.events import Header
+from tracereel.trace.state.columns import Trace
+
+_COMPARABLE: dict[str, Callable[[Header], object]] = {
+    "workload.digest": lambda header: header.workload.digest,
+    "model.digest": lambda header: header.model.digest,
+    "model.weights": lambda header: header.model.weights,
+    "model.dtype": lambda header: header.model.dtype,
+    "device.name": lambda header: header.device.name,
+}
+
+
+class NotComparableError(Exception):
+    """Two runs cannot be compared; the message names the field that differs and both values."""
+
+
+def require_comparable(traces: Sequence[Trace]) -> None:
+    """Raise NotComparableError where the traces do not measure the same work on the same device."""
+    first = traces[0]
+    for other in traces[1:]:
+        for name, field in _COMPARABLE.items():
+            left, right = field(first.header), field(other.header)
+            if left != right:
+                raise NotComparableError(f"{first.path} and {other.path} differ in {name}: {left!r} and {right!r}")
+            if left is None:
+                raise NotComparableError(f"neither {first.path} nor {other.path} says its {name}: it may differ")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quantity of one case over another's, from n pairs of runs made one right after the other."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+    pairs: tuple[float, ...]
+    """Each pair's ratio, in the order of the repeats."""
+
+
+def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace]) -> Ratio:
+    """Output throughput of one case over the other's: median, lowest and highest of the pairs with the same repeat.
+
+    Raises NotComparableError where the runs do not belong together, and ValueError where no repeat is in both.
+    """
+    require_comparable([*numerator, *denominator])
+    below = {repeat_of(trace): trace for trace in denominator}
+    above = sorted(numerator, key=repeat_of)
+    pairs = [(trace, below[repeat_of(trace)]) for trace in above if repeat_of(trace) in below]
+    ratios = [_throughput(top) / _throughput(bottom) for top, bottom in pairs]
+    if not ratios:
+        raise ValueError("no repeat is in both cases")
+    return Ratio(float(np.median(ratios)), min(ratios), max(ratios), len(ratios), tuple(ratios))
+
+
+def repeat_of(trace: Trace) -> int:
+    """Which repeat of its suite a trace is; 0 for one that belongs to none."""
+    return trace.header.run.repeat if trace.header.run else 0
+
+
+def _throughput(trace: Trace) -> float:
+    value = Metrics(trace).output_throughput
+    if value is None:
+        raise ValueError(f"{trace.path} holds no output token")
+    return value
+
+
+def median_run(traces: Sequence[Trace]) -> Trace:
+    """The run whose throughput is the median of its case's (the lower middle one of an even number)."""
+    ordered = sorted(traces, key=_throughput)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+COMPARED = (
+    "output_throughput",
+    "request_throughput",
+    "goodput",
+    *(f"{latency}.{part}" for latency in ("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms") for part in ("p50", "p99")),
+    "steps",
+    "idle_slot_steps",
+    "padding",
+    "preemptions",
+    "kv_mean",
+    "waiting_mean",
+)
+"""The metrics that are set side by side; after the point a part of a distribution."""
+
+RESAMPLES = 10_000
+_LEVEL = (2.5, 97.5)
+
+
+def compared_label(name: str) -> str:
+    """How an entry of COMPARED is called."""
+    latency, _, part = name.partition(".")
+    return f"{LATENCIES[latency]} {part}, ms" if part else label(name)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Repeats of one case: runs of the same engine with the same settings."""
+
+    label: str
+    traces: tuple[Trace, ...]
+    values: Mapping[str, tuple[float | None, ...]]
+    """For each of COMPARED what each run measured, None where it does not say."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio of medians or a median of ratios, and the interval that holds 95 % of its bootstrap resamples."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    """None where one run, or pair of runs, leaves nothing to resample."""
+    n: int
+    paired: bool
+    """Is it the median of n pairs of runs that were made one right after the other?"""
+
+    @property
+    def moved(self) -> bool:
+        """Does the interval leave out 1, which would be no change?"""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+
+def group_runs(traces: Sequence[Trace], slo: Mapping[str, float] | None = None) -> list[Group]:
+    """Sort runs into groups of repeats, in the order in which each first appears.
+
+    Repeats agree in all that their headers say but the clock and the number of the repeat.
+    """
+    groups: dict[bytes, list[Trace]] = {}
+    for trace in traces:
+        groups.setdefault(msgspec.json.encode(_settings(trace.header), order="sorted"), []).append(trace)
+    members = list(groups.values())
+    names = _labels([some[0].header for some in members])
+    return [Group(name, tuple(some), _values(some, slo)) for name, some in zip(names, members, strict=True)]
+
+
+def _settings(header: Header) -> Any:
+    run = header.run and msgspec.structs.replace(header.run, repeat=0)
+    clock = msgspec.structs.replace(header.clock, monotonic_ns=0, wall_ns=0)
+    return msgspec.to_builtins(msgspec.structs.replace(header, run=run, clock=clock))
+
+
+def _labels(headers: Sequence[Header]) -> list[str]:
+    """A name for each group: its case or policy, and where two are the same, the settings in which they differ."""
+    plain = [header.run.case if header.run else header.policy for header in headers]
+    flat = [dict(_flat(_settings(header))) for header in headers]
+    found = []
+    for i, name in enumerate(plain):
+        twins = [flat[k] for k in range(len(headers)) if plain[k] == name]
+        differing = sorted(
+            key for key in {key for twin in twins for key in twin} if len({t.get(key) for t in twins}) > 1
+        )
+        said = [f"{key.rsplit('.', 1)[-1]} {str(flat[i].get(key, '–'))[:12]}" for key in differing]
+        found.append(f"{name} ({', '.join(said[:3])})" if said else name)
+    return found
+
+
+def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, inner in value.items() for pair in _flat(inner, f"{path}.{key}" if path else key)]
+    return [(path, str(value))]
+
+
+def _values(traces: Sequence[Trace], slo: Mapping[str, float] | None) -> dict[str, tuple[float | None, ...]]:
+    found: list[list[float | None]] = []
+    for trace in traces:
+        facts = measured(trace, slo)
+        found.append([facts[name[0]][name[2]] if name[2] else facts[name[0]] for name in map(_split, COMPARED)])
+    return dict(zip(COMPARED, zip(*found, strict=True), strict=True))
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    return name.partition(".")
+
+
+def turn_by_turn(traces: Sequence[Trace]) -> bool:
+    """Does no repeat begin before all runs of the one before it have begun, by the wall clock?"""
+    begun = [repeat for _, repeat in sorted((trace.header.clock.wall_ns, repeat_of(trace)) for trace in traces)]
+    return begun == sorted(begun)
+
+
+def pairs_of(base: Group, other: Group) -> list[tuple[int, int]]:
+    """Which runs of two groups were made one right after the other, as pairs of indices; empty where none were.
+
+    Runs of one suite are made in turns, a run of every case in each: those with the same `repeat` belong together. That
+    holds only where the clocks agree, so that no turn begins before the one before it has ended; a case that was
+    recorded anew alone is in no pair.
+    """
+    runs = [trace.header.run for group in (base, other) for trace in group.traces]
+    if any(run is None or run.suite != runs[0].suite for run in runs if runs[0]) or None in runs:
+        return []
+    at = [{repeat_of(trace): i for i, trace in enumerate(group.traces)} for group in (base, other)]
+    if any(len(found) < len(group.traces) for found, group in zip(at, (base, other), strict=True)):
+        return []
+    pairs = [(at[0][repeat], at[1][repeat]) for repeat in sorted(set(at[0]) & set(at[1]))]
+    paired = [trace for i, k in pairs for trace in (base.traces[i], other.traces[k])]
+    return pairs if turn_by_turn(paired) else []
+
+
+def estimate(base: Group, other: Group, name: str) -> Estimate | None:
+    """`other` over `base` in one of COMPARED; None where a run does not say, or `base` measured 0.
+
+    Where the runs are pairs, the median of the pairs' ratios; else the ratio of the medians. The interval is a
+    percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13) over pairs or over the
+    runs of each group, with a fixed seed.
+    """
+    bottom, top = base.values[name], other.values[name]
+    below = np.array([value for value in bottom if value is not None], dtype=float)
+    above = np.array([value for value in top if value is not None], dtype=float)
+    if len(below) < len(bottom) or len(above) < len(top) or not below.all():
+        return None
+    pairs = pairs_of(base, other)
+    rng = np.random.default_rng(0)
+    if pairs:
+        ratios = np.array([above[k] / below[i] for i, k in pairs])
+        resampled = np.median(_resample(rng, ratios), axis=1)
+        ratio, n = float(np.median(ratios)), len(ratios)
+    else:
+        resampled = np.median(_resample(rng, above), axis=1) / np.median(_resample(rng, below), axis=1)
+        ratio, n = float(np.median(above) / np.median(below)), min(len(above), len(below))
+    if n < 2:
+        return Estimate(ratio, None, None, n, bool(pairs))
+    low, high = np.percentile(resampled, _LEVEL).tolist()
+    return Estimate(ratio, low, high, n, bool(pairs))
+
+
+def _resample(rng: np.random.Generator, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values[rng.integers(0, len(values), (RESAMPLES, len(values)))]
+
+
+def median_pair(base: Group, other: Group) -> tuple[Trace, Trace]:
+    """The pair with the median ratio of throughputs (the lower middle one), or the median run of each group."""
+    pairs = pairs_of(base, other)
+    if not pairs:
+        return median_run(base.traces), median_run(other.traces)
+    ordered = sorted(pairs, key=lambda pair: _throughput(other.traces[pair[1]]) / _throughput(base.traces[pair[0]]))
+    i, k = ordered[(len(ordered) - 1) // 2]
+    return base.traces[i], other.traces[k]

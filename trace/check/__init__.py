@@ -1,0 +1,1 @@
+"""What must hold in every trace, and each violation with its line."""

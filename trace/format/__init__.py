@@ -1,0 +1,1 @@
+"""The trace on disk: its events, how they are written and read, and the schema."""

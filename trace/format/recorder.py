@@ -1,0 +1,243 @@
+"""Records a run while it happens: cheap on the engine's thread, encoded and written on a thread of its own.
+
+Knows the records of `events` and that requests are numbered in the order of their arrival. Does not know how an engine
+works: any program that can say what its steps did can call it.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from tracereel.trace.format.events import Arrival, Clock, End, Event, Finish, Header, Step, encoder
+from tracereel.trace.format.storage import LineWriter
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.25
+"""How long a written record may stay unreadable for others."""
+CAPACITY = 4096
+"""Records that may wait to be written, if not said otherwise."""
+# The writer looks this often instead of being woken for each record: a wake-up costs the engine's thread a system call
+# and a change of threads, some records at once cost it neither.
+_LOOK_SECONDS = 0.02
+_BATCH = 64
+
+
+Later = Callable[[], Iterable[Arrival | Step | Finish]]
+"""Makes records when it is called, on the recorder's thread."""
+
+
+class RecordingError(Exception):
+    """A recording could not be written; the message is one line and names the file and the fault."""
+
+
+def start_clock() -> Clock:
+    """The zero of a recording's times: this instant on the process's two clocks."""
+    return Clock(monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns())
+
+
+class Recorder:
+    """Writes one trace file; use it as a context manager, or call `close()`.
+
+    `record()` only hands the event over (about a microsecond); events must not be changed afterwards. The file appears
+    under its name when the recording is closed; until then, and after a crash, it is `<name>.partial`. An earlier file
+    of that name stays as it is until then.
+
+    At most `capacity` records wait to be written. When they are that many, `when_full` says whether `record()` blocks
+    until there is room, or drops step records; the end record counts those, and the numbers of the steps tell where
+    they are missing. (Arrivals and cancellations are never dropped: they are few, and all else refers to them.)
+
+    When the file cannot be created or written (a full disk, a folder that vanished, a target that may not be written),
+    `on_fault` says what comes of it. `stop`: the constructor, or the next `record()`, raises RecordingError.
+    `continue`: one line goes to the log, and the engine goes on unrecorded. `close()` raises RecordingError in both
+    cases.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        header: Header,
+        *,
+        capacity: int = CAPACITY,
+        when_full: Literal["block", "drop"] = "block",
+        on_fault: Literal["stop", "continue"] = "stop",
+    ):
+        self.path = Path(path)
+        self.header = header
+        self._capacity, self._drops, self._stops = capacity, when_full == "drop", on_fault == "stop"
+        self._events: queue.SimpleQueue[Event | Later | None] = queue.SimpleQueue()
+        self._look = threading.Event()
+        self._requests = self._steps = self._output_tokens = 0
+        self._dropped = self._dropped_later = 0  # on the engine's thread, and on the writer's
+        self._fault: str | None = None
+        self._writer: LineWriter | None = None
+        self._closed = False
+        try:
+            self._writer = LineWriter(self.path)
+        except OSError as error:
+            self._fail(f"cannot be created ({error.strerror or error})")
+            if self._stops:
+                raise self._error() from None
+        self._events.put(header)
+        self._thread = threading.Thread(target=self._write, name="tracereel-recorder", daemon=True)
+        self._thread.start()
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the zero of this recording."""
+        return time.monotonic_ns() - self.header.clock.monotonic_ns
+
+    def record(self, event: Arrival | Step | Finish) -> None:
+        """Add one record. Raises RecordingError where recording has failed and `on_fault` is `stop`."""
+        if self._events.qsize() >= self._capacity and not self._room(droppable=isinstance(event, Step)):
+            self._dropped += 1
+            return
+        self._put(event)
+
+    def record_later(self, make: Later) -> None:
+        """Add the records that `make` gives; it is called in its turn, on the recorder's thread.
+
+        For an engine that has no time to put its facts in order itself: it hands over what it has in its hands. Where
+        records are dropped for want of room, the steps that it gives are. Raises as `record()` does.
+        """
+        if self._events.qsize() >= self._capacity and not self._room(droppable=True):
+            self._put(lambda: self._without_steps(make()))
+            return
+        self._put(make)
+
+    def _put(self, event: Event | Later) -> None:
+        if self._fault is not None and self._stops:
+            raise self._error()
+        self._events.put(event)
+
+    def _room(self, *, droppable: bool) -> bool:
+        """The buffer is full: wait until it is not, or say whether this record stays where records are dropped."""
+        if self._drops:
+            return not droppable
+        while self._events.qsize() >= self._capacity and self._fault is None:
+            self._look.set()
+            time.sleep(0.001)
+        return True
+
+    def close(self) -> None:
+        """Write the end record and put the file in its place. Raises RecordingError where it is not whole."""
+        self._stop()
+        if self._fault is None and self._writer is not None:
+            end = End(
+                at_ns=self.now_ns(),
+                requests=self._requests,
+                steps=self._steps,
+                output_tokens=self._output_tokens,
+                digest=self._writer.digest.hexdigest(),
+                dropped=self._dropped + self._dropped_later,
+            )
+            try:
+                self._writer.write(encoder.encode(end) + b"\n")
+                self._writer.commit()
+                return
+            except OSError as error:
+                self._fail_with(error)
+        if self._writer is not None:
+            self._writer.abandon()
+        raise self._error()
+
+    def abandon(self) -> None:
+        """Stop without an end record: the file stays behind as `<name>.partial`, readable and known to be cut."""
+        self._stop()
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _stop(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._events.put(None)
+            self._look.set()
+            self._thread.join()
+
+    def _fail_with(self, error: Exception) -> None:
+        self._fail(f"the recording was cut off ({getattr(error, 'strerror', None) or error})")
+
+    def _fail(self, what: str) -> None:
+        """The first fault is the one that is told."""
+        if self._fault is None:
+            self._fault = " ".join(what.split())
+            if not self._stops:
+                logger.error("tracereel: %s; the engine goes on unrecorded", self._error())
+
+    def _error(self) -> RecordingError:
+        left = ""
+        if self._writer is not None and self._writer.partial.exists():
+            left = f"; what was written lies in {self._writer.partial.name}"
+        return RecordingError(f"{self.path}: {self._fault}{left}")
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _write(self) -> None:
+        """The writer's thread: encode what has come, some records at once; flush when it is time."""
+        flushed, dirty, ended = time.monotonic(), False, False
+        while not ended:
+            self._look.wait(_LOOK_SECONDS)
+            while not ended and (batch := self._batch()):
+                ended = batch[-1] is None
+                try:
+                    dirty = self._encode(batch) or dirty
+                except Exception as error:  # a full disk, or an event that cannot be encoded: the engine must go on
+                    self._fail_with(error)
+            if not ended:
+                self._look.clear()
+            if dirty and time.monotonic() - flushed >= FLUSH_SECONDS:
+                try:
+                    if self._fault is None and self._writer is not None:
+                        self._writer.flush()
+                except OSError as error:
+                    self._fail_with(error)
+                flushed, dirty = time.monotonic(), False
+
+    def _batch(self) -> "list[Event | Later | None]":
+        """What waits to be written, up to so much; ends with None where the recording does."""
+        batch: list[Event | Later | None] = []
+        try:
+            while len(batch) < _BATCH and (not batch or batch[-1] is not None):
+                batch.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _encode(self, batch: "list[Event | Later | None]") -> bool:
+        """Write a batch; says whether there was anything to write."""
+        lines = []
+        try:
+            for event in batch:
+                for record in event() if callable(event) else (event,):
+                    if record is None or self._fault is not None:
+                        continue
+                    lines.append(encoder.encode(record))
+                    self._count(record)
+        finally:  # what came before a record that cannot be encoded is kept
+            if lines and self._writer is not None:
+                self._writer.write(b"\n".join([*lines, b""]))
+        return bool(lines)
+
+    def _without_steps(self, records: Iterable[Arrival | Step | Finish]) -> Iterable[Arrival | Step | Finish]:
+        for record in records:
+            if isinstance(record, Step):
+                self._dropped_later += 1
+            else:
+                yield record
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self._steps += 1
+            self._output_tokens += sum(event.sampled)
+        elif isinstance(event, Arrival):
+            self._requests += 1

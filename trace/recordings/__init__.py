@@ -1,0 +1,1 @@
+"""The recordings that the films play, and the index that finds them."""

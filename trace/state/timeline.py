@@ -1,0 +1,386 @@
+"""The state of a run at any instant: who waits, who sits in which slot, which tokens are out, which blocks are held.
+
+`Timeline(trace).at(t)` is a pure function of the trace and of t. Knows nothing of films: no colours, no frames, no
+film time.
+
+What holds when: a step's schedule (preemptions, admissions, blocks) takes effect at its start, its tokens and endings
+at its end, each at that very nanosecond.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace, group_by
+
+_LOOK_BACK = 64
+"""Steps that are searched for a request's newest entry before all its entries are looked up."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A request in a slot at one instant."""
+
+    request: int
+    slot: int
+    computes: bool
+    """Is it a member of the step that runs at this instant?"""
+    prefill: bool
+    """Does it still lack KV for tokens it already has (its prompt, or all of them after a preemption)?"""
+    computed_tokens: int
+    """Tokens whose KV is there, the running step's not counted."""
+    output_tokens: int
+
+
+class State:
+    """The state of one run at `t_ns`; cheap to make, each part computed when first asked for."""
+
+    def __init__(self, timeline: "Timeline", t_ns: int):
+        self._timeline = timeline
+        self.t_ns = t_ns
+        self.started = timeline.steps_started(t_ns)
+        """Steps whose schedule has been made."""
+        self.ended = timeline.steps_ended(t_ns)
+        """Steps whose tokens are out."""
+        self.output_tokens = timeline.output_tokens_at(t_ns)
+        """Output tokens of all requests so far."""
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The steps that run now, one a replica at most."""
+        return self._timeline.running_steps(self.t_ns) if self.started > self.ended else ()
+
+    @property
+    def step(self) -> int | None:
+        """The step that runs now, of several replicas the one that began last, or None between steps."""
+        return max(self.steps, default=None)
+
+    @cached_property
+    def waiting(self) -> tuple[int, ...]:
+        """The requests in the waiting queue: by priority, then preempted ones first, then by arrival."""
+        return self._timeline.waiting_at(self.t_ns)
+
+    @cached_property
+    def seats(self) -> tuple[Seat | None, ...]:
+        """For each slot who sits in it."""
+        return self._timeline.seats_at(self)
+
+    @cached_property
+    def finished(self) -> tuple[int, ...]:
+        """The requests that have ended, in the order of their end."""
+        timeline = self._timeline
+        return timeline.ended_order[: bisect_right(timeline.ended_times, self.t_ns)]
+
+    @property
+    def num_arrived(self) -> int:
+        """Requests that have arrived."""
+        return bisect_right(self._timeline.arrival_times, self.t_ns)
+
+    @property
+    def num_finished(self) -> int:
+        """Requests that have ended."""
+        return bisect_right(self._timeline.ended_times, self.t_ns)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that hold a slot."""
+        return self._timeline.stay_count(self.t_ns)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in the waiting queue."""
+        return self.num_arrived - self.num_finished - self.num_running
+
+    @property
+    def kv_used(self) -> int | None:
+        """KV blocks held, as the newest schedule left them; None where the trace does not say."""
+        return self._timeline.kv_used_at(self.t_ns)
+
+    @cached_property
+    def block_holders(self) -> dict[int, tuple[int, ...]]:
+        """For each KV block that is held the requests whose block tables it stands in, in the order of their slots."""
+        holders: dict[int, tuple[int, ...]] = {}
+        for seat in self.seats:
+            if seat is None:
+                continue
+            for block in self.block_table(seat.request):
+                holders[block] = (*holders.get(block, ()), seat.request)
+        return holders
+
+    def output_tokens_of(self, request: int) -> int:
+        """Output tokens of one request so far."""
+        return bisect_right(self._timeline.token_times_of(request), self.t_ns)
+
+    def block_table(self, request: int) -> tuple[int, ...]:
+        """The KV blocks the request holds, in the order of its tokens."""
+        return self._timeline.block_table_at(request, self.t_ns)
+
+
+class Timeline:
+    """Answers `at(t)` for one trace; t is engine time in nanoseconds since the trace's zero."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+        steps, stays = trace.steps, trace.stays
+        self.arrival_times: list[int] = sorted(arrival.arrival_ns for arrival in trace.arrivals)
+        ended = sorted((at, request) for request, (at, _, _) in trace.endings.items())
+        self.ended_times: list[int] = [at for at, _ in ended]
+        self.ended_order: tuple[int, ...] = tuple(request for _, request in ended)
+        self._stay_starts = np.sort(stays.from_ns)
+        self._stay_ends = np.sort(stays.to_ns)
+        # Steps of different replicas overlap: what is out by some time is counted in the order in which they end.
+        in_order = np.argsort(steps.end_ns, kind="stable")
+        self._ends = steps.end_ns[in_order]
+        self._tokens = np.concatenate([[0], np.cumsum(steps.sampled[in_order])])
+        self._idle = np.concatenate([[0], np.cumsum((trace.step_slots - steps.batch)[in_order])])
+        self._replicas = _replicas(trace)
+        self._waits = _Waits(trace)
+        self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
+        self._stays_of_slot = _Stays(trace, stays.slot, trace.header.slots)
+        self._stays_of_request = _Stays(trace, stays.request, len(trace.arrivals))
+        self.token_times_of = lru_cache(maxsize=4096)(self._token_times_of)
+        """The token times (ns) of a request, as a list."""
+        self._state_at = lru_cache(maxsize=4)(partial(State, self))  # one frame asks many times for its instant
+
+    def at(self, t_ns: int) -> State:
+        """The state at engine time t_ns."""
+        return self._state_at(t_ns)
+
+    @cached_property
+    def begin_ns(self) -> int:
+        """First arrival, or the first step's start where that is earlier; 0 where there is neither."""
+        starts = [*self.arrival_times[:1], *self.trace.steps.start_ns[:1].tolist()]
+        return min(starts, default=0)
+
+    @property
+    def end_ns(self) -> int:
+        """End of the last step."""
+        return self.trace.span_ns[1]
+
+    def steps_started(self, t_ns: int) -> int:
+        """How many steps have started at t."""
+        return int(np.searchsorted(self.trace.steps.start_ns, t_ns, side="right"))
+
+    def steps_ended(self, t_ns: int) -> int:
+        """How many steps have ended at t."""
+        return int(np.searchsorted(self._ends, t_ns, side="right"))
+
+    def output_tokens_at(self, t_ns: int) -> int:
+        """Output tokens of all requests at t."""
+        return int(self._tokens[self.steps_ended(t_ns)])
+
+    def idle_slot_steps_at(self, t_ns: int) -> int:
+        """Slots x steps - members, of the steps that have ended at t."""
+        return int(self._idle[self.steps_ended(t_ns)])
+
+    def running_steps(self, t_ns: int) -> tuple[int, ...]:
+        """The steps that run at t, one a replica at most."""
+        newest = (replica.newest_started(t_ns) for replica in self._replicas)
+        return tuple(step for step in newest if step is not None and self.trace.steps.end_ns[step] > t_ns)
+
+    def kv_used_at(self, t_ns: int) -> int | None:
+        """KV blocks held, as each replica's newest schedule left them; None where one does not say."""
+        newest = [replica.newest_started(t_ns) for replica in self._replicas]
+        used = [int(self.trace.steps.kv_used[step]) for step in newest if step is not None]
+        return None if ABSENT in used else sum(used)
+
+    def stay_count(self, t_ns: int) -> int:
+        """How many requests hold a slot at t."""
+        started = np.searchsorted(self._stay_starts, t_ns, side="right")
+        return int(started - np.searchsorted(self._stay_ends, t_ns, side="right"))
+
+    def _token_times_of(self, request: int) -> list[int]:
+        times: list[int] = self.trace.token_times(request).tolist()
+        return times
+
+    def waiting_at(self, t_ns: int) -> tuple[int, ...]:
+        """Who waits at t; by priority, then the preempted first, then by arrival."""
+        request, rank = self._waits.at(t_ns)
+        order = np.lexsort((request, rank, self._priorities[request]))
+        return tuple(request[order].tolist())
+
+    def stay_of(self, request: int, t_ns: int) -> int | None:
+        """The stay (index into `trace.stays`) of the request at t, or None."""
+        return self._stays_of_request.at(request, t_ns)
+
+    def seats_at(self, state: State) -> tuple[Seat | None, ...]:
+        """Who sits in each slot at the state's time."""
+        trace, t_ns = self.trace, state.t_ns
+        computing: set[int] = set()
+        for step in state.steps:
+            computing.update(trace.steps.member_request[trace.steps.members(step)].tolist())
+        stays = [self._stays_of_slot.at(slot, t_ns) for slot in range(trace.header.slots)]
+        taken = {int(trace.stays.request[stay]): stay for stay in stays if stay is not None}
+        computed_of = self._computed_at(taken, t_ns)
+        seats: list[Seat | None] = []
+        for slot, stay in enumerate(stays):
+            if stay is None:
+                seats.append(None)
+                continue
+            request = int(trace.stays.request[stay])
+            output = state.output_tokens_of(request)
+            computed = computed_of[request]
+            known = trace.arrivals[request].prompt_tokens + output
+            seats.append(
+                Seat(
+                    request=request,
+                    slot=slot,
+                    computes=request in computing,
+                    prefill=computed < known - 1 or not output,
+                    computed_tokens=computed,
+                    output_tokens=output,
+                )
+            )
+        return tuple(seats)
+
+    def _computed_at(self, stay_of: dict[int, int], t_ns: int) -> dict[int, int]:
+        """Tokens with KV of each request in its stay: from its newest entry among the stay's ended steps."""
+        stays, arrivals = self.trace.stays, self.trace.arrivals
+        found = {request: int(stays.cached[stay]) for request, stay in stay_of.items()}
+        for replica in self._replicas:
+            ended = replica.ended_before(t_ns, _LOOK_BACK)
+            first_of = {
+                request: int(stays.first_step[stay])
+                for request, stay in stay_of.items()
+                if ended and arrivals[request].replica == replica.number and stays.first_step[stay] <= ended[0]
+            }
+            for step in ended:
+                if not first_of:
+                    break
+                members = self.trace.steps.members(step)
+                for at, request in enumerate(self.trace.steps.member_request[members].tolist(), members.start):
+                    if request in first_of and first_of.pop(request) <= step:
+                        found[request] = self._reached(at)
+            for request, first_step in first_of.items():  # it has not computed for long
+                entries = self._entries_of(request)
+                steps = self.trace.steps.member_step[entries]
+                i = int(np.searchsorted(self.trace.steps.end_ns[steps], t_ns, side="right")) - 1
+                if i >= 0 and steps[i] >= first_step:
+                    found[request] = self._reached(int(entries[i]))
+        return found
+
+    def computed_in(self, stay: int) -> int:
+        """Tokens with KV that a request had when a stay (index into `trace.stays`) ended; now, where it has not."""
+        stays, steps = self.trace.stays, self.trace.steps
+        entries = self._entries_of(int(stays.request[stay]))
+        last = len(steps) if stays.last_step[stay] == ABSENT else int(stays.last_step[stay])
+        i = int(np.searchsorted(steps.member_step[entries], last, side="right")) - 1
+        if i < 0 or steps.member_step[entries[i]] < stays.first_step[stay]:
+            return int(stays.cached[stay])
+        return self._reached(int(entries[i]))
+
+    def _entries_of(self, request: int) -> npt.NDArray[np.int32]:
+        """A request's entries in the member columns, in order."""
+        order, bounds = self._member_entries
+        return order[slice(*bounds[request : request + 2])]
+
+    def _reached(self, entry: int) -> int:
+        """Tokens with KV after the step of a member entry."""
+        steps = self.trace.steps
+        gained = steps.member_sampled[entry] if steps.member_decode[entry] else steps.member_computed[entry]
+        return int(steps.member_position[entry]) + int(gained)
+
+    @cached_property
+    def _member_entries(self) -> tuple[npt.NDArray[np.int32], Ints]:
+        """For each request its entries in the member columns, in order."""
+        return group_by(self.trace.steps.member_request, len(self.trace.arrivals))
+
+    def block_table_at(self, request: int, t_ns: int) -> tuple[int, ...]:
+        """The request's block table at t."""
+        stay = self.stay_of(request, t_ns)
+        if stay is None:
+            return ()
+        order, bounds = self._grants_of_request
+        grants = self.trace.grants
+        rows = order[bounds[request] : bounds[request + 1]]
+        step = grants.step[rows]
+        mine = (step >= self.trace.stays.first_step[stay]) & (self.trace.steps.start_ns[step] <= t_ns)
+        return tuple(grants.block[rows[mine]].tolist())
+
+    @cached_property
+    def _grants_of_request(self) -> tuple[npt.NDArray[np.int32], Ints]:
+        return group_by(self.trace.grants.request.astype(np.int32), len(self.trace.arrivals))
+
+
+class _Replica:
+    """The steps of one replica, which do not overlap."""
+
+    def __init__(self, number: int, steps: Ints, start_ns: Ints, end_ns: Ints):
+        self.number = number
+        self._steps, self._start_ns, self._end_ns = steps, start_ns, end_ns
+
+    def newest_started(self, t_ns: int) -> int | None:
+        """The step that began last, at t or before."""
+        i = int(np.searchsorted(self._start_ns, t_ns, side="right")) - 1
+        return int(self._steps[i]) if i >= 0 else None
+
+    def ended_before(self, t_ns: int, most: int) -> list[int]:
+        """The last steps that have ended at t, the newest first."""
+        i = int(np.searchsorted(self._end_ns, t_ns, side="right"))
+        return list(reversed(self._steps[max(i - most, 0) : i].tolist()))
+
+
+def _replicas(trace: Trace) -> tuple[_Replica, ...]:
+    steps = trace.steps
+    replicas = []
+    for place, number in enumerate([replica.replica for replica in trace.header.replicas] or [0]):
+        own = np.flatnonzero(steps.replica == place)
+        replicas.append(_Replica(number, own, steps.start_ns[own], steps.end_ns[own]))
+    return tuple(replicas)
+
+
+class _Stays:
+    """The stays by slot or by request: which one holds at some time. Those of one key do not overlap."""
+
+    def __init__(self, trace: Trace, keys: Ints, count: int):
+        order, bounds = group_by(keys.astype(np.int32), count)
+        # Lists: one number of an array costs more to look at than one of a list.
+        self._order: list[int] = order.tolist()
+        self._bounds: list[int] = bounds.tolist()
+        self._from_ns: list[int] = trace.stays.from_ns[order].tolist()
+        self._to_ns: list[int] = trace.stays.to_ns[order].tolist()
+
+    def at(self, key: int, t_ns: int) -> int | None:
+        """The stay at t, or None."""
+        first = self._bounds[key]
+        i = bisect_right(self._from_ns, t_ns, first, self._bounds[key + 1]) - 1
+        return self._order[i] if i >= first and self._to_ns[i] > t_ns else None
+
+
+class _Waits:
+    """Every interval in which a request waited; rank 0 after a preemption, else 1.
+
+    Sorted by their beginning and bundled: a bundle whose latest end has passed is not looked at.
+    """
+
+    _BUNDLE = 256
+
+    def __init__(self, trace: Trace):
+        rows: list[tuple[int, int, int, int]] = []
+        stays = trace.stays
+        order, bounds = group_by(stays.request.astype(np.int32), len(trace.arrivals))
+        from_ns, to_ns = stays.from_ns[order].tolist(), stays.to_ns[order].tolist()
+        preempted, firsts = stays.preempted[order].tolist(), bounds.tolist()
+        for request, arrival in enumerate(trace.arrivals):
+            own = range(firsts[request], firsts[request + 1])
+            at, _, _ = trace.endings.get(request, (NEVER_NS, "", 0))
+            rows.append((arrival.arrival_ns, from_ns[own[0]] if own else at, request, 1))
+            rows.extend((to_ns[left], from_ns[back], request, 0) for left, back in pairwise(own))
+            if own and preempted[own[-1]]:
+                rows.append((to_ns[own[-1]], at, request, 0))
+        columns = np.array(sorted(rows), dtype=np.int64).reshape(-1, 4).T
+        self._begin, self._end, self._request, self._rank = (np.ascontiguousarray(column) for column in columns)
+        starts = np.arange(0, len(self._end), self._BUNDLE)
+        self._latest_end = np.maximum.reduceat(self._end, starts) if len(starts) else self._end
+
+    def at(self, t_ns: int) -> tuple[Ints, Ints]:
+        """The requests that wait at t, and the rank of each."""
+        begun = int(np.searchsorted(self._begin, t_ns, side="right"))
+        bundles = np.flatnonzero(self._latest_end[: -(-begun // self._BUNDLE)] > t_ns)
+        rows = (bundles[:, None] * self._BUNDLE + np.arange(self._BUNDLE)).ravel()
+        rows = rows[rows < begun]
+        rows = rows[self._end[rows] > t_ns]
+        return self._request[rows], self._rank[rows]
