@@ -443,7 +443,7 @@ def test_broken_files_end_in_a_verdict(tmp_path_factory, small_trace, seed, flip
         Trace.read(path)
 
 
-ROOM = Path(events.__file__).resolve().parent
+ROOM = Path(events.__file__).resolve().parents[1]
 
 
 def test_schema_in_words_names_every_field_and_no_other():
