@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tracereel.trace.analysis.measured import Run, measure, median_of
+from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.recordings.index import Catalogue
 
 CASES = ("static", "same-position", "continuous")

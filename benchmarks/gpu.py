@@ -35,7 +35,7 @@ from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import StepOnItsWay
 from tracereel.engine.scheduler import StepPlan
 from tracereel.engine.suite import Case, Suite, record_suite, suite_named
-from tracereel.trace.analysis.measured import Run, measure, median_of
+from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.analysis.waterfall import waterfall
 from tracereel.trace.format.events import WorkloadInfo
 from tracereel.trace.format.recorder import Recorder

@@ -86,7 +86,7 @@ def replay(naive: bool) -> dict[str, float]:
     from tracereel.film.stage import Box
     from tracereel.film.theme import DARK, request_colour
     from tracereel.scenes.layer import Layer, ReelRenderer
-    from tracereel.trace.analysis.measured import Run
+    from tracereel.trace.analysis.queries import Run
     from tracereel.trace.recordings.index import Catalogue
 
     run = Run(Catalogue().case("continuous")[0].read())

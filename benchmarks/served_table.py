@@ -7,8 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from tracereel.trace.analysis.measured import Run
 from tracereel.trace.analysis.metrics import Distribution, Metrics
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.export.merge import merge
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, traces_below
 

@@ -13,7 +13,7 @@ from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Catalogue, Phrase, figure, quote
 from tracereel.film.stage import Stage
 from tracereel.film.theme import CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
-from tracereel.trace.analysis.measured import Run, measure
+from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
 BEAT_FADE_S = 0.5

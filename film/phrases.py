@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from string import Formatter
 
-from tracereel.trace.analysis.measured import Measured, Value
+from tracereel.trace.analysis.queries import Measured, Value
 
 CATALOGUES = Path(__file__).resolve().parent / "text"
 

@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from PIL import Image
 from tracereel.film.captions import Cue
 from tracereel.film.sound import RATE, Samples
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 
 def provenance_of(runs: Sequence[Run]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.settings import Settings
 from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
-from tracereel.trace.analysis.measured import Run, measure, median_of
+from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.recordings.index import FILM, Catalogue
 
 

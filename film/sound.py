@@ -16,7 +16,7 @@ from tracereel.film.beat import Beat
 from tracereel.film.captions import Cue
 from tracereel.film.clock import FilmClock
 from tracereel.film.settings import Settings
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 Samples = npt.NDArray[np.float32]
 """Shape (samples, 2): left and right, -1 to 1."""

@@ -12,7 +12,7 @@ import msgspec
 from tracereel.film.ledger import LEDGER_DIGEST, Claim, LedgerFile, digest_of, ledger_path
 from tracereel.film.phrases import shown_as
 from tracereel.film.provenance import read_stamp
-from tracereel.trace.analysis.measured import Run, UnknownQueryError, evaluate
+from tracereel.trace.analysis.queries import Run, UnknownQueryError, evaluate
 from tracereel.trace.recordings.index import traces_below
 
 

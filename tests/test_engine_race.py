@@ -16,7 +16,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.stage import Box
 from tracereel.film.verification import verify
 from tracereel.scenes.playbill import scene_class
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
 
 CASES = {"transformers-static": "static", "transformers": "continuous", "vllm": "continuous", "tracereel": "continuous"}

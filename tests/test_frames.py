@@ -18,9 +18,10 @@ from tracereel.film.phrases import Catalogue, words
 from tracereel.film.settings import Settings
 from tracereel.film.stage import Box, Stage
 from tracereel.scenes.playbill import scene_class
-from tracereel.trace.analysis.latency import ITL, TTFT, Latencies, worst_pause
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.moments import worst_pause
+from tracereel.trace.analysis.queries import Run
 
 SIZE = (1708, 960)
 SCALE = min(SIZE) / 1080

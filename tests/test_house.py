@@ -53,7 +53,7 @@ def test_the_arrows_point_one_way(room, forbidden):
         ("tracereel.engine.policies", "torch"),
         ("tracereel.engine.workload_files", "torch"),
         ("tracereel.trace", "torch"),
-        ("tracereel.trace.analysis.measured", "manim"),
+        ("tracereel.trace.analysis.queries", "manim"),
         ("tracereel.trace.analysis.compare", "scipy"),
         ("tracereel.trace.export.perfetto", "pyarrow"),
         ("tracereel.cli.main", "matplotlib"),

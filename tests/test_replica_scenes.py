@@ -13,7 +13,7 @@ from tracereel.film.components.pipeline import FLASH_S, MOVE_S, PipelineView
 from tracereel.film.layout import Kind
 from tracereel.film.phrases import Catalogue as Words
 from tracereel.film.stage import Stage
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.export.merge import merge
 from tracereel.trace.format.events import ParallelInfo
 from tracereel.trace.format.recorder import Recorder

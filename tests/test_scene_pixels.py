@@ -23,7 +23,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.stage import Box
 from tracereel.scenes.playbill import scene_class
 from tracereel.trace.analysis.latency import TTFT
-from tracereel.trace.analysis.measured import Run, measure
+from tracereel.trace.analysis.queries import Run, measure
 
 SIZE = (1708, 960)
 SCALE = min(SIZE) / 1080

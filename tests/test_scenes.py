@@ -34,7 +34,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.stage import Box, Stage
 from tracereel.scenes import playbill
 from tracereel.scenes.playbill import scene_class, scene_file
-from tracereel.trace.analysis.measured import Run, median_of
+from tracereel.trace.analysis.queries import Run, median_of
 from tracereel.trace.recordings.index import FILM
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -363,7 +363,7 @@ def test_the_ledger_joins_frames_that_follow_each_other(continuous):
     "text", ["emoji 🎬🎉", "漢字かな", "עברית", "a\nb\tc\x00\x1b[31m", "x" * 500, "", " ", "<b>&amp;</b>", "\u202e"]
 )
 def test_any_text_is_drawn_as_it_is(text):
-    from tracereel.trace.analysis.measured import Measured
+    from tracereel.trace.analysis.queries import Measured
 
     phrase = quote(Measured(text, "output_text", (), ("0" * 64,), (1, 1)))
     assert "\n" not in phrase.text

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.trace.analysis.compare import NotComparableError, throughput_ratio
-from tracereel.trace.analysis.measured import Run, UnknownQueryError, evaluate, measure
 from tracereel.trace.analysis.metrics import Distribution, Metrics
+from tracereel.trace.analysis.queries import Run, UnknownQueryError, evaluate, measure
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import Timeline

@@ -20,7 +20,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, TEXT
-from tracereel.trace.analysis.measured import Measured, Run, decode_step_ms, measure, median_of
+from tracereel.trace.analysis.queries import Measured, Run, decode_step_ms, measure, median_of
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "sweep"

@@ -14,7 +14,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, HUGE, LEAST_SIZE, MONO, TEXT, Type
-from tracereel.trace.analysis.measured import measure
+from tracereel.trace.analysis.queries import measure
 
 _TITLE_S, _END_S = 5.4, 6.0
 _RISE = 26.0

@@ -18,7 +18,7 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, HEADING, SMALL, STATIC, STRONG, TEXT, Colour
 from tracereel.trace.analysis.gaps import gaps_beside
-from tracereel.trace.analysis.measured import Run, measure
+from tracereel.trace.analysis.queries import Run, measure
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "chunked"

@@ -27,7 +27,7 @@ from tracereel.film.theme import (
     TEXT,
     Colour,
 )
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 PULL_S = 2.2
 _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}

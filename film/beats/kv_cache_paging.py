@@ -20,7 +20,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, request_colour
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "paging"

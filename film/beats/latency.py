@@ -19,7 +19,7 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 _RACE_S = 10.0
 _LINE, _FOOT = 42.0, 40.0

@@ -13,7 +13,7 @@ from tracereel.film.components.pipeline import PipelineView
 from tracereel.film.phrases import Phrase, figure
 from tracereel.film.show import Show
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 _AT_ONCE_NS = 10_000_000
 _LONGEST_S = 14.0

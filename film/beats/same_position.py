@@ -15,7 +15,7 @@ from tracereel.film.phrases import figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STRONG, TEXT
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 _RUN_S = 8.0
 _STEPS = 26

@@ -34,7 +34,7 @@ from tracereel.film.theme import (
     Letters,
 )
 from tracereel.trace.analysis.compare import repeat_of, require_comparable
-from tracereel.trace.analysis.measured import Measured, Run, measure, split
+from tracereel.trace.analysis.queries import Measured, Run, measure, split
 from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 

@@ -30,8 +30,9 @@ from tracereel.film.theme import (
     TEXT,
     request_colour,
 )
-from tracereel.trace.analysis.latency import ITL, Latencies, worst_pause
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.latency import ITL, Latencies
+from tracereel.trace.analysis.moments import worst_pause
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import Ints
 
 _SWEEP_S, _FOUND_S, _ZOOM_S, _CLOSE_S = 7.0, 2.6, 1.6, 5.0

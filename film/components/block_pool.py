@@ -29,7 +29,7 @@ from tracereel.film.theme import (
     mix,
     request_colour,
 )
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 _MOST_BLOCKS = 600
 """Blocks of a pool that are drawn; of a larger one the first that many."""

@@ -29,7 +29,7 @@ from tracereel.film.theme import (
     mix,
     request_colour,
 )
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import ABSENT
 from tracereel.trace.state.timeline import Seat, State
 

@@ -14,7 +14,7 @@ from tracereel.film.phrases import Catalogue, Phrase, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
 from tracereel.trace.analysis.compare import throughput_ratio
-from tracereel.trace.analysis.measured import Run, measure
+from tracereel.trace.analysis.queries import Run, measure
 
 _POINTS = 400
 

@@ -24,7 +24,7 @@ from tracereel.film.theme import (
     mix,
     request_colour,
 )
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.timeline import Seat, State
 
 _AFTERGLOW_S = 0.18

@@ -26,7 +26,7 @@ from tracereel.film.theme import (
     mix,
     request_colour,
 )
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import NEVER_NS
 
 _LEAST_CELL = 9.0

@@ -15,7 +15,7 @@ from tracereel.film.phrases import Catalogue, Phrase, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import LINE, SMALL_STRONG, TEXT, Colour
 from tracereel.trace.analysis.gaps import gaps_beside
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.queries import Run
 
 _WHOLE_MS = 10.0
 """Milliseconds from which on whole ones are enough."""

@@ -1,0 +1,113 @@
+"""Moments are found in what happened, and a scene of one's own may ask queries of its own."""
+
+import numpy as np
+import pytest
+from tracereel.trace.analysis.moments import (
+    first_eviction,
+    first_handover,
+    first_sharing,
+    long_prompt,
+    worst_pause,
+)
+from tracereel.trace.analysis.queries import QUERIES, SUBJECTS, Run, lines_of_run, measure, query
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+
+
+@pytest.fixture(scope="module")
+def paging() -> Run:
+    return Run.read(PACKAGE_RECORDINGS / "paging" / "cpu" / "prefix-caching-1.jsonl.zst")
+
+
+def test_the_first_shared_prefix_is_in_both_block_tables(paging):
+    sharing = first_sharing(paging.timeline)
+    assert sharing is not None
+    state = paging.timeline.at(sharing.at_ns)
+    for block in sharing.blocks:
+        assert {sharing.request, sharing.owner} <= set(state.block_holders[block])
+    earlier = [
+        int(at)
+        for at, cached in zip(paging.trace.stays.from_ns, paging.trace.stays.cached, strict=True)
+        if cached and at < sharing.at_ns
+    ]
+    for at in earlier:
+        assert all(len(holders) == 1 for holders in paging.timeline.at(at).block_holders.values())
+
+
+def test_the_first_eviction_is_one_after_which_tokens_are_computed_again(paging):
+    eviction = first_eviction(paging.timeline)
+    assert eviction is not None
+    assert eviction.request in paging.timeline.at(eviction.at_ns).waiting
+    again = paging.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns)
+    assert again.value > 0
+
+
+def test_a_handover_is_the_very_next_step(film_recordings):
+    trace = Run.read(film_recordings / "continuous-1.jsonl.zst").trace
+    handover = first_handover(trace)
+    assert handover is not None
+    left, came = (
+        int(np.flatnonzero((trace.stays.request == request) & (trace.stays.slot == handover.slot))[0])
+        for request in (handover.left, handover.came)
+    )
+    assert trace.stays.last_step[left] + 1 == handover.taken_step == trace.stays.first_step[came]
+    assert handover.ended_ns == min(
+        int(end)
+        for end, step, slot in zip(trace.stays.to_ns, trace.stays.last_step, trace.stays.slot, strict=True)
+        if ((trace.stays.slot == slot) & (trace.stays.first_step == step + 1)).any()
+    )
+
+
+def test_static_batches_hand_no_slot_over_and_a_film_of_equals_has_no_long_prompt(film_recordings):
+    run = Run.read(film_recordings / "static-1.jsonl.zst")
+    handover = first_handover(run.trace)
+    # Only where a whole batch has ended at once.
+    assert (
+        handover is None
+        or not (run.trace.stays.to_ns > handover.ended_ns)[run.trace.stays.first_step < handover.taken_step].any()
+    )
+    assert first_eviction(run.timeline) is None
+    assert first_sharing(run.timeline) is None
+
+
+def test_the_long_prompt_comes_while_others_decode():
+    run = Run.read(PACKAGE_RECORDINGS / "chunked" / "cpu" / "unchunked-1.jsonl.zst")
+    request = long_prompt(run.timeline)
+    assert request is not None
+    assert run.trace.arrivals[request].prompt_tokens == max(a.prompt_tokens for a in run.trace.arrivals)
+
+
+def test_the_worst_pause_is_the_longest_itl(film_recordings):
+    run = Run.read(film_recordings / "online-1.jsonl.zst")
+    pause = worst_pause(run.trace)
+    assert pause is not None
+    assert (pause.to_ns - pause.from_ns) / 1e6 == pytest.approx(float(run.metrics.itl_ms.max()))
+
+
+def test_a_scene_of_ones_own_registers_its_query(film_recordings):
+    run = Run.read(film_recordings / "continuous-1.jsonl.zst")
+
+    @query
+    def longest_output(run: Run):
+        return int(run.metrics.output_lengths.max()), lines_of_run(run)
+
+    try:
+        value = measure("longest_output", [run])
+        assert value.value == run.metrics.output_lengths.max()
+        assert value.traces == (run.trace.digest,)
+    finally:
+        del QUERIES["longest_output"]
+
+
+def test_a_querys_name_is_its_own():
+    def waiting(run: Run):
+        return 0, (1, 1)
+
+    with pytest.raises(ValueError, match=r"'waiting' of tracereel\.trace\.analysis\.queries\.instants"):
+        query(waiting)
+
+
+def test_every_query_is_of_a_subject_and_says_what_it_gives():
+    modules = {subject.__name__ for subject in SUBJECTS}
+    for name, function in QUERIES.items():
+        assert function.__module__ in modules, name
+        assert function.__doc__, name

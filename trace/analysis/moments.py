@@ -1,0 +1,134 @@
+"""Moments of a run that are worth showing, found by what happened in them.
+
+The first prefix that two requests share, the first preemption, the first slot that is retaken at once, the longest
+prompt among requests that decode, the longest wait between two tokens. Each is None where the run has no such moment.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tracereel.trace.analysis.gaps import gaps_beside
+from tracereel.trace.analysis.latency import ITL, Latencies
+from tracereel.trace.state.columns import NEVER_NS, Trace
+from tracereel.trace.state.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """A request found the beginning of its prompt in the KV blocks of another one that runs (`owner`), at `at_ns`."""
+
+    request: int
+    owner: int
+    blocks: tuple[int, ...]
+    at_ns: int
+
+
+def first_sharing(timeline: Timeline) -> Sharing | None:
+    """The first admission after which a request's block table shares blocks with another running request's."""
+    stays = timeline.trace.stays
+    for i in np.flatnonzero(stays.cached > 0).tolist():
+        request, at_ns = int(stays.request[i]), int(stays.from_ns[i])
+        state = timeline.at(at_ns)
+        table = state.block_table(request)
+        blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
+        if blocks:
+            owner = next(other for other in state.block_holders[blocks[0]] if other != request)
+            return Sharing(request, owner, blocks, at_ns)
+    return None
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """A request was preempted at `at_ns`, and was admitted again at `back_ns` (None where it never was)."""
+
+    request: int
+    at_ns: int
+    back_ns: int | None
+
+
+def first_eviction(timeline: Timeline) -> Eviction | None:
+    """The first preemption after which the request computes tokens again; the first of all where none does."""
+    stays = timeline.trace.stays
+    first: Eviction | None = None
+    for i in sorted(np.flatnonzero(stays.preempted).tolist(), key=lambda stay: int(stays.to_ns[stay])):
+        request, at_ns = int(stays.request[i]), int(stays.to_ns[i])
+        later = np.flatnonzero((stays.request == request) & (stays.from_ns >= at_ns))
+        back = int(later[np.argmin(stays.from_ns[later])]) if len(later) else None
+        found = Eviction(request, at_ns, None if back is None else int(stays.from_ns[back]))
+        if back is not None and timeline.computed_in(i) > int(stays.cached[back]):
+            return found
+        first = first or found
+    return first
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A slot that the request `left` gave up at `ended_ns` and the request `came` took in the very next step."""
+
+    slot: int
+    left: int
+    came: int
+    ended_ns: int
+    taken_step: int
+
+
+def first_handover(trace: Trace, after_ns: int = 0, slots: int | None = None) -> Handover | None:
+    """The first slot, of the first `slots`, that is freed at `after_ns` or later and retaken in the next step."""
+    stays, steps = trace.stays, trace.steps
+    for i in np.argsort(stays.to_ns, kind="stable").tolist():
+        if stays.to_ns[i] == NEVER_NS or stays.preempted[i] or stays.to_ns[i] < after_ns:
+            continue
+        if slots is not None and stays.slot[i] >= slots:
+            continue
+        next_step = int(stays.last_step[i]) + 1
+        taken = np.flatnonzero((stays.slot == stays.slot[i]) & (stays.first_step == next_step))
+        if next_step < len(steps) and len(taken):
+            came = int(stays.request[taken[0]])
+            return Handover(int(stays.slot[i]), int(stays.request[i]), came, int(stays.to_ns[i]), next_step)
+    return None
+
+
+def long_prompt(timeline: Timeline) -> int | None:
+    """The request with the longest prompt, where other requests decode while it waits and is prefilled."""
+    arrivals = timeline.trace.arrivals
+    if not arrivals:
+        return None
+    request = int(np.argmax([arrival.prompt_tokens for arrival in arrivals]))
+    return request if len(gaps_beside(timeline, request)[1]) else None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The longest wait of a run between two tokens of one request, and what the engine did in the step that ended it.
+
+    `cause`: `preempted` where the request had lost its slot, `prefill` where that step also computed prompts of other
+    requests (`prefills` of them, `prefill_tokens` tokens), else `step`.
+    """
+
+    request: int
+    token: int
+    from_ns: int
+    to_ns: int
+    step: int
+    cause: str
+    prefills: int
+    prefill_tokens: int
+
+
+def worst_pause(trace: Trace) -> Pause | None:
+    """The longest inter-token time of a run's completed requests, the first where there are several."""
+    gaps = Latencies.of(trace, ITL)
+    if not len(gaps.at_ns):
+        return None
+    worst = int(np.argmax(gaps.value_ms))
+    request, to_ns = int(gaps.request[worst]), int(gaps.at_ns[worst])
+    from_ns = to_ns - round(gaps.value_ms[worst] * 1e6)
+    steps, stays = trace.steps, trace.stays
+    token = int(gaps.token[worst])
+    step = int(steps.token_step[trace.tokens_of(request)[token]])
+    members = steps.members(step)
+    reads = ~steps.member_decode[members] & (steps.member_request[members] != request)
+    lost = stays.preempted & (stays.request == request) & (stays.to_ns > from_ns) & (stays.to_ns <= to_ns)
+    cause = "preempted" if lost.any() else "prefill" if reads.any() else "step"
+    tokens = int(steps.member_computed[members][reads].sum())
+    return Pause(request, token, from_ns, to_ns, step, cause, int(reads.sum()), tokens)

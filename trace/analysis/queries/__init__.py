@@ -1,0 +1,61 @@
+"""Everything that can be asked of runs, by subject; the public door to measured values.
+
+`measure("waiting", [run], t_ns=…)` asks, `query` registers a function of one's own, such as a scene outside this
+package needs. A query's name and arguments stand in every film's ledger: neither is ever given another meaning.
+"""
+
+from tracereel.trace.analysis.queries import (
+    film_clock,
+    instants,
+    kv_cache,
+    latencies,
+    provenance,
+    ratios,
+    requests,
+    steps,
+    totals,
+    waterfalls,
+)
+from tracereel.trace.analysis.queries.steps import decode_step_ms
+from tracereel.trace.analysis.queries.waterfalls import split
+from tracereel.trace.analysis.query import (
+    QUERIES,
+    Answer,
+    Argument,
+    Lines,
+    Measured,
+    Run,
+    UnknownQueryError,
+    Value,
+    evaluate,
+    lines_of_run,
+    lines_of_steps,
+    lines_so_far,
+    measure,
+    median_of,
+    query,
+)
+
+SUBJECTS = (film_clock, instants, kv_cache, latencies, provenance, ratios, requests, steps, totals, waterfalls)
+"""The modules that register this package's own queries."""
+
+__all__ = [
+    "QUERIES",
+    "SUBJECTS",
+    "Answer",
+    "Argument",
+    "Lines",
+    "Measured",
+    "Run",
+    "UnknownQueryError",
+    "Value",
+    "decode_step_ms",
+    "evaluate",
+    "lines_of_run",
+    "lines_of_steps",
+    "lines_so_far",
+    "measure",
+    "median_of",
+    "query",
+    "split",
+]

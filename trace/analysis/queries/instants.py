@@ -1,0 +1,97 @@
+"""The whole run at an instant: who waits and runs, and what has come out so far."""
+
+from tracereel.trace.analysis.query import Answer, Run, lines_of_steps, lines_so_far, query
+
+
+@query
+def engine_time_s(run: Run, *, t_ns: int) -> Answer:
+    """Engine time t itself, in seconds."""
+    return t_ns / 1e9, lines_so_far(run, t_ns)
+
+
+@query
+def waiting(run: Run, *, t_ns: int) -> Answer:
+    """Requests in the waiting queue at engine time t."""
+    return run.timeline.at(t_ns).num_waiting, lines_so_far(run, t_ns)
+
+
+@query
+def running(run: Run, *, t_ns: int) -> Answer:
+    """Requests that hold a slot at engine time t."""
+    return run.timeline.at(t_ns).num_running, lines_so_far(run, t_ns)
+
+
+@query
+def finished(run: Run, *, t_ns: int) -> Answer:
+    """Requests that have ended by engine time t."""
+    return run.timeline.at(t_ns).num_finished, lines_so_far(run, t_ns)
+
+
+@query
+def prefilling(run: Run, *, t_ns: int) -> Answer:
+    """Requests in a slot that lack KV for tokens they have, at engine time t."""
+    seats = run.timeline.at(t_ns).seats
+    return sum(seat is not None and seat.prefill for seat in seats), lines_so_far(run, t_ns)
+
+
+@query
+def decoding(run: Run, *, t_ns: int) -> Answer:
+    """Requests in a slot that lack KV for their newest token alone, at engine time t."""
+    seats = run.timeline.at(t_ns).seats
+    return sum(seat is not None and not seat.prefill for seat in seats), lines_so_far(run, t_ns)
+
+
+@query
+def waiting_beyond(run: Run, *, t_ns: int, shown: int) -> Answer:
+    """Requests in the waiting queue at engine time t beyond the first `shown`."""
+    return max(run.timeline.at(t_ns).num_waiting - shown, 0), lines_so_far(run, t_ns)
+
+
+@query
+def finished_beyond(run: Run, *, t_ns: int, shown: int) -> Answer:
+    """Requests that have ended by engine time t before the newest `shown`."""
+    return max(run.timeline.at(t_ns).num_finished - shown, 0), lines_so_far(run, t_ns)
+
+
+@query
+def slots_beyond(run: Run, *, shown: int) -> Answer:
+    """Slots beyond the first `shown`."""
+    return max(run.trace.header.slots - shown, 0), (1, 1)
+
+
+@query
+def slots_shown(run: Run, *, shown: int) -> Answer:
+    """How many of the slots are shown where there is room for so many."""
+    return min(run.trace.header.slots, shown), (1, 1)
+
+
+@query
+def output_tokens(run: Run, *, t_ns: int) -> Answer:
+    """Output tokens of all requests by engine time t."""
+    return run.timeline.at(t_ns).output_tokens, lines_so_far(run, t_ns)
+
+
+@query
+def idle_slot_steps(run: Run, *, t_ns: int) -> Answer:
+    """Slot-steps by engine time t in which no sequence advanced in the slot: slots x steps - members of the steps."""
+    return run.timeline.idle_slot_steps_at(t_ns), lines_of_steps(run, 0, run.timeline.steps_ended(t_ns))
+
+
+@query
+def batch(run: Run, *, t_ns: int) -> Answer:
+    """Members of the step that runs at engine time t, or of the newest one between steps; 0 before the first."""
+    started = run.timeline.steps_started(t_ns)
+    if not started:
+        return 0, (1, 1)
+    return int(run.trace.steps.batch[started - 1]), lines_of_steps(run, started - 1, started)
+
+
+@query
+def ms_per_token(run: Run, *, t_ns: int) -> Answer:
+    """Engine time since the first arrival for each output token so far, in ms; once the last is out, of the run."""
+    state = run.timeline.at(t_ns)
+    if not state.output_tokens:
+        raise ValueError(f"there is no output token at {t_ns} ns")
+    begin = run.timeline.arrival_times[0]
+    last = int(run.trace.steps.end_ns[run.trace.steps.token_step[-1]])
+    return (min(t_ns, last) - begin) / 1e6 / state.output_tokens, lines_so_far(run, t_ns)

@@ -1,0 +1,67 @@
+"""KV blocks, block tables, and the prefix cache."""
+
+import numpy as np
+from tracereel.trace.analysis.query import Answer, Run, lines_of_run, lines_so_far, query
+
+
+@query
+def block_number(run: Run, *, block: int) -> Answer:
+    """The number of a KV block of the pool."""
+    if not 0 <= block < (run.trace.header.kv_blocks or 0):
+        raise ValueError(f"the pool has no block {block}")
+    return block, (1, 1)
+
+
+@query
+def kv_used(run: Run, *, t_ns: int) -> Answer:
+    """KV blocks held at engine time t: those in the block tables of requests in a slot, a shared one counted once."""
+    return len(run.timeline.at(t_ns).block_holders), lines_so_far(run, t_ns)
+
+
+@query
+def blocks_of_request(run: Run, *, request: int, t_ns: int) -> Answer:
+    """KV blocks in a request's block table at engine time t."""
+    return len(run.timeline.at(t_ns).block_table(request)), lines_so_far(run, t_ns)
+
+
+@query
+def shared_blocks(run: Run, *, request: int, t_ns: int) -> Answer:
+    """KV blocks of a request's block table that stand in another's too, at engine time t."""
+    state = run.timeline.at(t_ns)
+    table = state.block_table(request)
+    return sum(len(state.block_holders.get(block, ())) > 1 for block in table), lines_so_far(run, t_ns)
+
+
+@query
+def cached_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens whose KV was there already when the request got the slot that it holds at engine time t."""
+    return int(run.trace.stays.cached[_stay(run, request, t_ns)]), lines_so_far(run, t_ns)
+
+
+@query
+def recomputed_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
+    """Tokens that a request which is back from its preemption computes again: their KV was there, and is no more."""
+    back, before = _stay(run, request, t_ns), _preempted_stay(run, request, t_ns)
+    return max(run.timeline.computed_in(before) - int(run.trace.stays.cached[back]), 0), lines_so_far(run, t_ns)
+
+
+@query
+def prefill_tokens(run: Run) -> Answer:
+    """Tokens computed in prefill: of prompts, and again after preemptions; those taken from the cache are not."""
+    steps = run.trace.steps
+    return int(steps.member_computed[~steps.member_decode].sum()), lines_of_run(run)
+
+
+def _stay(run: Run, request: int, t_ns: int) -> int:
+    found = run.timeline.stay_of(request, t_ns)
+    if found is None:
+        raise ValueError(f"request {request} does not run at {t_ns} ns")
+    return found
+
+
+def _preempted_stay(run: Run, request: int, t_ns: int) -> int:
+    stays = run.trace.stays
+    found = np.flatnonzero((stays.request == request) & stays.preempted & (stays.to_ns <= t_ns))
+    if not len(found):
+        raise ValueError(f"request {request} was not preempted by {t_ns} ns")
+    return int(found[-1])

@@ -1,0 +1,41 @@
+"""Steps by the number of their rows, over several runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
+
+
+def decode_step_ms(runs: Sequence[Run], rows: int) -> list[float]:
+    """The time of every step of the runs that prefills nothing and has so many rows, padding among them; in ms."""
+    found: list[float] = []
+    for run in runs:
+        steps = run.trace.steps
+        found += run.metrics.step_ms[run.decode_rows == rows].tolist() if len(steps) else []
+    return found
+
+
+@query
+def step_rows(*runs: Run, rows: int) -> Answer:
+    """How many rows a step has that is asked for by that number, where there is such a step that prefills nothing."""
+    if not decode_step_ms(runs, rows):
+        raise ValueError(f"no step decodes {rows} rows")
+    return rows, lines_of_run(runs[0])
+
+
+@query
+def step_ms_median(*runs: Run, rows: int) -> Answer:
+    """The median time of a step that prefills nothing and has so many rows, padding among them; in ms."""
+    return float(np.median(decode_step_ms(runs, rows))), lines_of_run(runs[0])
+
+
+@query
+def step_ms_ratio(*runs: Run, rows: int, base: int) -> Answer:
+    """How many times as long a step of `rows` rows takes as one of `base` rows, by their medians."""
+    return float(np.median(decode_step_ms(runs, rows)) / np.median(decode_step_ms(runs, base))), lines_of_run(runs[0])
+
+
+@query
+def guessed_efficiency(*runs: Run) -> Answer:
+    """A guess that was never measured: how a notebook modelled the efficiency of a batch of B. An illustration."""
+    return "max(0.5, 1 − 0.1 ln B)", (1, 1)

@@ -1,0 +1,91 @@
+"""What a run, or several repeats of it, add up to."""
+
+import numpy as np
+from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
+
+
+@query
+def slots(run: Run) -> Answer:
+    """Slots: rows of the batch."""
+    return run.trace.header.slots, (1, 1)
+
+
+@query
+def num_requests(run: Run) -> Answer:
+    """Requests of the run."""
+    return len(run.trace.arrivals), (1, 1)
+
+
+@query
+def num_steps(run: Run) -> Answer:
+    """Steps of the run."""
+    return len(run.trace.steps), lines_of_run(run)
+
+
+@query
+def duration_s(run: Run) -> Answer:
+    """First arrival to last token, in seconds."""
+    return run.metrics.duration_s, lines_of_run(run)
+
+
+@query
+def output_throughput(run: Run) -> Answer:
+    """Output tokens / (last token - first arrival), a second."""
+    value = run.metrics.output_throughput
+    if value is None:
+        raise ValueError("the trace holds no output token")
+    return value, lines_of_run(run)
+
+
+@query
+def mean_batch(run: Run) -> Answer:
+    """Members of a step, mean over the steps."""
+    value = run.metrics.mean_batch
+    if value is None:
+        raise ValueError("the trace holds no step")
+    return value, lines_of_run(run)
+
+
+@query
+def slot_steps(run: Run) -> Answer:
+    """Slots x steps."""
+    return run.metrics.slot_steps, lines_of_run(run)
+
+
+@query
+def refill_ceiling(run: Run) -> Answer:
+    """What refilling slots can give at most: the refill ceiling of the run."""
+    value = run.metrics.refill_ceiling
+    if value is None:
+        raise ValueError("the trace holds no output token")
+    return value, lines_of_run(run)
+
+
+@query
+def num_runs(*runs: Run) -> Answer:
+    """How many runs are meant."""
+    return len(runs), (1, 1)
+
+
+@query
+def throughput_median(*runs: Run) -> Answer:
+    """Output tokens a second, median of the runs."""
+    return float(np.median([output_throughput(run)[0] for run in runs])), lines_of_run(runs[0])
+
+
+@query
+def e2el_median_s(*runs: Run) -> Answer:
+    """The median request's E2EL in seconds, median of the runs."""
+    return float(np.median([np.median(run.metrics.e2el_ms) for run in runs])) / 1e3, lines_of_run(runs[0])
+
+
+@query
+def requests_with_same_tokens(*runs: Run) -> Answer:
+    """Requests whose output token ids are the same in all the runs; requests are matched by their ids."""
+    answers = [
+        {arrival.id: run.trace.steps.token_id[run.trace.tokens_of(i)].tolist() for i, arrival in enumerate(arrivals)}
+        for run, arrivals in ((run, run.trace.arrivals) for run in runs)
+    ]
+    first = answers[0]
+    same = sum(all(answer.get(name) == tokens for answer in answers) for name, tokens in first.items())
+    return same, lines_of_run(runs[0])

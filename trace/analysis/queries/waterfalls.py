@@ -1,0 +1,36 @@
+"""Where a speed-up comes from: two runs, the earlier first; of several pairs, as in a ratio."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
+from tracereel.trace.analysis.waterfall import PARTS, Waterfall, waterfall
+
+
+@lru_cache(maxsize=64)
+def split(before: Run, after: Run) -> Waterfall:
+    """The speed-up of one run over another in parts. Raises NoWaterfallError."""
+    return waterfall(before.trace, after.trace)
+
+
+@query
+def waterfall_change_ms(before: Run, after: Run, *, part: str) -> Answer:
+    """Milliseconds an output token that a part of the speed-up added; below 0 it saved them."""
+    return -split(before, after).parts[PARTS.index(part)].saved_ms, lines_of_run(before)
+
+
+@query
+def waterfall_change_low_ms(*runs: Run, part: str) -> Answer:
+    """The least that a part added in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return min(_changes(runs, part)), lines_of_run(runs[0])
+
+
+@query
+def waterfall_change_high_ms(*runs: Run, part: str) -> Answer:
+    """The most that a part added in any pair; the runs are (earlier, later, earlier, later, ...)."""
+    return max(_changes(runs, part)), lines_of_run(runs[0])
+
+
+def _changes(runs: Sequence[Run], part: str) -> list[float]:
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    return [-split(before, after).parts[PARTS.index(part)].saved_ms for before, after in pairs]
