@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
-    from tracereel.trace.analysis.compare import COMPARED, NotComparableError, estimate, group_runs, require_comparable
+    from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
+    from tracereel.trace.analysis.compare import COMPARED, estimate, group_runs
     from tracereel.trace.analysis.metrics import parse_slo
     from tracereel.trace.state.columns import Trace
 
@@ -59,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
     """The waterfall of the median pair, then those of all pairs."""
-    from tracereel.trace.analysis.compare import median_pair, pairs_of
+    from tracereel.trace.analysis.pairs import median_pair, pairs_of
     from tracereel.trace.analysis.waterfall import waterfall
 
-    pairs = [(base.traces[i], other.traces[k]) for i, k in pairs_of(base, other)]
-    return [waterfall(before, after) for before, after in (median_pair(base, other), *pairs)]
+    pairs = [(base.traces[i], other.traces[k]) for i, k in pairs_of(base.traces, other.traces)]
+    return [waterfall(before, after) for before, after in (median_pair(base.traces, other.traces), *pairs)]
 
 
 def show_ratios(

@@ -27,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, write, print the files."""
     from tracereel.cli.files import trace_files
-    from tracereel.trace.analysis.compare import group_runs, require_comparable
+    from tracereel.trace.analysis.comparable import require_comparable
+    from tracereel.trace.analysis.compare import group_runs
     from tracereel.trace.format.storage import TraceError
     from tracereel.trace.plots.gallery import FIGURES, draw, missing
     from tracereel.trace.plots.style import THEMES, themed, write_figure

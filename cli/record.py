@@ -220,7 +220,7 @@ def _whole_traces(paths: "Iterable[Path]") -> "list[Trace]":
 def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> None:
     from tracereel.cli import diff
     from tracereel.cli.tables import Page
-    from tracereel.trace.analysis.compare import NotComparableError
+    from tracereel.trace.analysis.comparable import NotComparableError
     from tracereel.trace.analysis.diff import NothingInCommonError, differences
 
     try:

@@ -157,7 +157,7 @@ def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
     from manim import tempconfig
     from tracereel.film.assembly import is_fresh, job_digest, join
     from tracereel.scenes.playbill import scene_class
-    from tracereel.trace.analysis.compare import NotComparableError
+    from tracereel.trace.analysis.comparable import NotComparableError
     from tracereel.trace.format.storage import TraceError
 
     # What each scene would tell is made here too, unpainted: whether it can, how long it is, what it says.

@@ -16,7 +16,7 @@ from tracereel.film.beats.speedup_waterfall import speedup_waterfall
 from tracereel.film.beats.throughput_comparison import throughput_comparison
 from tracereel.film.beats.where_it_hurts import where_it_hurts
 from tracereel.film.show import Show
-from tracereel.trace.analysis.compare import NotComparableError
+from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
 
 _BEATS = (

@@ -25,7 +25,7 @@ from tracereel.film.sound import SoundError, soundtrack, voice
 from tracereel.film.stills import write_still
 from tracereel.film.theme import GROUND
 from tracereel.scenes.layer import Layer, OnFrame, ReelRenderer
-from tracereel.trace.analysis.compare import NotComparableError
+from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError, replace_text
 
 # The look-ahead of veryfast on the quicker preset, without frames between frames: a fifth larger than veryfast's, as

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
-from tracereel.trace.analysis.compare import NotComparableError, estimate, group_runs, pairs_of, require_comparable
+from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
+from tracereel.trace.analysis.compare import estimate, group_runs
 from tracereel.trace.analysis.diff import NothingInCommonError, differences, parting
 from tracereel.trace.analysis.metrics import Distribution, Metrics, SloError, parse_slo
+from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.analysis.waterfall import waterfall
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.format.recorder import Recorder
@@ -256,9 +258,9 @@ def test_runs_are_grouped_and_paired_only_where_they_were_made_in_turns(tmp_path
     static, continuous = groups(tmp_path, "scscsc")
     assert [static.label, continuous.label] == ["static", "continuous"]
     assert len(static.traces) == len(continuous.traces) == 3
-    assert pairs_of(static, continuous) == [(0, 0), (1, 1), (2, 2)]
+    assert pairs_of(static.traces, continuous.traces) == [(0, 0), (1, 1), (2, 2)]
     static, continuous = groups(tmp_path, "ssscc")
-    assert pairs_of(static, continuous) == []
+    assert pairs_of(static.traces, continuous.traces) == []
 
 
 def test_an_interval_is_that_of_the_pairs(tmp_path):

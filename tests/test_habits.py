@@ -9,7 +9,8 @@ from fakes import header, make_engine, make_requests, record_small_run
 from manim import tempconfig
 from tracereel.engine.config import EngineConfig
 from tracereel.scenes.playbill import scene_class
-from tracereel.trace.analysis.batching_facts import Refill, all_advance, apart, came_together, in_turns, refill
+from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
+from tracereel.trace.analysis.pairs import apart, interleaved
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
 from tracereel.trace.state.columns import Trace
@@ -52,15 +53,15 @@ def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
     catalogue = Catalogue(film_recordings)
     runs = {case: [r.read() for r in catalogue.case(case)] for case in ("static", "continuous")}
     assert apart([*runs["static"], *runs["continuous"]])
-    assert in_turns([*runs["static"], *runs["continuous"]])
+    assert interleaved([*runs["static"], *runs["continuous"]])
     assert not apart([runs["static"][0], runs["static"][0]])
-    assert not in_turns([runs["static"][0], runs["continuous"][0]]), "one turn alone is none"
+    assert not interleaved([runs["static"][0], runs["continuous"][0]]), "one turn alone is none"
     swapped = [
         msgspec.structs.replace(t.header, run=msgspec.structs.replace(t.header.run, repeat=4 - i))
         for i, t in enumerate(runs["static"])
     ]
     backwards = [dataclasses.replace(t, header=h) for t, h in zip(runs["static"], swapped, strict=True)]
-    assert not in_turns([*backwards, *runs["continuous"]])
+    assert not interleaved([*backwards, *runs["continuous"]])
     assert not came_together(catalogue.case("online")[0].read())
 
 

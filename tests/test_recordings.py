@@ -7,7 +7,8 @@ from pathlib import Path
 from tracereel.engine.model_store import FILE_SHA256
 from tracereel.engine.suite import Suite, suite_named
 from tracereel.engine.workload import Workload
-from tracereel.trace.analysis.compare import repeat_of, require_comparable, throughput_ratio
+from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.pairs import repeat_of, throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 from tracereel.trace.check.invariants import check
 from tracereel.trace.recordings.index import Catalogue

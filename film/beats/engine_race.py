@@ -16,8 +16,8 @@ from tracereel.film.phrases import figure, quote
 from tracereel.film.show import Show
 from tracereel.film.stage import Shape
 from tracereel.film.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
-from tracereel.trace.analysis.batching_facts import apart, in_turns
-from tracereel.trace.analysis.compare import require_comparable
+from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.pairs import apart, pairs_of
 from tracereel.trace.recordings.index import ENGINES, FILM
 
 SUITE = FILM + ENGINES
@@ -67,7 +67,9 @@ def engine_race(show: Show) -> Beat:
             seconds=figure(first.run.measure("duration_s"), ".1f"),
         )
         captions.append(Caption(first_s, told))
-        verdict = "verdict" if in_turns(traces) else "verdict_pairs"
+        repeats = [[run.trace for run in contender.runs] for contender in contenders]
+        paired = all(pairs_of(repeats[0], others) for others in repeats[1:])
+        verdict = "verdict" if paired else "verdict_other"
         captions.append(Caption(done_s + 0.8, say(f"engine_race.{verdict}", engine=contenders[0].name)))
     content = stage.content
     # A square frame has no room for both: there the one takes the other's place.

@@ -33,8 +33,9 @@ from tracereel.film.theme import (
     Colour,
     Letters,
 )
-from tracereel.trace.analysis.compare import repeat_of, require_comparable
-from tracereel.trace.analysis.queries import Measured, Run, measure, split
+from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.pairs import pairs_of
+from tracereel.trace.analysis.queries import Measured, Run, measure, median_of, split
 from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 
@@ -43,13 +44,14 @@ _VALUE = 190.0
 """What a row's figure takes at its right."""
 
 
-def pairs_of(before: Sequence[Run], after: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """The pairs of runs of one repeat, in the order of their speed-ups. Raises TraceError where there is none."""
-    later = {repeat_of(run.trace): run for run in after}
-    pairs = [(run, later[repeat_of(run.trace)]) for run in before if repeat_of(run.trace) in later]
-    if not pairs:
-        raise TraceError(before[0].trace.path, "was made in no turn in which the other case was")
-    require_comparable([run.trace for pair in pairs for run in pair])
+def split_pairs(before: Sequence[Run], after: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """The pairs of runs in the order of their speed-ups, or the two median runs where no runs are pairs.
+
+    Raises TraceError where a speed-up cannot be split, NotComparableError where the runs do not belong together.
+    """
+    traces = [[run.trace for run in runs] for runs in (before, after)]
+    require_comparable([trace for case in traces for trace in case])
+    pairs = [(before[i], after[k]) for i, k in pairs_of(*traces)] or [(median_of(before), median_of(after))]
     try:
         return sorted(pairs, key=lambda pair: split(*pair).speedup)
     except NoWaterfallError as error:
@@ -86,7 +88,7 @@ class _Telling:
 
     def __init__(self, show: Show):
         self.stage, self.say = show.stage, show.say.say
-        self.pairs = pairs_of(show.runs("static"), show.runs("continuous"))
+        self.pairs = split_pairs(show.runs("static"), show.runs("continuous"))
         self.before, self.after = self.pairs[(len(self.pairs) - 1) // 2]
         self.split = split(self.before, self.after)
         self.rows = self._parts()

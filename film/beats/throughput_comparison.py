@@ -12,8 +12,8 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.race import Bars, Contender, Curves
 from tracereel.film.show import Show
 from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STATIC
-from tracereel.trace.analysis.batching_facts import came_together, in_turns
-from tracereel.trace.analysis.compare import repeat_of
+from tracereel.trace.analysis.batching_facts import came_together
+from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.state.columns import Trace
 
 RACE_S = 9.0
@@ -49,7 +49,7 @@ def throughput_comparison(show: Show) -> Beat:
     if compared:
         told = say("throughput_comparison.verdict_other", baseline=contenders[0].name)
         if cases[0] == "static":
-            told = say(f"throughput_comparison.{_verdict(traces)}")
+            told = say(f"throughput_comparison.{_verdict(contenders)}", baseline=contenders[0].name)
         captions.append(Caption(RACE_S + 1.2, told))
     content = stage.content
     left, right = content.columns((58, 42), 70) if stage.wide else content.shares((42, 58), 30)
@@ -70,7 +70,12 @@ def _opening(traces: list[Trace]) -> str:
     return "race" if all(came_together(trace) for trace in traces) else "race_by_clock"
 
 
-def _verdict(traces: list[Trace]) -> str:
-    if len({repeat_of(trace) for trace in traces}) == 1:
+def _verdict(contenders: list[Contender]) -> str:
+    """What the ratios are: of pairs, of the medians where no runs are pairs, or of single runs."""
+    cases = [[run.trace for run in contender.runs] for contender in contenders]
+    if all(len(case) == 1 for case in cases):
         return "verdict_once"
-    return "verdict" if in_turns(traces) else "verdict_pairs"
+    pairs = [pairs_of(cases[0], case) for case in cases[1:]]
+    if any(pairs):
+        return "verdict" if all(len(some) > 1 for some in pairs) else "verdict_other"
+    return "verdict_medians"

@@ -13,7 +13,7 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Catalogue, Phrase, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
-from tracereel.trace.analysis.compare import throughput_ratio
+from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 
 _POINTS = 400
@@ -111,23 +111,23 @@ class Curves:
 
 
 class Bars:
-    """Throughput against the first contender's: a bar each, its pairs as dots, the figure beside it."""
+    """Throughput against the first contender's: a bar each, the pairs of runs as dots, the figure beside it."""
 
     def __init__(self, contenders: Sequence[Contender], box: Box, say: Catalogue):
         self._contenders, self._box, self._say = contenders, box, say
         base = contenders[0].runs
-        self._ratios = [
-            {
-                part: measure(f"throughput_ratio_{part}", [*other.runs, *base], numerator=len(other.runs))
-                for part in ("median", "low", "high", "pairs")
-            }
-            for other in contenders
-        ]
         self._dots = [
             throughput_ratio([run.trace for run in other.runs], [run.trace for run in base]).pairs
             for other in contenders
         ]
-        self._most = max(float(ratios["high"].value) for ratios in self._ratios)
+        self._ratios = [
+            {
+                part: measure(f"throughput_ratio_{part}", [*other.runs, *base], numerator=len(other.runs))
+                for part in (("median", "low", "high", "pairs") if dots else ("median",))
+            }
+            for other, dots in zip(contenders, self._dots, strict=True)
+        ]
+        self._most = max(float(ratios.get("high", ratios["median"]).value) for ratios in self._ratios)
         # Beside the bars stand their figures.
         self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
 
@@ -174,7 +174,7 @@ class Bars:
         )
         y = bar.bottom + 34
         wide = canvas.text(rate, row.x, y, SMALL, DIM)
-        if index:
+        if index and self._dots[index]:
             spread = say(
                 "throughput_comparison.spread",
                 low=figure(ratios["low"], ".2f"),

@@ -1,14 +1,11 @@
-"""What is true of runs as a rule, found in their records: how slots are taken again, how runs lie beside each other.
+"""What is true of a run as a rule, found in its records: how freed slots are taken, who advances, who came when.
 
-For words that would otherwise be said of any trace. Knows traces; gives no figures.
+For sentences that would otherwise be said of any trace. Knows one trace at a time; gives no figures.
 """
 
-from collections.abc import Sequence
 from enum import Enum
-from itertools import pairwise
 
 import numpy as np
-from tracereel.trace.analysis.compare import repeat_of, turn_by_turn
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace
 
 
@@ -65,14 +62,3 @@ def came_together(trace: Trace) -> bool:
     """Had all requests arrived before the first step?"""
     first = int(trace.steps.start_ns[0]) if len(trace.steps) else 0
     return all(arrival.arrival_ns <= first for arrival in trace.arrivals)
-
-
-def apart(traces: Sequence[Trace]) -> bool:
-    """Was each run made while none of the others was, by the wall clock?"""
-    spans = sorted(tuple(trace.header.clock.wall_ns + at_ns for at_ns in trace.span_ns) for trace in traces)
-    return all(one[1] <= later[0] for one, later in pairwise(spans))
-
-
-def in_turns(traces: Sequence[Trace]) -> bool:
-    """Were all first repeats made, then all second ones, and so on, of two or more, none beside another?"""
-    return apart(traces) and turn_by_turn(traces) and len({repeat_of(trace) for trace in traces}) > 1

@@ -1,90 +1,19 @@
-"""Runs beside each other: which may be compared, which are repeats of each other, and ratios with their uncertainty.
+"""Cases compared: which runs are repeats of each other, and the ratios of what they measured with their uncertainty.
 
-Knows headers and metrics. A comparison is valid only between runs of the same workload, model, dtype and device; all
-else is refused by naming the field that differs.
+Knows headers and metrics. Whether runs may be compared is `comparable`'s to say, which of them are pairs is `pairs`'s.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.analysis.summary import LATENCIES, label, measured
 from tracereel.trace.format.events import Header
 from tracereel.trace.state.columns import Trace
-
-_COMPARABLE: dict[str, Callable[[Header], object]] = {
-    "workload.digest": lambda header: header.workload.digest,
-    "model.digest": lambda header: header.model.digest,
-    "model.weights": lambda header: header.model.weights,
-    "model.dtype": lambda header: header.model.dtype,
-    "device.name": lambda header: header.device.name,
-}
-
-
-class NotComparableError(Exception):
-    """Two runs cannot be compared; the message names the field that differs and both values."""
-
-
-def require_comparable(traces: Sequence[Trace]) -> None:
-    """Raise NotComparableError where the traces do not measure the same work on the same device."""
-    first = traces[0]
-    for other in traces[1:]:
-        for name, field in _COMPARABLE.items():
-            left, right = field(first.header), field(other.header)
-            if left != right:
-                raise NotComparableError(f"{first.path} and {other.path} differ in {name}: {left!r} and {right!r}")
-            if left is None:
-                raise NotComparableError(f"neither {first.path} nor {other.path} says its {name}: it may differ")
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A quantity of one case over another's, from n pairs of runs made one right after the other."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-    pairs: tuple[float, ...]
-    """Each pair's ratio, in the order of the repeats."""
-
-
-def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace]) -> Ratio:
-    """Output throughput of one case over the other's: median, lowest and highest of the pairs with the same repeat.
-
-    Raises NotComparableError where the runs do not belong together, and ValueError where no repeat is in both.
-    """
-    require_comparable([*numerator, *denominator])
-    below = {repeat_of(trace): trace for trace in denominator}
-    above = sorted(numerator, key=repeat_of)
-    pairs = [(trace, below[repeat_of(trace)]) for trace in above if repeat_of(trace) in below]
-    ratios = [_throughput(top) / _throughput(bottom) for top, bottom in pairs]
-    if not ratios:
-        raise ValueError("no repeat is in both cases")
-    return Ratio(float(np.median(ratios)), min(ratios), max(ratios), len(ratios), tuple(ratios))
-
-
-def repeat_of(trace: Trace) -> int:
-    """Which repeat of its suite a trace is; 0 for one that belongs to none."""
-    return trace.header.run.repeat if trace.header.run else 0
-
-
-def _throughput(trace: Trace) -> float:
-    value = Metrics(trace).output_throughput
-    if value is None:
-        raise ValueError(f"{trace.path} holds no output token")
-    return value
-
-
-def median_run(traces: Sequence[Trace]) -> Trace:
-    """The run whose throughput is the median of its case's (the lower middle one of an even number)."""
-    ordered = sorted(traces, key=_throughput)
-    return ordered[(len(ordered) - 1) // 2]
-
 
 COMPARED = (
     "output_throughput",
@@ -190,30 +119,6 @@ def _split(name: str) -> tuple[str, str, str]:
     return name.partition(".")
 
 
-def turn_by_turn(traces: Sequence[Trace]) -> bool:
-    """Does no repeat begin before all runs of the one before it have begun, by the wall clock?"""
-    begun = [repeat for _, repeat in sorted((trace.header.clock.wall_ns, repeat_of(trace)) for trace in traces)]
-    return begun == sorted(begun)
-
-
-def pairs_of(base: Group, other: Group) -> list[tuple[int, int]]:
-    """Which runs of two groups were made one right after the other, as pairs of indices; empty where none were.
-
-    Runs of one suite are made in turns, a run of every case in each: those with the same `repeat` belong together. That
-    holds only where the clocks agree, so that no turn begins before the one before it has ended; a case that was
-    recorded anew alone is in no pair.
-    """
-    runs = [trace.header.run for group in (base, other) for trace in group.traces]
-    if any(run is None or run.suite != runs[0].suite for run in runs if runs[0]) or None in runs:
-        return []
-    at = [{repeat_of(trace): i for i, trace in enumerate(group.traces)} for group in (base, other)]
-    if any(len(found) < len(group.traces) for found, group in zip(at, (base, other), strict=True)):
-        return []
-    pairs = [(at[0][repeat], at[1][repeat]) for repeat in sorted(set(at[0]) & set(at[1]))]
-    paired = [trace for i, k in pairs for trace in (base.traces[i], other.traces[k])]
-    return pairs if turn_by_turn(paired) else []
-
-
 def estimate(base: Group, other: Group, name: str) -> Estimate | None:
     """`other` over `base` in one of COMPARED; None where a run does not say, or `base` measured 0.
 
@@ -226,7 +131,7 @@ def estimate(base: Group, other: Group, name: str) -> Estimate | None:
     above = np.array([value for value in top if value is not None], dtype=float)
     if len(below) < len(bottom) or len(above) < len(top) or not below.all():
         return None
-    pairs = pairs_of(base, other)
+    pairs = pairs_of(base.traces, other.traces)
     rng = np.random.default_rng(0)
     if pairs:
         ratios = np.array([above[k] / below[i] for i, k in pairs])
@@ -243,13 +148,3 @@ def estimate(base: Group, other: Group, name: str) -> Estimate | None:
 
 def _resample(rng: np.random.Generator, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return values[rng.integers(0, len(values), (RESAMPLES, len(values)))]
-
-
-def median_pair(base: Group, other: Group) -> tuple[Trace, Trace]:
-    """The pair with the median ratio of throughputs (the lower middle one), or the median run of each group."""
-    pairs = pairs_of(base, other)
-    if not pairs:
-        return median_run(base.traces), median_run(other.traces)
-    ordered = sorted(pairs, key=lambda pair: _throughput(other.traces[pair[1]]) / _throughput(base.traces[pair[0]]))
-    i, k = ordered[(len(ordered) - 1) // 2]
-    return base.traces[i], other.traces[k]

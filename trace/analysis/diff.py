@@ -8,16 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tracereel.trace.analysis.compare import (
-    COMPARED,
-    Estimate,
-    Group,
-    estimate,
-    group_runs,
-    median_run,
-    require_comparable,
-)
+from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.compare import COMPARED, Estimate, Group, estimate, group_runs
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.state.columns import Trace
 
 

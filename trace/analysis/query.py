@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from tracereel.trace.analysis.compare import median_run
 from tracereel.trace.analysis.latency import Latencies
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.state.columns import Ints, Trace
 from tracereel.trace.state.timeline import Timeline
 

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from tracereel.trace.analysis.compare import Group, median_run
+from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.pairs import median_run, throughput_ratio
 from tracereel.trace.plots.style import WIDTH, Theme, legend
 from tracereel.trace.state.columns import ABSENT, Ints, Trace
 
@@ -112,8 +113,18 @@ def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
     panel.set_ylabel("output tokens")
     panel.set_xlim(0)
     panel.set_ylim(0)
-    _cases_legend(figure, groups, theme, [_plural(group) + ", thick: the median" for group in groups])
+    _cases_legend(figure, groups, theme, [_against(groups[0], group) for group in groups])
     return figure
+
+
+def _against(base: Group, group: Group) -> str:
+    """How many runs there are, and their throughput over the first case's, by the one rule for pairs."""
+    said = _plural(group) + (", thick: the median" if len(group.traces) > 1 else "")
+    if group is base:
+        return said
+    ratio = throughput_ratio(group.traces, base.traces)
+    of = f"{ratio.n} pair{'s' if ratio.n > 1 else ''}" if ratio.n else "medians"
+    return f"{said}; {ratio.median:.2f}× {base.label} ({of})"
 
 
 def _thinned(x: npt.NDArray[np.float64], y: Ints) -> tuple[Floats, Ints]:

@@ -1,8 +1,11 @@
-"""Two cases against each other: ratios of their throughputs, from pairs of runs."""
+"""Two cases against each other: ratios of their throughputs.
+
+Of the runs that a query is asked about the first `numerator` are of the one case, the rest of the other.
+"""
 
 from collections.abc import Sequence
 
-from tracereel.trace.analysis.compare import Ratio, throughput_ratio
+from tracereel.trace.analysis.pairs import Ratio, throughput_ratio
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
 
 
@@ -10,25 +13,32 @@ def _ratio(runs: Sequence[Run], numerator: int) -> Ratio:
     return throughput_ratio([run.trace for run in runs[:numerator]], [run.trace for run in runs[numerator:]])
 
 
+def _pairs(runs: Sequence[Run], numerator: int) -> tuple[float, ...]:
+    pairs = _ratio(runs, numerator).pairs
+    if not pairs:
+        raise ValueError("no two runs of these cases are a pair")
+    return pairs
+
+
 @query
 def throughput_ratio_median(*runs: Run, numerator: int) -> Answer:
-    """Output throughput of one case over the other's, median of the pairs."""
+    """Output throughput of one case over the other's: median of the pairs, or ratio of the medians where none are."""
     return _ratio(runs, numerator).median, lines_of_run(runs[0])
 
 
 @query
 def throughput_ratio_low(*runs: Run, numerator: int) -> Answer:
     """The lowest of the pairs' ratios."""
-    return _ratio(runs, numerator).low, lines_of_run(runs[0])
+    return min(_pairs(runs, numerator)), lines_of_run(runs[0])
 
 
 @query
 def throughput_ratio_high(*runs: Run, numerator: int) -> Answer:
     """The highest of the pairs' ratios."""
-    return _ratio(runs, numerator).high, lines_of_run(runs[0])
+    return max(_pairs(runs, numerator)), lines_of_run(runs[0])
 
 
 @query
 def throughput_ratio_pairs(*runs: Run, numerator: int) -> Answer:
-    """How many pairs of runs the ratio is from."""
+    """How many pairs of runs the ratio is from; 0 where it is of medians."""
     return _ratio(runs, numerator).n, lines_of_run(runs[0])
