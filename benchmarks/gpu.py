@@ -27,10 +27,10 @@ from tracereel.engine.accelerator import ask_driver, require_cuda
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
-from tracereel.engine.geometry import Geometry
 from tracereel.engine.kernels import ATTENTIONS, make_device_kernels
 from tracereel.engine.loading import LoadedModel, device_info, load_model
 from tracereel.engine.memory import sized
+from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import StepOnItsWay
 from tracereel.engine.scheduler import StepPlan
@@ -91,7 +91,7 @@ def make_runner(loaded: LoadedModel, config: EngineConfig, attentions: tuple[str
 
 def requests_of(loaded: LoadedModel, lengths: list[tuple[int, int]], seed: int) -> list[Request]:
     """Random prompts of these lengths, with exactly so many output tokens."""
-    rng, most = random.Random(seed), loaded.model.geometry.vocabulary
+    rng, most = random.Random(seed), loaded.model.config.vocabulary
     return [
         Request(
             str(i),
@@ -136,7 +136,7 @@ def steady_rounds(loaded: LoadedModel, points: list[tuple[int, int]], budget: in
     config = EngineConfig(
         max_num_seqs=most,
         max_num_batched_tokens=budget,
-        max_model_len=min(loaded.model.geometry.context, longest + 2 * STEPS + 2 * most + 16),
+        max_model_len=min(loaded.model.config.context, longest + 2 * STEPS + 2 * most + 16),
     )
     config = sized(config, loaded.model)
     runner = make_runner(loaded, config, attentions)
@@ -150,21 +150,21 @@ def steady_rounds(loaded: LoadedModel, points: list[tuple[int, int]], budget: in
     return {"kernels": runner.attention_name, "points": found}
 
 
-def weight_bytes(geometry: Geometry) -> int:
+def weight_bytes(model_config: ModelConfig) -> int:
     """What a decode step reads of the weights at least: all but an embedding that is only looked up."""
-    looked_up = 0 if geometry.tied else geometry.vocabulary * geometry.hidden
-    return 2 * (geometry.parameters - looked_up)
+    looked_up = 0 if model_config.tied else model_config.vocabulary * model_config.hidden
+    return 2 * (model_config.parameters - looked_up)
 
 
-def kv_bytes(geometry: Geometry, tokens: int) -> int:
-    return 2 * 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * tokens
+def kv_bytes(model_config: ModelConfig, tokens: int) -> int:
+    return 2 * 2 * model_config.layers * model_config.kv_heads * model_config.head_dim * tokens
 
 
-def prefill_operations(geometry: Geometry, tokens: int) -> int:
+def prefill_operations(model_config: ModelConfig, tokens: int) -> int:
     """Multiplications and additions of a prompt's products and causal attention, the head for one token."""
-    embedding = geometry.vocabulary * geometry.hidden
-    matrices = geometry.parameters - embedding * (1 if geometry.tied else 2)
-    attention = geometry.layers * 2 * geometry.heads * geometry.head_dim * tokens * (tokens + 1)
+    embedding = model_config.vocabulary * model_config.hidden
+    matrices = model_config.parameters - embedding * (1 if model_config.tied else 2)
+    attention = model_config.layers * 2 * model_config.heads * model_config.head_dim * tokens * (tokens + 1)
     return 2 * matrices * tokens + attention + 2 * embedding
 
 
@@ -409,20 +409,20 @@ def targets(found: Json) -> list[Target]:
         at_most("share of the step at 256 sequences in which the device waits for the host", hidden, 10, "%", 1)
     rates = found.get("ceilings")
     if (large := found.get("llama8b")) and rates:
-        from tracereel.engine.weights.random_weights import GEOMETRIES
+        from tracereel.engine.weights.random_weights import MODEL_CONFIGS
 
-        geometry, points = GEOMETRIES["Llama-3.1-8B"], large["points"]
+        model_config, points = MODEL_CONFIGS["Llama-3.1-8B"], large["points"]
         copy, product = (statistics.median(rates[key]) for key in ("copy_bytes_per_s", "product_flops"))
         for point, limit in (("1x256", 85), ("64x1024", 75)):
             rows, context = map(int, point.split("x"))
-            moved = weight_bytes(geometry) + kv_bytes(geometry, rows * context)
+            moved = weight_bytes(model_config) + kv_bytes(model_config, rows * context)
             shares = [100 * moved / (result["device_us"] / 1e6) / copy for result in points[point]]
             at_least(f"8B, {rows} × {context} tokens: bytes read, of the copy rate", shares, limit, "%", 1)
         pairs = zip(points["64x256"], points["1x256"], strict=True)
         at_most(
             "8B, 64 × 256 tokens against one sequence", [a["device_us"] / b["device_us"] for a, b in pairs], 1.3, "×"
         )
-        shares = [100 * prefill_operations(geometry, 4096) / (us / 1e6) / product for us in large["prefill_us"]]
+        shares = [100 * prefill_operations(model_config, 4096) / (us / 1e6) / product for us in large["prefill_us"]]
         at_least("8B, prefill of 4,096 tokens, of the bf16 product rate", shares, 50, "%", 1)
     if (beside := found.get("qwen3")) and all(beside["seconds"].values()):
         times = zip(beside["seconds"]["continuous_cuda"], beside["seconds"]["tracereel_cuda"], strict=True)

@@ -3,8 +3,8 @@
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine, EngineMetrics, Output
 from tracereel.engine.generation import Completion, generate
-from tracereel.engine.geometry import ModelFileError
 from tracereel.engine.loading import LoadedModel, load_model
+from tracereel.engine.model_config import ModelFileError
 from tracereel.engine.online import EngineStoppedError, OnlineEngine, Stream
 from tracereel.engine.request import Request, RequestError, SamplingParams, TokenLogprobs
 from tracereel.engine.scheduler import NeverFitsError

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from tracereel.engine.geometry import ModelFileError
+from tracereel.engine.model_config import ModelFileError
 
 MAX_JSON_BYTES = 256 * 2**20
 T = TypeVar("T")

@@ -64,14 +64,14 @@ class LoadedModel:
         `runner` is one made with the same configuration, where the recording's header has named it.
         """
         if config is None:
-            longest = min(EngineConfig.max_model_len, self.model.geometry.context)
+            longest = min(EngineConfig.max_model_len, self.model.config.context)
             config = sized(EngineConfig(max_model_len=longest), self.model)
         return Engine(
             runner or self.runner(config),
             config,
             new_stream=self.tokenizer.stream,
             end_ids=self.tokenizer.end_ids,
-            vocabulary=self.model.geometry.vocabulary,
+            vocabulary=self.model.config.vocabulary,
             recorder=recorder,
         )
 
@@ -119,14 +119,14 @@ def load_model(source: str | Path | None = None, device: str | None = None, dtyp
     if name not in DTYPES:
         raise ConfigError(f"dtype: {name!r} is not one of {', '.join(DTYPES)}")
     weights = open_weights(source or require_model())
-    geometry = weights.geometry
+    model_config = weights.config
     info = ModelInfo(
         name=weights.name,
         weights="random" if weights.random else "real",
         dtype=name,
         digest=weights.digest(),
-        architecture=geometry.architecture,
-        parameters=geometry.parameters,
+        architecture=model_config.architecture,
+        parameters=model_config.parameters,
     )
     tokenizer = weights.tokenizer()
     with faults_named(f"loading {weights.name}", "choose a smaller model"):

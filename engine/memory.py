@@ -8,41 +8,41 @@ from dataclasses import replace
 import torch
 from tracereel.engine.accelerator import DeviceError
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.geometry import Geometry
 from tracereel.engine.model import LlamaModel
+from tracereel.engine.model_config import ModelConfig
 
 FRACTION = 0.9
 """The share of what is free that the pool and the steps may have; the rest is the allocator's and other programs'."""
 
 
-def block_bytes(geometry: Geometry, config: EngineConfig, dtype: torch.dtype) -> int:
+def block_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
     """What a KV block takes over all layers."""
-    per_token = 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * dtype.itemsize
+    per_token = 2 * model_config.layers * model_config.kv_heads * model_config.head_dim * dtype.itemsize
     return config.block_tokens * per_token
 
 
-def step_bytes(geometry: Geometry, config: EngineConfig, dtype: torch.dtype) -> int:
+def step_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
     """What the largest step takes while it is computed, from above: all that lives at the same time, twice.
 
     The residual and what is added to it, a layer's widest product and its gate, queries twice; logits in the dtype for
     every sequence, once more in fp32 for those that are drawn from.
     """
     tokens, rows = config.max_num_batched_tokens, config.max_num_seqs
-    queries = geometry.heads * geometry.head_dim
-    wide = max(3 * geometry.intermediate, 3 * queries + 2 * geometry.kv_heads * geometry.head_dim)
-    per_token = 4 * geometry.hidden + dtype.itemsize * (3 * geometry.hidden + wide)
-    return 2 * (tokens * per_token + rows * geometry.vocabulary * (dtype.itemsize + 4))
+    queries = model_config.heads * model_config.head_dim
+    wide = max(3 * model_config.intermediate, 3 * queries + 2 * model_config.kv_heads * model_config.head_dim)
+    per_token = 4 * model_config.hidden + dtype.itemsize * (3 * model_config.hidden + wide)
+    return 2 * (tokens * per_token + rows * model_config.vocabulary * (dtype.itemsize + 4))
 
 
 def blocks_that_fit(
-    geometry: Geometry, config: EngineConfig, dtype: torch.dtype, free_bytes: int, fraction: float = FRACTION
+    model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype, free_bytes: int, fraction: float = FRACTION
 ) -> int:
     """The most KV blocks for a pool where `free_bytes` are free. Raises DeviceError where one sequence has no room."""
-    room = int(free_bytes * fraction) - step_bytes(geometry, config, dtype)
-    blocks = room // block_bytes(geometry, config, dtype) - 1  # one is nobody's: idle rows write there
+    room = int(free_bytes * fraction) - step_bytes(model_config, config, dtype)
+    blocks = room // block_bytes(model_config, config, dtype) - 1  # one is nobody's: idle rows write there
     needed = -(-config.max_model_len // config.block_tokens)
     if blocks < needed:
-        wanted = (needed + 1) * block_bytes(geometry, config, dtype) + step_bytes(geometry, config, dtype)
+        wanted = (needed + 1) * block_bytes(model_config, config, dtype) + step_bytes(model_config, config, dtype)
         raise DeviceError(
             f"the device has {free_bytes / 2**30:.1f} GiB free, of which {fraction:.0%} may be used; steps of"
             f" {config.max_num_batched_tokens} tokens and the KV of one sequence of {config.max_model_len} need"
@@ -62,5 +62,5 @@ def sized(config: EngineConfig, model: LlamaModel, fraction: float = FRACTION) -
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
     most = config.max_num_seqs * -(-config.max_model_len // config.block_tokens)
     return replace(
-        config, num_blocks=min(most, blocks_that_fit(model.geometry, config, model.dtype, free_bytes, fraction))
+        config, num_blocks=min(most, blocks_that_fit(model.config, config, model.dtype, free_bytes, fraction))
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from tracereel.engine.attention import DecoderShape
-from tracereel.engine.geometry import Geometry
 from tracereel.engine.kernels.base import Kernels
 from tracereel.engine.linear import Linear, make_linear
+from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.weights import CheckedTensors, Weights
 
 
@@ -27,23 +27,23 @@ class _Layer:
 class LlamaModel:
     """Weights of one model on one device in one dtype, and the forward pass.
 
-    RMSNorm, rotary positions in halves, grouped-query attention, SwiGLU, and what the geometry says besides: biases of
+    RMSNorm, rotary positions in halves, grouped-query attention, SwiGLU, and what the configuration adds: biases of
     Q, K and V, norms of Q and K, an output matrix of its own or the embedding's. The residual stream, norms and
     rotation are fp32 whatever the dtype: it costs next to nothing and takes a third off the error of bf16.
 
     Tensors are read and laid out one layer after the other, so that there is never a second copy of the model. Raises
-    ModelFileError where they do not fit the geometry.
+    ModelFileError where they do not fit the configuration.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype):
-        self.geometry = weights.geometry
+        self.config = weights.config
         self.device, self.dtype = device, dtype
         tensors = CheckedTensors(weights, device, dtype)
         self._embedding = tensors["model.embed_tokens.weight"]
-        self._layers = [_make_layer(tensors, self.geometry, i) for i in range(self.geometry.layers)]
+        self._layers = [_make_layer(tensors, self.config, i) for i in range(self.config.layers)]
         self._norm = tensors["model.norm.weight"].float()
-        self._head = make_linear(self._embedding if self.geometry.tied else tensors["lm_head.weight"])
-        self.shape = _make_shape(tensors, self.geometry, device, dtype)
+        self._head = make_linear(self._embedding if self.config.tied else tensors["lm_head.weight"])
+        self.shape = _make_shape(tensors, self.config, device, dtype)
 
     @torch.inference_mode()
     def forward(self, ids: torch.Tensor, kernels: Kernels, rows: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class LlamaModel:
         return self._head(kernels.normalize(residual[rows], delta[rows], self._norm))
 
 
-def _make_layer(tensors: CheckedTensors, geometry: Geometry, index: int) -> _Layer:
+def _make_layer(tensors: CheckedTensors, model_config: ModelConfig, index: int) -> _Layer:
     prefix = f"model.layers.{index}."
 
     def linear(*parts: str, bias: bool = False) -> Linear:
@@ -76,7 +76,7 @@ def _make_layer(tensors: CheckedTensors, geometry: Geometry, index: int) -> _Lay
 
     return _Layer(
         attention_norm=norm("input_layernorm"),
-        qkv=linear("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", bias=geometry.qkv_bias),
+        qkv=linear("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", bias=model_config.qkv_bias),
         output=linear("self_attn.o_proj"),
         mlp_norm=norm("post_attention_layernorm"),
         gate_up=linear("mlp.gate_proj", "mlp.up_proj"),
@@ -84,21 +84,23 @@ def _make_layer(tensors: CheckedTensors, geometry: Geometry, index: int) -> _Lay
     )
 
 
-def _make_shape(tensors: CheckedTensors, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> DecoderShape:
+def _make_shape(
+    tensors: CheckedTensors, model_config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> DecoderShape:
     qk_norms = None
-    if geometry.qk_norm:
-        prefixes = [f"model.layers.{index}.self_attn." for index in range(geometry.layers)]
+    if model_config.qk_norm:
+        prefixes = [f"model.layers.{index}.self_attn." for index in range(model_config.layers)]
         qk_norms = tuple(
             (tensors[f"{prefix}q_norm.weight"].float(), tensors[f"{prefix}k_norm.weight"].float())
             for prefix in prefixes
         )
-    cos, sin = _rotary_tables(geometry, device)
+    cos, sin = _rotary_tables(model_config, device)
     return DecoderShape(
-        layers=geometry.layers,
-        heads=geometry.heads,
-        kv_heads=geometry.kv_heads,
-        head_dim=geometry.head_dim,
-        epsilon=geometry.norm_epsilon,
+        layers=model_config.layers,
+        heads=model_config.heads,
+        kv_heads=model_config.kv_heads,
+        head_dim=model_config.head_dim,
+        epsilon=model_config.norm_epsilon,
         cos=cos,
         sin=sin,
         qk_norms=qk_norms,
@@ -107,8 +109,8 @@ def _make_shape(tensors: CheckedTensors, geometry: Geometry, device: torch.devic
     )
 
 
-def _rotary_tables(geometry: Geometry, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _rotary_tables(model_config: ModelConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin [context, head_dim / 2] in fp32."""
-    frequencies = torch.tensor(geometry.rope_frequencies, dtype=torch.float64)
-    angles = torch.arange(geometry.context, dtype=torch.float64).unsqueeze(1) * frequencies
+    frequencies = torch.tensor(model_config.rope_frequencies, dtype=torch.float64)
+    angles = torch.arange(model_config.context, dtype=torch.float64).unsqueeze(1) * frequencies
     return angles.cos().to(device, torch.float32), angles.sin().to(device, torch.float32)

@@ -33,7 +33,7 @@ def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
     sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)
     if isinstance(prompt, Prompt):
         return Request(prompt.id, tuple(loaded.tokenizer.encode_chat(prompt.prompt)), sampling, prompt.prompt)
-    ids = prompt.token_ids(loaded.model.geometry.vocabulary, avoid=loaded.tokenizer.end_ids)
+    ids = prompt.token_ids(loaded.model.config.vocabulary, avoid=loaded.tokenizer.end_ids)
     return Request(prompt.id, ids, sampling)
 
 

@@ -46,7 +46,7 @@ class AsyncRunner(Runner, Protocol):
 
 def require_context(model: LlamaModel, config: EngineConfig) -> None:
     """Raise ConfigError where the configuration allows sequences longer than the model's context."""
-    context = model.geometry.context
+    context = model.config.context
     if config.max_model_len > context:
         raise ConfigError(f"max_model_len: {config.max_model_len} is more than the model's context of {context} tokens")
 

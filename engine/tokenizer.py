@@ -15,8 +15,8 @@ import jinja2
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from tracereel.engine.geometry import ModelFileError
 from tracereel.engine.json_file import read_json
+from tracereel.engine.model_config import ModelFileError
 
 _MARK = "\x00prompt\x00"
 

@@ -93,7 +93,7 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("record", "--workload", "x.csv", "--policy", "magic"), "tracereel: policy: 'magic' is not one of continuous"),
         (("record", "--workload", "x.csv", "--slots", "0"), "tracereel: max_num_seqs: 0 is less than 1"),
         (("record", "--slots", "4"), "tracereel: max_num_seqs: is for --workload; a suite's file says it for a suite"),
-        (("record", "--model", "random:gpt-9"), "tracereel: random:gpt-9: this geometry is not known; known: Llama"),
+        (("record", "--model", "random:gpt-9"), "tracereel: random:gpt-9: this model is not known; known: Llama"),
         (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
         (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
         (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),

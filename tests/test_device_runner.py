@@ -16,11 +16,11 @@ from tracereel.engine.attention import DecoderShape, DeviceLayout
 from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.geometry import Geometry, rotary_frequencies
 from tracereel.engine.kernels import make_device_kernels
 from tracereel.engine.loading import choose_device
 from tracereel.engine.memory import blocks_that_fit
 from tracereel.engine.model import LlamaModel
+from tracereel.engine.model_config import ModelConfig, rotary_frequencies
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
 from tracereel.engine.step_inputs import Tables, bucket_of, bucket_sizes, decode_inputs, idle_inputs, mixed_inputs
@@ -29,7 +29,7 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-TINY = Geometry(
+TINY = ModelConfig(
     architecture="qwen3",
     layers=2,
     hidden=32,
@@ -49,7 +49,7 @@ TINY = Geometry(
 class TinyWeights:
     """Drawn so widely that what such a model says changes from token to token."""
 
-    name, geometry, random = "tiny", TINY, True
+    name, config, random = "tiny", TINY, True
 
     def names(self):
         return set(TINY.tensors())

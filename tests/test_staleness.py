@@ -2,8 +2,8 @@
 
 import pytest
 from tracereel.cli.main import main
-from tracereel.engine.geometry import Geometry, rotary_frequencies
-from tracereel.engine.weights.random_weights import GEOMETRIES
+from tracereel.engine.model_config import ModelConfig, rotary_frequencies
+from tracereel.engine.weights.random_weights import MODEL_CONFIGS
 
 SUITE = """
 name = "own"
@@ -25,8 +25,8 @@ arrivals = { kind = "fixed", rate = 500.0 }
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch):
     """A model that is small enough to be loaded a dozen times."""
-    small = Geometry("llama", 2, 48, 4, 2, 16, 80, 300, 4096, 1e-6, rotary_frequencies(16, 1e4), True)
-    monkeypatch.setitem(GEOMETRIES, "Tiny", small)
+    small = ModelConfig("llama", 2, 48, 4, 2, 16, 80, 300, 4096, 1e-6, rotary_frequencies(16, 1e4), True)
+    monkeypatch.setitem(MODEL_CONFIGS, "Tiny", small)
 
 
 NAMES = ["online-1.jsonl.zst", "static-1.jsonl.zst", "static-2.jsonl.zst"]

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from tracereel.engine.geometry import Geometry, ModelFileError, llama3_frequencies, rotary_frequencies
 from tracereel.engine.loading import load_model
+from tracereel.engine.model_config import ModelConfig, ModelFileError, llama3_frequencies, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import CheckedTensors, open_weights
-from tracereel.engine.weights.random_weights import GEOMETRIES
+from tracereel.engine.weights.random_weights import MODEL_CONFIGS
 
 CPU = torch.device("cpu")
 TYPES = gguf.GGMLQuantizationType
@@ -39,12 +39,12 @@ def folders(tmp_path_factory):
 
 def all_tensors(weights):
     tensors = CheckedTensors(weights, CPU, torch.float32)
-    return {name: tensors[name] for name in weights.geometry.tensors()}
+    return {name: tensors[name] for name in weights.config.tensors()}
 
 
 def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n a",), extra=None):
     """Write a folder's weights as llama.cpp's converter does: Q and K of llama permuted, Llama 3's factors apart."""
-    shape = weights.geometry
+    shape = weights.config
     architecture = architecture or shape.architecture
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(shape.layers)
@@ -98,11 +98,11 @@ def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
     path = tmp_path / "model.gguf"
     write_gguf(path, folder)
     file = open_weights(path)
-    for field in Geometry.__dataclass_fields__:
-        theirs = getattr(folder.geometry, field)
+    for field in ModelConfig.__dataclass_fields__:
+        theirs = getattr(folder.config, field)
         if field in ("rope_frequencies", "norm_epsilon"):  # fp32 in the file
             theirs = pytest.approx(theirs, rel=1e-6)
-        assert getattr(file.geometry, field) == theirs, field
+        assert getattr(file.config, field) == theirs, field
     expected = all_tensors(folder)
     for tensor_name, tensor in all_tensors(file).items():
         assert torch.equal(tensor, expected[tensor_name]), tensor_name
@@ -200,14 +200,14 @@ def test_known_geometries_have_as_many_parameters_as_is_said_of_them():
         "Llama-3.2-1B": 1235.8,
         "Llama-3.1-8B": 8030.3,
     }
-    assert set(published) == set(GEOMETRIES)
+    assert set(published) == set(MODEL_CONFIGS)
     for name, millions in published.items():
-        assert math.isclose(GEOMETRIES[name].parameters / 1e6, millions, rel_tol=1e-3), name
+        assert math.isclose(MODEL_CONFIGS[name].parameters / 1e6, millions, rel_tol=1e-3), name
 
 
 def test_random_weights_are_the_same_every_time_and_say_what_they_are(monkeypatch):
-    small = Geometry("qwen3", 2, 48, 4, 2, 16, 80, 300, 512, 1e-6, rotary_frequencies(16, 1e4), True, qk_norm=True)
-    monkeypatch.setitem(GEOMETRIES, "Tiny", small)
+    small = ModelConfig("qwen3", 2, 48, 4, 2, 16, 80, 300, 512, 1e-6, rotary_frequencies(16, 1e4), True, qk_norm=True)
+    monkeypatch.setitem(MODEL_CONFIGS, "Tiny", small)
     first, second = load_model("random:tiny", "cpu", "fp32"), load_model("random:Tiny", "cpu", "fp32")
     assert first.info == second.info
     assert (first.info.weights, first.info.name, first.info.architecture) == ("random", "Tiny", "qwen3")
@@ -326,7 +326,7 @@ def test_a_damaged_gguf_file_is_refused_or_read(whole_gguf, tmp_path_factory, at
     [
         ("nothing-here", "there is no such model"),
         ("./no/such/folder", "there is no such model"),
-        ("random:gpt-9", "this geometry is not known; known: Llama-3.1-8B"),
+        ("random:gpt-9", "this model is not known; known: Llama-3.1-8B"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name, message):

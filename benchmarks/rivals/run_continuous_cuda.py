@@ -1,7 +1,7 @@
 """transformers' continuous batching on a GPU: the same geometry with random weights, everything else as it chooses."""
 
 from run_continuous import serve
-from tracereel.engine.weights.random_weights import GEOMETRIES
+from tracereel.engine.weights.random_weights import MODEL_CONFIGS
 
 
 def start(model, slots):
@@ -9,19 +9,19 @@ def start(model, slots):
     import torch
     from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, Qwen3Config
 
-    geometry = GEOMETRIES[model]
+    model_config = MODEL_CONFIGS[model]
     config = Qwen3Config(
-        vocab_size=geometry.vocabulary,
-        hidden_size=geometry.hidden,
-        intermediate_size=geometry.intermediate,
-        num_hidden_layers=geometry.layers,
-        num_attention_heads=geometry.heads,
-        num_key_value_heads=geometry.kv_heads,
-        head_dim=geometry.head_dim,
-        max_position_embeddings=geometry.context,
-        rms_norm_eps=geometry.norm_epsilon,
+        vocab_size=model_config.vocabulary,
+        hidden_size=model_config.hidden,
+        intermediate_size=model_config.intermediate,
+        num_hidden_layers=model_config.layers,
+        num_attention_heads=model_config.heads,
+        num_key_value_heads=model_config.kv_heads,
+        head_dim=model_config.head_dim,
+        max_position_embeddings=model_config.context,
+        rms_norm_eps=model_config.norm_epsilon,
         rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
-        tie_word_embeddings=geometry.tied,
+        tie_word_embeddings=model_config.tied,
     )
     with torch.device("cuda"):
         loaded = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()

@@ -1,21 +1,21 @@
-"""The contract of a source of weights: a geometry, its tensors by name, its tokenizer, and what a trace calls it."""
+"""The contract of a source of weights: model configuration, tensors by name, tokenizer, and the name a trace gives it."""
 
 from typing import Protocol
 
 import torch
-from tracereel.engine.geometry import Geometry, ModelFileError
+from tracereel.engine.model_config import ModelConfig, ModelFileError
 from tracereel.engine.tokenizer import ChatTokenizer
 
 
 class Weights(Protocol):
     """A model as it is stored.
 
-    Tensors bear Hugging Face's names (`Geometry.tensors` lists them) and their rows stand in Hugging Face's order,
+    Tensors bear Hugging Face's names (`ModelConfig.tensors` lists them) and their rows stand in Hugging Face's order,
     whatever the store has. They are read one at a time, so that a model of any size is never held twice.
     """
 
     name: str
-    geometry: Geometry
+    config: ModelConfig
     random: bool
     """Were the numbers drawn rather than learnt?"""
 
@@ -33,7 +33,7 @@ class Weights(Protocol):
 
 
 class CheckedTensors:
-    """Reads a model's tensors onto a device, and refuses what does not fit its geometry.
+    """Reads a model's tensors onto a device, and refuses what does not fit its configuration.
 
     Raises ModelFileError, when it is made, where tensors are missing or there are some that this architecture has no
     use for: they would change the answers if the architecture did what they are there for.
@@ -41,14 +41,14 @@ class CheckedTensors:
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype):
         self._weights, self._device, self._dtype = weights, device, dtype
-        self._shapes = weights.geometry.tensors()
+        self._shapes = weights.config.tensors()
         expected, found = set(self._shapes), weights.names()
         if missing := sorted(expected - found):
             raise ModelFileError(f"{weights.name}: the tensor {missing[0]} is missing ({len(missing)} missing in all)")
         # A tied model's file may hold the output matrix all the same.
         if unknown := sorted(found - expected - {"lm_head.weight"}):
             raise ModelFileError(
-                f"{weights.name}: holds the tensor {unknown[0]}, for which {weights.geometry.architecture!r} has no use"
+                f"{weights.name}: holds the tensor {unknown[0]}, for which {weights.config.architecture!r} has no use"
                 f" here ({len(unknown)} such in all)"
             )
 

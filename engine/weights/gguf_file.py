@@ -1,4 +1,4 @@
-"""Reads a GGUF model file: geometry, tokenizer tables, and tensors in the names and order that the model wants.
+"""Reads a GGUF model file: configuration, tokenizer tables, and tensors in the names and order that the model wants.
 
 Every type that the `gguf` package dequantizes is read (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K and others).
 """
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tracereel.engine.digest import file_digest
-from tracereel.engine.geometry import Geometry, ModelFileError, require_supported, rotary_frequencies
+from tracereel.engine.model_config import ModelConfig, ModelFileError, require_supported, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer, TokenizerTables
 from tracereel.engine.weights.gguf_header import read_header
 
@@ -51,11 +51,11 @@ class GgufFile:
         self._values, self._tensors = header.values, header.tensors
         self._own_names = {_hugging_face_name(name): name for name in self._tensors if name != _ROPE_FACTORS}
         try:
-            self.geometry = self._geometry()
+            self.config = self._read_config()
         except (ArithmeticError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.path}: the model's sizes cannot be ({error})") from None
 
-    def _geometry(self) -> Geometry:
+    def _read_config(self) -> ModelConfig:
         architecture = str(self._value("general.architecture"))
         require_supported(architecture, str(self.path))
 
@@ -77,7 +77,7 @@ class GgufFile:
             if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
                 raise ModelFileError(f"{self.path}: {_ROPE_FACTORS} does not hold {len(frequencies)} factors")
             frequencies = tuple(f / factor for f, factor in zip(frequencies, factors, strict=True))
-        return Geometry(
+        return ModelConfig(
             architecture=architecture,
             layers=int(value("block_count")),
             hidden=hidden,
@@ -107,8 +107,8 @@ class GgufFile:
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """One tensor; llama-type files store the rows of Q and K in pairs, here they are put back into halves."""
         tensor = self._dequantize(self._own_names[name], dtype)
-        if self.geometry.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-            heads = self.geometry.heads if name.endswith("q_proj.weight") else self.geometry.kv_heads
+        if self.config.architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = self.config.heads if name.endswith("q_proj.weight") else self.config.kv_heads
             rows, columns = tensor.shape
             if rows % (2 * heads):
                 raise ModelFileError(f"{self.path}: {name}: {rows} rows are no pairs for {heads} heads")

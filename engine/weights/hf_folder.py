@@ -11,14 +11,14 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from tracereel.engine.digest import file_digest
-from tracereel.engine.geometry import (
-    Geometry,
+from tracereel.engine.json_file import read_json
+from tracereel.engine.model_config import (
+    ModelConfig,
     ModelFileError,
     llama3_frequencies,
     require_supported,
     rotary_frequencies,
 )
-from tracereel.engine.json_file import read_json
 from tracereel.engine.tokenizer import ChatTokenizer
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -90,10 +90,10 @@ class HuggingFaceFolder:
     def __init__(self, folder: Path, name: str | None = None):
         self._folder = folder
         self.name = name or folder.resolve().name
-        self._config = self._read_config()
+        self._hf_config = self._read_config()
         self._files = self._tensor_files()
         try:
-            self.geometry = self._geometry()
+            self.config = self._read_config()
         except (ArithmeticError, ValueError) as error:
             raise ModelFileError(f"{folder / 'config.json'}: the model's sizes cannot be ({error})") from None
 
@@ -103,8 +103,8 @@ class HuggingFaceFolder:
         require_supported(read_json(path, _Architecture).model_type, str(self._folder))
         return read_json(path, _Config)
 
-    def _geometry(self) -> Geometry:
-        config, path = self._config, self._folder / "config.json"
+    def _read_config(self) -> ModelConfig:
+        config, path = self._hf_config, self._folder / "config.json"
         wanted = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
         for field, value in wanted.items():
             if (found := getattr(config, field)) != value:
@@ -114,7 +114,7 @@ class HuggingFaceFolder:
         even = config.hidden_size // config.num_attention_heads
         head_dim = config.head_dim or (_HEAD_DIM_OF_QWEN3 if config.model_type == "qwen3" else even)
         tied = "lm_head.weight" not in self._files if config.tie_word_embeddings is None else config.tie_word_embeddings
-        return Geometry(
+        return ModelConfig(
             architecture=config.model_type,
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
@@ -133,13 +133,13 @@ class HuggingFaceFolder:
 
     def _rope_frequencies(self, head_dim: int) -> tuple[float, ...]:
         path = self._folder / "config.json"
-        rope = self._config.rope_parameters or self._config.rope_scaling or _Rope()
+        rope = self._hf_config.rope_parameters or self._hf_config.rope_scaling or _Rope()
         kind = rope.rope_type or rope.type or "default"
         if kind not in ("default", "llama3"):
             raise ModelFileError(f"{path}: rope_type: {kind!r} is not supported; supported: default, llama3")
         if rope.partial_rotary_factor != 1:
             raise ModelFileError(f"{path}: partial_rotary_factor: {rope.partial_rotary_factor} is not supported")
-        frequencies = rotary_frequencies(head_dim, rope.rope_theta or self._config.rope_theta)
+        frequencies = rotary_frequencies(head_dim, rope.rope_theta or self._hf_config.rope_theta)
         if kind == "default":
             return frequencies
         if rope.original_max_position_embeddings is None or rope.high_freq_factor <= rope.low_freq_factor:
@@ -198,11 +198,11 @@ class HuggingFaceFolder:
         path = self._folder / "generation_config.json"
         ends = read_json(path, _Generation).eos_token_id if path.is_file() else None
         if ends is None:
-            ends = self._config.eos_token_id
+            ends = self._hf_config.eos_token_id
         end_ids = frozenset([ends] if isinstance(ends, int) else ends or [])
         if (self._folder / "tokenizer.json").is_file():
-            return ChatTokenizer.of_folder(self._folder, end_ids, self.geometry.vocabulary)
-        return ChatTokenizer.of_bytes(self.geometry.vocabulary, end_ids)
+            return ChatTokenizer.of_folder(self._folder, end_ids, self.config.vocabulary)
+        return ChatTokenizer.of_bytes(self.config.vocabulary, end_ids)
 
     def digest(self) -> str:
         """SHA-256 (hex) over the configuration's and the tensors' files, in the order of their names."""

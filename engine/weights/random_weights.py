@@ -1,4 +1,4 @@
-"""The geometry of a known model with weights drawn at random: to measure what a model costs without having it.
+"""The configuration of a known model with weights drawn at random: to measure what a model costs without having it.
 
 The numbers are drawn by torch's generator of the device, from a seed made of the tensor's name: the same for every run
 on that kind of device. What such a model says means nothing, and a trace says `weights: random`.
@@ -7,15 +7,15 @@ on that kind of device. What such a model says means nothing, and a trace says `
 import hashlib
 
 import torch
-from tracereel.engine.geometry import Geometry, ModelFileError, llama3_frequencies, rotary_frequencies
+from tracereel.engine.model_config import ModelConfig, ModelFileError, llama3_frequencies, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer
 
 SPREAD = 0.02
 """Standard deviation of the numbers drawn, the one that the families of these models are initialised with."""
 
 # From the models' own config.json.
-GEOMETRIES = {
-    "Llama-3.1-8B": Geometry(
+MODEL_CONFIGS = {
+    "Llama-3.1-8B": ModelConfig(
         architecture="llama",
         layers=32,
         hidden=4096,
@@ -31,7 +31,7 @@ GEOMETRIES = {
         ),
         tied=False,
     ),
-    "Llama-3.2-1B": Geometry(
+    "Llama-3.2-1B": ModelConfig(
         architecture="llama",
         layers=16,
         hidden=2048,
@@ -47,7 +47,7 @@ GEOMETRIES = {
         ),
         tied=True,
     ),
-    "Qwen2.5-0.5B": Geometry(
+    "Qwen2.5-0.5B": ModelConfig(
         architecture="qwen2",
         layers=24,
         hidden=896,
@@ -62,7 +62,7 @@ GEOMETRIES = {
         tied=True,
         qkv_bias=True,
     ),
-    "Qwen3-0.6B": Geometry(
+    "Qwen3-0.6B": ModelConfig(
         architecture="qwen3",
         layers=28,
         hidden=1024,
@@ -77,7 +77,7 @@ GEOMETRIES = {
         tied=True,
         qk_norm=True,
     ),
-    "SmolLM2-135M": Geometry(
+    "SmolLM2-135M": ModelConfig(
         architecture="llama",
         layers=30,
         hidden=576,
@@ -95,17 +95,17 @@ GEOMETRIES = {
 
 
 class RandomWeights:
-    """A geometry of `GEOMETRIES` by its name, filled. Raises ModelFileError for a name that is not there."""
+    """A configuration of `MODEL_CONFIGS` by its name, filled. Raises ModelFileError for a name that is not there."""
 
     random = True
 
     def __init__(self, name: str):
-        known = {key.lower(): key for key in GEOMETRIES}
+        known = {key.lower(): key for key in MODEL_CONFIGS}
         if name.lower() not in known:
-            raise ModelFileError(f"random:{name}: this geometry is not known; known: {', '.join(sorted(GEOMETRIES))}")
+            raise ModelFileError(f"random:{name}: this model is not known; known: {', '.join(sorted(MODEL_CONFIGS))}")
         self.name = known[name.lower()]
-        self.geometry = GEOMETRIES[self.name]
-        self._shapes = self.geometry.tensors()
+        self.config = MODEL_CONFIGS[self.name]
+        self._shapes = self.config.tensors()
 
     def names(self) -> set[str]:
         """The tensors that there are; see the contract."""
@@ -124,8 +124,8 @@ class RandomWeights:
 
     def tokenizer(self) -> ChatTokenizer:
         """A token a byte: the model's own tokenizer is not here."""
-        return ChatTokenizer.of_bytes(self.geometry.vocabulary)
+        return ChatTokenizer.of_bytes(self.config.vocabulary)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the geometry and how it is filled: nothing is read, nothing else decides the numbers."""
-        return hashlib.sha256(f"{self.geometry} uniform {SPREAD}".encode()).hexdigest()
+        """SHA-256 (hex) over the configuration and how it is filled: nothing else decides the numbers."""
+        return hashlib.sha256(f"{self.config} uniform {SPREAD}".encode()).hexdigest()

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tracereel.engine.geometry import ModelFileError
+from tracereel.engine.model_config import ModelFileError
 from tracereel.engine.weights.base import Weights
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -1,4 +1,4 @@
-"""The shape of a model: sizes, what sets one architecture apart from another, and its rotary frequencies.
+"""A model's configuration: sizes, what sets one architecture apart from another, and its rotary frequencies.
 
 Knows numbers only. Does not know where they were read (`weights/`) or how they are computed with (`model`).
 """
@@ -28,7 +28,7 @@ class ModelFileError(Exception):
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ModelConfig:
     """The shape of a decoder with RMSNorm, rotary positions, grouped-query attention and SwiGLU; sizes in elements.
 
     `rope_frequencies` are the head_dim / 2 angles, in radians, that a pair of a query's or key's elements turns by from
