@@ -242,7 +242,7 @@ print(time.time(), flush=True)
 while engine.has_work:
     engine.step()
 shape = loaded.model.shape
-pool = 2 * 2 * shape.layers * config.num_blocks * config.block_tokens * shape.kv_heads * shape.head_dim
+pool = 2 * 2 * shape.layers * config.num_blocks * config.block_size * shape.kv_heads * shape.head_dim
 # VmHWM, not ru_maxrss: that one begins with what the parent had when it started this process.
 peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 print(2 * loaded.model.config.parameters, pool, peak)

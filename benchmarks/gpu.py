@@ -83,7 +83,7 @@ class Watched:
 
 
 def make_runner(loaded: LoadedModel, config: EngineConfig, attentions: tuple[str, ...] = ATTENTIONS) -> DeviceRunner:
-    kernels = make_device_kernels(loaded.model.shape, config.num_blocks + 1, config.block_tokens, attentions)
+    kernels = make_device_kernels(loaded.model.shape, config.num_blocks + 1, config.block_size, attentions)
     if kernels is None:
         sys.exit("gpu.py: Triton is not installed; the engine's path for CUDA needs it")
     return DeviceRunner(loaded.model, config, kernels)

@@ -99,7 +99,7 @@ class Bench:
             policy=config.policy,
             slots=batch,
             kv_blocks=config.num_blocks,
-            kv_block_tokens=config.block_tokens,
+            kv_block_tokens=config.block_size,
             model=ModelInfo(name="none: the same token for everyone", weights="random", dtype="none"),
             device=device_info(torch.device("cpu")),
             workload=WorkloadInfo(name="decode on and on"),

@@ -76,7 +76,7 @@ def generate(path: Path, steps: int) -> None:
         slots=SLOTS,
         token_budget=config.max_num_batched_tokens,
         kv_blocks=config.num_blocks,
-        kv_block_tokens=config.block_tokens,
+        kv_block_tokens=config.block_size,
         model=ModelInfo(name="none: tokens drawn at random", weights="random", dtype="none"),
         device=device_info(torch.device("cpu")),
         workload=WorkloadInfo(name="random lengths"),

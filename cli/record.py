@@ -107,7 +107,7 @@ _LIMITS = {
     "--slots": ("max_num_seqs", "sequences in the batch (default: 8)"),
     "--token-budget": ("max_num_batched_tokens", "tokens computed in a step (default: 512)"),
     "--kv-blocks": ("num_blocks", "KV blocks of the pool (default: 256)"),
-    "--block-tokens": ("block_tokens", "tokens that a block holds (default: 16)"),
+    "--block-tokens": ("block_size", "tokens that a block holds (default: 16)"),
     "--max-model-len": ("max_model_len", "tokens of one sequence; longer prompts are clipped to it (default: 2048)"),
     "--max-wait-ms": ("max_wait_ms", "longest wait for a batch to fill, under dynamic (default: 100)"),
 }

@@ -12,7 +12,7 @@ class EngineConfig:
     """The scheduler's limits.
 
     max_num_seqs: slots, rows of the batch. max_num_batched_tokens: the token budget of one step. num_blocks KV blocks
-    of block_tokens tokens each make up the block pool. max_model_len: most tokens of one sequence.
+    of block_size tokens each make up the block pool. max_model_len: most tokens of one sequence.
     enable_prefix_caching: full blocks are shared by sequences that begin with the same tokens. max_wait_ms: how long
     the `dynamic` policy waits for a batch to fill.
 
@@ -23,7 +23,7 @@ class EngineConfig:
     max_num_seqs: int = 8
     max_num_batched_tokens: int = 512
     num_blocks: int = 256
-    block_tokens: int = 16
+    block_size: int = 16
     max_model_len: int = 2048
     enable_prefix_caching: bool = False
     max_wait_ms: int = 100

@@ -66,7 +66,7 @@ class DeviceRunner:
         require_context(model, config)
         self._model, self._kernels = model, kernels
         device = model.device
-        self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_tokens), config.num_blocks)
+        self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_size), config.num_blocks)
         self._seats = BlockTables(config.max_num_seqs)
         size = (config.max_num_seqs + 1, self._tables.width)
         self._device_tables = torch.full(size, config.num_blocks, dtype=torch.int32, device=device)

@@ -29,12 +29,12 @@ class KVCacheManager:
 
     def __init__(self, config: EngineConfig):
         self.pool = BlockPool(config.num_blocks)
-        self._block_tokens = config.block_tokens
+        self._block_size = config.block_size
         self._caches = config.enable_prefix_caching
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
-        return -(-tokens // self._block_tokens)
+        return -(-tokens // self._block_size)
 
     def find_prefix(self, sequence: Sequence) -> Prefix:
         """What the cache holds of the beginning of the sequence's tokens.
@@ -44,14 +44,14 @@ class KVCacheManager:
         blocks: list[int] = []
         number = START
         if self._caches:
-            size, token_ids = self._block_tokens, sequence.token_ids
+            size, token_ids = self._block_size, sequence.token_ids
             for end in range(size, len(token_ids), size):
                 hit = self.pool.find((number, tuple(token_ids[end - size : end])))
                 if hit is None:
                     break
                 block, number = hit
                 blocks.append(block)
-        return Prefix(blocks, number, len(blocks) * self._block_tokens)
+        return Prefix(blocks, number, len(blocks) * self._block_size)
 
     def fits(self, sequence: Sequence, prefix: Prefix) -> bool:
         """Are there blocks for all tokens the sequence has? With fewer it would be preempted before it gave one."""
@@ -78,7 +78,7 @@ class KVCacheManager:
 
     def remember(self, sequence: Sequence) -> None:
         """Offer the blocks that the sequence's computed tokens have filled."""
-        size = self._block_tokens
+        size = self._block_size
         full = sequence.num_computed_tokens // size
         if self._caches:
             for i in range(sequence.num_full_blocks, full):

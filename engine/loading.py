@@ -49,7 +49,7 @@ class LoadedModel:
         require_context(self.model, config)
         with faults_named(f"making room for {config.num_blocks} KV blocks", "lower num_blocks"):
             if self.model.device.type == "cuda":
-                kernels = make_device_kernels(self.model.shape, config.num_blocks + 1, config.block_tokens)
+                kernels = make_device_kernels(self.model.shape, config.num_blocks + 1, config.block_size)
                 if kernels is not None:
                     return DeviceRunner(self.model, config, kernels)
             return ModelRunner(self.model, config)
@@ -90,7 +90,7 @@ class LoadedModel:
             slots=config.max_num_seqs,
             token_budget=config.max_num_batched_tokens,
             kv_blocks=config.num_blocks,
-            kv_block_tokens=config.block_tokens,
+            kv_block_tokens=config.block_size,
             config={
                 "max_model_len": config.max_model_len,
                 "enable_prefix_caching": config.enable_prefix_caching,

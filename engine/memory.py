@@ -18,7 +18,7 @@ FRACTION = 0.9
 def block_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
     """What a KV block takes over all layers."""
     per_token = 2 * model_config.layers * model_config.kv_heads * model_config.head_dim * dtype.itemsize
-    return config.block_tokens * per_token
+    return config.block_size * per_token
 
 
 def step_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
@@ -40,7 +40,7 @@ def blocks_that_fit(
     """The most KV blocks for a pool where `free_bytes` are free. Raises DeviceError where one sequence has no room."""
     room = int(free_bytes * fraction) - step_bytes(model_config, config, dtype)
     blocks = room // block_bytes(model_config, config, dtype) - 1  # one is nobody's: idle rows write there
-    needed = -(-config.max_model_len // config.block_tokens)
+    needed = -(-config.max_model_len // config.block_size)
     if blocks < needed:
         wanted = (needed + 1) * block_bytes(model_config, config, dtype) + step_bytes(model_config, config, dtype)
         raise DeviceError(
@@ -60,7 +60,7 @@ def sized(config: EngineConfig, model: LlamaModel, fraction: float = FRACTION) -
         return config
     torch.cuda.empty_cache()
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
-    most = config.max_num_seqs * -(-config.max_model_len // config.block_tokens)
+    most = config.max_num_seqs * -(-config.max_model_len // config.block_size)
     return replace(
         config, num_blocks=min(most, blocks_that_fit(model.config, config, model.dtype, free_bytes, fraction))
     )

@@ -60,7 +60,7 @@ class Runners:
 
     def of(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
         """A runner for this configuration; whoever had the last one must be done with it."""
-        sizes = (config.max_num_seqs, config.num_blocks, config.block_tokens, config.max_model_len)
+        sizes = (config.max_num_seqs, config.num_blocks, config.block_size, config.max_model_len)
         if self._kept is None or self._kept[0] != sizes:
             self._kept = None  # its pool is given back before the next is taken
             self._kept = sizes, self._loaded.runner(config)

@@ -60,10 +60,10 @@ class ModelRunner:
     def __init__(self, model: LlamaModel, config: EngineConfig):
         require_context(model, config)
         self._model = model
-        self._block_tokens = config.block_tokens
-        self._kernels = make_kernels(model.shape, config.num_blocks + 1, config.block_tokens)
+        self._block_size = config.block_size
+        self._kernels = make_kernels(model.shape, config.num_blocks + 1, config.block_size)
         # A row a slot, and one of the block that is not the pool's, where padding rows write.
-        width = -(-config.max_model_len // config.block_tokens)
+        width = -(-config.max_model_len // config.block_size)
         self._padding_row = config.max_num_seqs
         self._tables = np.full((config.max_num_seqs + 1, width), config.num_blocks, dtype=np.int64)
         self._seats = BlockTables(config.max_num_seqs)
@@ -87,7 +87,7 @@ class ModelRunner:
         ends = counts.cumsum()
         rows = np.arange(len(counts)).repeat(counts)
         positions = np.arange(len(rows)) + (starts - ends + counts)[rows]
-        width = int((starts + counts).max() - 1) // self._block_tokens + 1
+        width = int((starts + counts).max() - 1) // self._block_size + 1
         self._kernels.prepare(
             BatchLayout(
                 num_decodes=decodes + padding,

@@ -113,7 +113,7 @@ class Scheduler:
         if (blocks := self.kv.blocks_for(most)) > config.num_blocks:
             raise NeverFitsError(
                 f"request {request.id!r}: prompt and max_tokens need {blocks} KV blocks of"
-                f" {config.block_tokens} tokens, num_blocks is {config.num_blocks}"
+                f" {config.block_size} tokens, num_blocks is {config.num_blocks}"
             )
         # After a preemption all tokens but the last one it may have are a prompt to it.
         if not self.policy.chunks and most - 1 > config.max_num_batched_tokens:
@@ -173,7 +173,7 @@ class Scheduler:
 
     def _advance(self, draft: _Draft, chosen: Many[Sequence]) -> None:
         """Give the chosen running sequences their tokens, in their order."""
-        size = self.config.block_tokens
+        size = self.config.block_size
         prefills = [sequence for sequence in chosen if sequence.prefills]
         budget = self.config.max_num_batched_tokens - (len(chosen) - len(prefills))
         for sequence in list(chosen):
@@ -280,7 +280,7 @@ class Scheduler:
 
         After it the next step may be scheduled where `foresees` says so; `UNKNOWN` stands where a token is missing.
         """
-        sequences, kv, size = self.sequences, self.kv, self.config.block_tokens
+        sequences, kv, size = self.sequences, self.kv, self.config.block_size
         for number, ids, samples in zip(plan.requests, plan.token_ids, plan.samples, strict=True):
             sequence = sequences[number]
             sequence.num_computed_tokens += len(ids)

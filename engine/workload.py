@@ -34,7 +34,7 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class TokenPrompt:
     """A prompt of which only the length is known: its token ids are made up, the same for the same `seed`.
 
-    Its first `block_tokens` tokens follow from the first of `hash_ids`, the next from the second, and so on: equal ids
+    Its first `block_size` tokens follow from the first of `hash_ids`, the next from the second, and so on: equal ids
     give equal tokens in all prompts, as in Mooncake's traces (Qin et al., "Mooncake: A KVCache-centric Disaggregated
     Architecture for LLM Serving", FAST 2025). What no hash id stands for is the prompt's own.
     """
@@ -44,14 +44,14 @@ class TokenPrompt:
     output_tokens: int
     arrival_ms: float | None = None
     hash_ids: tuple[int, ...] = ()
-    block_tokens: int = 512
+    block_size: int = 512
     seed: int = 0
 
     def token_ids(self, vocabulary: int, avoid: frozenset[int] = frozenset()) -> tuple[int, ...]:
         """`prompt_tokens` ids below `vocabulary`, none of `avoid`."""
         ids: list[int] = []
-        for hash_id in self.hash_ids[: -(-self.prompt_tokens // self.block_tokens)]:
-            ids += random.Random(f"{self.seed}/block/{hash_id}").choices(range(vocabulary), k=self.block_tokens)
+        for hash_id in self.hash_ids[: -(-self.prompt_tokens // self.block_size)]:
+            ids += random.Random(f"{self.seed}/block/{hash_id}").choices(range(vocabulary), k=self.block_size)
         if (own := self.prompt_tokens - len(ids)) > 0:
             ids += random.Random(f"{self.seed}/prompt/{self.id}").choices(range(vocabulary), k=own)
         allowed = min(set(range(len(avoid) + 1)) - avoid)
@@ -233,5 +233,5 @@ class Workload:
 def _content(prompt: Prompt | TokenPrompt) -> tuple[object, ...]:
     if isinstance(prompt, Prompt):
         return prompt.id, prompt.prompt, prompt.output_tokens
-    made_of = (prompt.prompt_tokens, prompt.hash_ids, prompt.block_tokens, prompt.seed)
+    made_of = (prompt.prompt_tokens, prompt.hash_ids, prompt.block_size, prompt.seed)
     return prompt.id, made_of, prompt.output_tokens

@@ -168,11 +168,11 @@ def _mooncake(path: Path) -> Iterator[TokenPrompt]:
             arrival_ms=entry.timestamp,
             hash_ids=tuple(entry.hash_ids),
         )
-        blocks = -(-prompt.prompt_tokens // prompt.block_tokens)
+        blocks = -(-prompt.prompt_tokens // prompt.block_size)
         if len(prompt.hash_ids) > blocks:
             raise WorkloadError(
                 f"{path}, line {number}: hash_ids: {len(prompt.hash_ids)} for {blocks} blocks of"
-                f" {prompt.block_tokens} tokens"
+                f" {prompt.block_size} tokens"
             )
         yield prompt
 

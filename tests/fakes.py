@@ -48,8 +48,8 @@ class FakeRunner:
     """Executes plans as a model with a paged KV cache would: it sees what stands in the blocks of a table, no more."""
 
     def __init__(self, config: EngineConfig) -> None:
-        self.block_tokens = config.block_tokens
-        self.memory: list[list[int | None]] = [[None] * config.block_tokens for _ in range(config.num_blocks)]
+        self.block_size = config.block_size
+        self.memory: list[list[int | None]] = [[None] * config.block_size for _ in range(config.num_blocks)]
         self.tables: dict[int, list[int]] = {}
 
     def execute(self, plan: StepPlan) -> Samples:
@@ -60,7 +60,7 @@ class FakeRunner:
         columns = list(zip(plan.requests, plan.positions, plan.token_ids, plan.samples, strict=True))
         for request, position, ids, _ in columns:
             for at, token in enumerate(ids, position):
-                self.memory[self.tables[request][at // self.block_tokens]][at % self.block_tokens] = token
+                self.memory[self.tables[request][at // self.block_size]][at % self.block_size] = token
         new_tokens = []
         for request, position, ids, samples in columns:
             if samples:
@@ -121,7 +121,7 @@ def header(config: EngineConfig, *, run: RunInfo | None = None) -> Header:
         slots=config.max_num_seqs,
         token_budget=config.max_num_batched_tokens,
         kv_blocks=config.num_blocks,
-        kv_block_tokens=config.block_tokens,
+        kv_block_tokens=config.block_size,
         model=ModelInfo(name="fake", weights="random", dtype="none", digest="0" * 64),
         device=DeviceInfo(kind="cpu", name="a test"),
         workload=WorkloadInfo(name="test", digest="0" * 64, requests=0, arrivals="at once"),
@@ -152,7 +152,7 @@ def make_requests(count: int, seed: int = 0, longest: int = 30, *, pinned: bool 
 def record_small_run(path: Path, policy: str = "continuous", run: RunInfo | None = None, count: int = 12) -> None:
     """Record a run that preempts, cancels and ends requests both ways."""
     config = EngineConfig(
-        policy=policy, max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64
+        policy=policy, max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_size=4, max_model_len=64
     )
     with Recorder(path, header(config, run=run)) as recorder:
         engine = make_engine(config, recorder)

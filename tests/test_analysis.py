@@ -157,7 +157,7 @@ def test_limits_that_cannot_be_are_refused(text):
 
 def record(path: Path, policy: str, *, slots: int = 4, repeat: int = 0, step_ns=lambda record: 1_000_000) -> Trace:
     """A run of the fake model, its steps given the times of `step_ns` one right after the other."""
-    config = EngineConfig(policy=policy, max_num_seqs=slots, max_num_batched_tokens=64, num_blocks=200, block_tokens=4)
+    config = EngineConfig(policy=policy, max_num_seqs=slots, max_num_batched_tokens=64, num_blocks=200, block_size=4)
     run = RunInfo(suite="test", case=policy, repeat=repeat, repeats=5)
     with Recorder(path, fakes.header(config, run=run)) as recorder:
         engine = fakes.make_engine(config, recorder)

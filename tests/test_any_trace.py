@@ -45,7 +45,7 @@ def record(path, *, requests=6, slots=3, longest=12, first_ns=None, new_stream=f
         max_num_seqs=slots,
         max_num_batched_tokens=max(64, slots),
         num_blocks=64 * slots,
-        block_tokens=4,
+        block_size=4,
         max_model_len=128,
     )
     rng = random.Random(1)

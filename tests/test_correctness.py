@@ -243,12 +243,12 @@ CHOICES = [
     slots=st.integers(1, 8),
     budget=st.integers(8, 100),
     blocks=st.integers(8, 40),
-    block_tokens=st.sampled_from([4, 16]),
+    block_size=st.sampled_from([4, 16]),
     cached=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_requests_tokens_do_not_depend_on_who_shares_its_batch(
-    tiny, others, own, at, policy, slots, budget, blocks, block_tokens, cached
+    tiny, others, own, at, policy, slots, budget, blocks, block_size, cached
 ):
     subject = tiny("qwen3")
     asked = [*others[:at], own, *others[at:]]
@@ -261,8 +261,8 @@ def test_a_requests_tokens_do_not_depend_on_who_shares_its_batch(
         policy=policy,
         max_num_seqs=slots,
         max_num_batched_tokens=128 if not POLICIES[policy].chunks else budget,
-        num_blocks=blocks * 16 // block_tokens,
-        block_tokens=block_tokens,
+        num_blocks=blocks * 16 // block_size,
+        block_size=block_size,
         max_model_len=128,
         enable_prefix_caching=cached,
         max_wait_ms=1,

@@ -68,7 +68,7 @@ class NoText:
 def device_runner(model, config):
     from tracereel.engine.device_runner import DeviceRunner
 
-    return DeviceRunner(model, config, make_device_kernels(model.shape, config.num_blocks + 1, config.block_tokens))
+    return DeviceRunner(model, config, make_device_kernels(model.shape, config.num_blocks + 1, config.block_size))
 
 
 def answers(runner, config, requests, end_ids=frozenset()):
@@ -82,7 +82,7 @@ def answers(runner, config, requests, end_ids=frozenset()):
     return tokens
 
 
-CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=12, num_blocks=20, block_tokens=4, max_model_len=64)
+CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=12, num_blocks=20, block_size=4, max_model_len=64)
 
 
 @needs_triton
@@ -211,7 +211,7 @@ def test_idle_inputs_change_nothing():
 
 
 def test_the_pool_takes_what_the_model_leaves():
-    block = 2 * 2 * TINY.layers * TINY.kv_heads * TINY.head_dim * CONFIG.block_tokens
+    block = 2 * 2 * TINY.layers * TINY.kv_heads * TINY.head_dim * CONFIG.block_size
     room = blocks_that_fit(TINY, CONFIG, torch.bfloat16, free_bytes=2**30, fraction=0.5)
     assert 0.4 * 2**30 < room * block < 0.5 * 2**30
     fewer = blocks_that_fit(

@@ -17,7 +17,7 @@ from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import Timeline
 
-SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
+SMALL = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_size=4, max_model_len=64)
 
 
 @pytest.mark.parametrize("caching", [False, True])

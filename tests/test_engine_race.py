@@ -26,7 +26,7 @@ CASES = {"transformers-static": "static", "transformers": "continuous", "vllm": 
 def recorded(tmp_path_factory):
     """Four cases by the fake engine, under the names of the engines that are raced."""
     folder = tmp_path_factory.mktemp("engines")
-    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_size": 4}
     for case, policy in CASES.items():
         record(folder, SUITE, case, prompts(14), policy=policy, **settings)
     return folder
@@ -90,7 +90,7 @@ def test_the_first_is_who_was_first_and_the_slowest_sets_the_clock(recorded, mon
 
 
 def test_one_engine_alone_is_no_race(tmp_path, monkeypatch):
-    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+    settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_size": 4}
     record(tmp_path, SUITE, "vllm", prompts(6), policy="continuous", repeats=1, **settings)
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):

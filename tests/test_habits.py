@@ -34,7 +34,7 @@ def test_a_policy_has_its_habits(policy, film_recordings, tmp_path):
 
 
 def test_one_slot_is_taken_by_one_after_the_other(tmp_path):
-    config = EngineConfig(max_num_seqs=1, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
+    config = EngineConfig(max_num_seqs=1, max_num_batched_tokens=24, num_blocks=20, block_size=4, max_model_len=64)
     with Recorder(tmp_path / "run.jsonl", header(config)) as recorder:
         engine = make_engine(config, recorder)
         for request in make_requests(3):

@@ -34,11 +34,11 @@ needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C co
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 
-def plain(shape, num_blocks, block_tokens):
-    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_tokens))
+def plain(shape, num_blocks, block_size):
+    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_size))
 
 
-def fused(shape, num_blocks, block_tokens):
+def fused(shape, num_blocks, block_size):
     from tracereel.engine.attention.triton_paged import TritonAttention
     from tracereel.engine.kernels.fused import TritonKernels
 
@@ -46,7 +46,7 @@ def fused(shape, num_blocks, block_tokens):
     if shape.qk_norms is not None:
         on_device["qk_norms"] = tuple((q.to(DEVICE), k.to(DEVICE)) for q, k in shape.qk_norms)
     shape = dataclasses.replace(shape, **on_device)
-    return OnDevice(TritonKernels(shape, num_blocks, block_tokens, TritonAttention(shape)))
+    return OnDevice(TritonKernels(shape, num_blocks, block_size, TritonAttention(shape)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,16 +132,16 @@ class Batch:
     tables: np.ndarray
 
     @classmethod
-    def random(cls, shape, decodes, chunks, block_tokens, seed):
+    def random(cls, shape, decodes, chunks, block_size, seed):
         generator = torch.Generator().manual_seed(seed)
         starts = [*decodes, *(start for start, _ in chunks)]
         counts = [1] * len(decodes) + [count for _, count in chunks]
         ends = [start + count for start, count in zip(starts, counts, strict=True)]
-        blocks = torch.randperm(sum(-(-end // block_tokens) for end in ends) + 3, generator=generator).tolist()
-        tables = np.zeros((len(ends), -(-max(ends) // block_tokens)), dtype=np.int64)
+        blocks = torch.randperm(sum(-(-end // block_size) for end in ends) + 3, generator=generator).tolist()
+        tables = np.zeros((len(ends), -(-max(ends) // block_size)), dtype=np.int64)
         at = 0
         for row, end in enumerate(ends):
-            need = -(-end // block_tokens)
+            need = -(-end // block_size)
             tables[row, :need] = blocks[at : at + need]
             at += need
         width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
@@ -202,19 +202,19 @@ BATCHES = {
     "kv_heads": st.integers(1, 3),
     "group": st.sampled_from([1, 2, 3, 7, 16]),
     "head_dim": st.sampled_from([16, 64, 80]),
-    "block_tokens": st.sampled_from([16, 32]),
+    "block_size": st.sampled_from([16, 32]),
     "decodes": st.lists(st.integers(0, 70), max_size=4),
     "chunks": st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), max_size=3),
     "norms": st.booleans(),
 }
 
 
-def check_attention(make, dtype, seed, kv_heads, group, head_dim, block_tokens, decodes, chunks, norms):
+def check_attention(make, dtype, seed, kv_heads, group, head_dim, block_size, decodes, chunks, norms):
     if not decodes and not chunks:
         return
     shape = make_shape(kv_heads, group, head_dim, dtype, norms, seed)
-    batch = Batch.random(shape, decodes, chunks, block_tokens, seed)
-    got = batch.run(make(shape, int(batch.tables.max()) + 4, block_tokens)).float()
+    batch = Batch.random(shape, decodes, chunks, block_size, seed)
+    got = batch.run(make(shape, int(batch.tables.max()) + 4, block_size)).float()
     want = torch.cat([textbook(shape, x)[-count:] for x, count in zip(batch.qkv, batch.counts, strict=True)])
     assert (got - want).abs().max() <= LARGEST_ERROR[dtype] * want.abs().max()
 
@@ -227,7 +227,7 @@ def test_paged_attention_is_plain_attention(make, dtype, **batch):
 
 
 @pytest.mark.parametrize(("make", "dtype"), TRITON)
-@given(**{**BATCHES, "block_tokens": st.sampled_from([4, 16, 32])})
+@given(**{**BATCHES, "block_size": st.sampled_from([4, 16, 32])})
 @settings(max_examples=TRITON_EXAMPLES, deadline=None)
 def test_paged_attention_on_a_device_is_plain_attention(make, dtype, **batch):
     check_attention(make, dtype, **batch)
@@ -328,7 +328,7 @@ def test_without_a_compiler_the_plain_kernels_run(monkeypatch):
 def test_what_the_c_code_does_not_compute_is_refused_by_name():
     with pytest.raises(NativeKernelsError, match="float32"):
         NativeKernels(make_shape(1, 1, 16, torch.float32), 1, 16)
-    with pytest.raises(NativeKernelsError, match="block_tokens"):
+    with pytest.raises(NativeKernelsError, match="block_size"):
         NativeKernels(make_shape(1, 1, 16, torch.bfloat16), 1, 8)
 
 

@@ -17,7 +17,7 @@ from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import Timeline
 
 REPLICAS = 2
-CONFIG = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_tokens=4, max_model_len=64)
+CONFIG = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=20, block_size=4, max_model_len=64)
 
 
 def replica_header(number: int) -> Header:

@@ -19,7 +19,7 @@ from tracereel.trace.format.events import ParallelInfo
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.recordings.index import ENVIRONMENT
 
-CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=24, num_blocks=60, block_tokens=4, max_model_len=64)
+CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=24, num_blocks=60, block_size=4, max_model_len=64)
 
 
 @pytest.fixture(scope="module", params=[2, 5])

@@ -243,7 +243,7 @@ class Letters:
         return chr(ord("a") + token_id % 26) + chr(ord("a") + token_id // 26)
 
 
-CONFIG = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=40, block_tokens=4, max_model_len=64)
+CONFIG = EngineConfig(max_num_seqs=4, max_num_batched_tokens=24, num_blocks=40, block_size=4, max_model_len=64)
 
 
 def run(requests, recorder=None, end_ids=frozenset()):

@@ -62,16 +62,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         slots=st.integers(1, 6),
         extra_budget=st.integers(0, 20),
         blocks=st.integers(6, 30),
-        block_tokens=st.integers(1, 8),
+        block_size=st.integers(1, 8),
     )
-    def start(self, policy, caching, slots, extra_budget, blocks, block_tokens):
+    def start(self, policy, caching, slots, extra_budget, blocks, block_size):
         self.config = EngineConfig(
             policy=policy,
             max_num_seqs=slots,
             max_num_batched_tokens=slots + extra_budget,
             num_blocks=blocks,
-            block_tokens=block_tokens,
-            max_model_len=blocks * block_tokens,
+            block_size=block_size,
+            max_model_len=blocks * block_size,
             enable_prefix_caching=caching,
             max_wait_ms=MAX_WAIT_MS,
         )
@@ -204,7 +204,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def who_shares_a_block_has_the_same_tokens_up_to_its_end(self):
         if not hasattr(self, "scheduler"):
             return
-        size = self.config.block_tokens
+        size = self.config.block_size
         seen: dict[int, tuple[int, list[int]]] = {}
         for sequence in self.scheduler.running:
             for place, block in enumerate(sequence.block_table):
@@ -307,7 +307,7 @@ def test_a_long_prompt_is_cut_into_chunks_beside_decodes():
 
 def test_the_youngest_is_preempted_and_recomputed():
     plans = run_all(
-        "continuous", fixed([20, 20], prompt=4), max_num_seqs=2, num_blocks=8, block_tokens=4, max_model_len=32
+        "continuous", fixed([20, 20], prompt=4), max_num_seqs=2, num_blocks=8, block_size=4, max_model_len=32
     )
     preempted = [number for plan in plans for number in plan.preempted]
     assert preempted
@@ -317,7 +317,7 @@ def test_the_youngest_is_preempted_and_recomputed():
     assert len(recomputed) > 4, "the tokens it had written are computed again with its prompt"
 
 
-CACHING = {"block_tokens": 4, "num_blocks": 24, "max_model_len": 64, "enable_prefix_caching": True}
+CACHING = {"block_size": 4, "num_blocks": 24, "max_model_len": 64, "enable_prefix_caching": True}
 
 
 def asked(number: int, prompt: list[int], output: int = 3, priority: int = 0) -> Request:
@@ -386,7 +386,7 @@ def test_same_hashes_do_not_share():
 
 def test_a_lower_priority_number_goes_first_and_is_preempted_last():
     requests = [asked(0, [1] * 4, 20, priority=1), asked(1, [2] * 4, 20), asked(2, [3] * 4, 3, priority=-1)]
-    plans = run_all("continuous", requests, max_num_seqs=2, num_blocks=8, block_tokens=4, max_model_len=32)
+    plans = run_all("continuous", requests, max_num_seqs=2, num_blocks=8, block_size=4, max_model_len=32)
     assert [admission.request for plan in plans for admission in plan.admitted][:3] == [2, 1, 0]
     assert {number for plan in plans for number in plan.preempted} == {0}
 
@@ -432,7 +432,7 @@ def test_after_a_step_that_failed_everybody_can_be_cancelled(policy):
 
 
 def test_requests_that_can_never_fit_are_refused_by_the_limits_name():
-    scheduler = Scheduler(EngineConfig(num_blocks=4, block_tokens=4, max_model_len=100))
+    scheduler = Scheduler(EngineConfig(num_blocks=4, block_size=4, max_model_len=100))
     with pytest.raises(NeverFitsError, match="num_blocks"):
         scheduler.add(0, Request("r", (1,) * 10, SamplingParams(max_tokens=10)))
     with pytest.raises(NeverFitsError, match="max_model_len"):

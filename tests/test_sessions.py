@@ -45,7 +45,7 @@ def session(model_file, path) -> Session:
         slots=2,
         token_budget=64,
         kv_blocks=16,
-        block_tokens=16,
+        block_size=16,
         max_model_len=128,
         workload=WORKLOAD.info(),
         run=RunInfo(suite="small-engines", case="tracereel", repeat=0, repeats=1),

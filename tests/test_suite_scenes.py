@@ -72,10 +72,10 @@ def record(folder, suite, case, requests, late=(), repeats=2, **settings):
 def recorded(tmp_path_factory):
     """Three suites in one folder, to be told apart by their headers."""
     folder = tmp_path_factory.mktemp("suites")
-    scarce = {"max_num_seqs": 4, "max_num_batched_tokens": 24, "num_blocks": 18, "block_tokens": 4}
+    scarce = {"max_num_seqs": 4, "max_num_batched_tokens": 24, "num_blocks": 18, "block_size": 4}
     record(folder, "paging", "prefix-caching", prompts(12), policy="continuous", enable_prefix_caching=True, **scarce)
     record(folder, "paging", "no-prefix-caching", prompts(12), policy="continuous", **scarce)
-    ample = {"max_num_seqs": 6, "num_blocks": 200, "block_tokens": 4}
+    ample = {"max_num_seqs": 6, "num_blocks": 200, "block_size": 4}
     essay = Request("essay", tuple(i % 40 + 1 for i in range(300)), SamplingParams(max_tokens=5), "an essay")
     record(
         folder, "chunked", "unchunked", prompts(5), [essay], policy="continuous-unchunked",
@@ -84,7 +84,7 @@ def recorded(tmp_path_factory):
     record(folder, "chunked", "chunked", prompts(5), [essay], policy="continuous", max_num_batched_tokens=24, **ample)
     for policy in ("static", "continuous"):
         for slots in (2, 4, 8):
-            settings = {"max_num_seqs": slots, "max_num_batched_tokens": 64, "num_blocks": 200, "block_tokens": 4}
+            settings = {"max_num_seqs": slots, "max_num_batched_tokens": 64, "num_blocks": 200, "block_size": 4}
             record(folder, "sweep", f"{policy}-{slots}", prompts(20), policy=policy, **settings)
     return folder
 

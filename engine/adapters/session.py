@@ -29,7 +29,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     token_budget: int
     kv_blocks: int
-    block_tokens: int
+    block_size: int
     max_model_len: int
     workload: WorkloadInfo
     run: RunInfo

@@ -18,7 +18,7 @@ def main() -> None:
         max_num_seqs=session.slots,
         max_num_batched_tokens=session.token_budget,
         num_blocks=session.kv_blocks,
-        block_tokens=session.block_tokens,
+        block_size=session.block_size,
         max_model_len=session.max_model_len,
     )
     runners = Runners(loaded)

@@ -51,7 +51,7 @@ def main() -> None:
 def answer_continuously(model: Any, session: Session, asks: list[Ask]) -> None:
     """Submit all at once to its continuous batching, and wait for the last."""
     limits = ContinuousBatchingConfig(
-        page_size=session.block_tokens,
+        page_size=session.block_size,
         num_blocks=session.kv_blocks,
         max_batch_tokens=session.token_budget,
         max_requests_per_batch=session.slots,

@@ -12,7 +12,7 @@ import time
 import msgspec
 from tracereel.engine.adapters.session import Ask, session_from_command_line
 
-CPU_BLOCK_TOKENS = 32
+CPU_BLOCK_SIZE = 32
 """vLLM's attention on a CPU wants blocks of a multiple of this."""
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.device_type == "cpu"
-    block = max(session.block_tokens, CPU_BLOCK_TOKENS) if on_cpu else session.block_tokens
+    block = max(session.block_size, CPU_BLOCK_SIZE) if on_cpu else session.block_size
     settings = {
         "path": session.path,
         "warmup": len(session.warmup),
@@ -44,7 +44,7 @@ def main() -> None:
         max_num_batched_tokens=session.token_budget,
         block_size=block,
         # One block more: vLLM keeps one that it never gives to anybody.
-        num_gpu_blocks_override=session.kv_blocks * session.block_tokens // block + 1,
+        num_gpu_blocks_override=session.kv_blocks * session.block_size // block + 1,
         enable_prefix_caching=False,
         scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
         additional_config={"tracereel": settings},

@@ -113,7 +113,7 @@ def record_engines(
                 slots=limits.max_num_seqs,
                 token_budget=limits.max_num_batched_tokens,
                 kv_blocks=limits.num_blocks,
-                block_tokens=limits.block_tokens,
+                block_size=limits.block_size,
                 max_model_len=limits.max_model_len,
                 workload=workload.info(),
                 run=RunInfo(suite=suite_name(suite), case=contestant.case, repeat=repeat, repeats=times),

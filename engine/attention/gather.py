@@ -20,16 +20,16 @@ class GatherAttention:
 
     name: ClassVar[str] = "gather + scaled_dot_product_attention"
 
-    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int):
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int):
         self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self.block_tokens = block_tokens
-        size = (shape.layers, 2, num_blocks * block_tokens, shape.kv_heads, shape.head_dim)
+        self.block_size = block_size
+        size = (shape.layers, 2, num_blocks * block_size, shape.kv_heads, shape.head_dim)
         self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
         self._scale = shape.head_dim**-0.5
 
     def prepare(self, layout: BatchLayout) -> None:
         """Build the gather indices and masks: one for the decoding rows together, one for each chunk."""
-        device, size = self.cache.device, self.block_tokens
+        device, size = self.cache.device, self.block_size
         self._decodes = decodes = layout.num_decodes
         blocks = layout.tables[layout.rows, layout.positions // size]
         self._new_places = torch.from_numpy(blocks * size + layout.positions % size).to(device)

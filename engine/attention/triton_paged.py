@@ -114,7 +114,7 @@ class TritonAttention:
             HEADS=shape.heads,
             KV_HEADS=shape.kv_heads,
             HEAD_DIM=shape.head_dim,
-            BLOCK_TOKENS=keys.shape[1],
+            BLOCK_SIZE=keys.shape[1],
             SPLITS=splits,
             PRECISION=self._precision,
             BLOCK_M=height,

@@ -26,7 +26,7 @@ def paged_attention(
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -67,8 +67,8 @@ def paged_attention(
     for begin in range(low, high, BLOCK_N):
         at = begin + tl.arange(0, BLOCK_N)
         seen = at < high
-        block = tl.load(table + at // BLOCK_TOKENS, mask=seen, other=0)
-        place = (block.to(tl.int64) * BLOCK_TOKENS + at % BLOCK_TOKENS) * KV_HEADS + kv_head
+        block = tl.load(table + at // BLOCK_SIZE, mask=seen, other=0)
+        place = (block.to(tl.int64) * BLOCK_SIZE + at % BLOCK_SIZE) * KV_HEADS + kv_head
         k = tl.load(
             keys + place[None, :] * HEAD_DIM + dim[:, None], mask=seen[None, :] & (dim < HEAD_DIM)[:, None], other=0.0
         )

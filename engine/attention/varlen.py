@@ -21,29 +21,29 @@ class VarlenAttention:
 
     name: ClassVar[str] = "torch varlen_attn with a block table"
 
-    def __init__(self, shape: DecoderShape, block_tokens: int):
+    def __init__(self, shape: DecoderShape, block_size: int):
         try:
             from torch.nn.attention.varlen import varlen_attn
         except ImportError:
             raise VarlenError(f"torch {torch.__version__} has no varlen_attn") from None
         self._attend, self._shape = varlen_attn, shape
         try:
-            right = self._is_right(block_tokens)
+            right = self._is_right(block_size)
         except Exception as error:  # whatever a kernel has against a shape
             raise VarlenError((str(error).strip() or type(error).__name__).splitlines()[0]) from None
         if not right:
             raise VarlenError(f"torch {torch.__version__}'s varlen_attn gives other numbers through a block table")
 
-    def _is_right(self, block_tokens: int) -> bool:
+    def _is_right(self, block_size: int) -> bool:
         """Compute one row over two blocks, in the wrong order, and the same without a table."""
         shape, device = self._shape, self._shape.device
         generator = torch.Generator(device).manual_seed(0)
-        size = (3, block_tokens, shape.kv_heads, shape.head_dim)
+        size = (3, block_size, shape.kv_heads, shape.head_dim)
         keys, values = (torch.randn(size, dtype=shape.dtype, device=device, generator=generator) for _ in range(2))
         q = torch.randn((1, shape.heads, shape.head_dim), dtype=shape.dtype, device=device, generator=generator)
         slots = torch.zeros(1, dtype=torch.int32, device=device)
         tables = torch.tensor([[2, 0]], dtype=torch.int32, device=device)
-        self.prepare(DeviceLayout(1, slots, slots + block_tokens, tables, np.ones(1, dtype=np.int64)))
+        self.prepare(DeviceLayout(1, slots, slots + block_size, tables, np.ones(1, dtype=np.int64)))
         got = self.attend(q, keys, values)
         k, v = (torch.cat([x[2], x[0, :1]]).transpose(0, 1).unsqueeze(0) for x in (keys, values))
         want = F.scaled_dot_product_attention(q.unsqueeze(2), k, v, enable_gqa=True).view_as(q)

@@ -16,17 +16,17 @@ ATTENTIONS = ("varlen", "triton")
 _log = logging.getLogger(__name__)
 
 
-def make_kernels(shape: DecoderShape, num_blocks: int, block_tokens: int) -> Kernels:
+def make_kernels(shape: DecoderShape, num_blocks: int, block_size: int) -> Kernels:
     """The quickest kernels that can be had here for this model, with room for `num_blocks` KV blocks."""
     try:
-        return NativeKernels(shape, num_blocks, block_tokens)
+        return NativeKernels(shape, num_blocks, block_size)
     except NativeKernelsError as error:
         _log.info("the C kernels are not used: %s", error)
-    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_tokens))
+    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_size))
 
 
 def make_device_kernels(
-    shape: DecoderShape, num_blocks: int, block_tokens: int, attentions: tuple[str, ...] = ATTENTIONS
+    shape: DecoderShape, num_blocks: int, block_size: int, attentions: tuple[str, ...] = ATTENTIONS
 ) -> DeviceKernels | None:
     """The kernels for a CUDA device, around the first of `attentions` that can be had; None without Triton."""
     if find_spec("triton") is None:
@@ -34,16 +34,16 @@ def make_device_kernels(
         return None
     from tracereel.engine.kernels.fused import TritonKernels
 
-    return TritonKernels(shape, num_blocks, block_tokens, _paged_attention(shape, block_tokens, attentions))
+    return TritonKernels(shape, num_blocks, block_size, _paged_attention(shape, block_size, attentions))
 
 
-def _paged_attention(shape: DecoderShape, block_tokens: int, attentions: tuple[str, ...]) -> PagedAttention:
+def _paged_attention(shape: DecoderShape, block_size: int, attentions: tuple[str, ...]) -> PagedAttention:
     from tracereel.engine.attention.triton_paged import TritonAttention
     from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
 
     if attentions[0] == "varlen":
         try:
-            return VarlenAttention(shape, block_tokens)
+            return VarlenAttention(shape, block_size)
         except VarlenError as error:
             if len(attentions) == 1:
                 raise

@@ -1,8 +1,8 @@
 /* What lies between the matrix products of a decoder layer, for bf16 on a CPU: norms, rotation, paged attention, SwiGLU.
  *
  * Plain C with the vector extensions of GCC and clang: any width of vector, any processor. The KV cache is laid out for
- * this code: keys lie transposed within their block ([head_dim][block_tokens]), so that the scores of 16 tokens are one
- * vector and no sum runs across lanes; values lie [block_tokens][head_dim]. Sums are fp32. A row's result is the same
+ * this code: keys lie transposed within their block ([head_dim][block_size]), so that the scores of 16 tokens are one
+ * vector and no sum runs across lanes; values lie [block_size][head_dim]. Sums are fp32. A row's result is the same
  * bits whatever other rows the step computes, and however its prompt was cut into chunks.
  *
  * Paged attention: Kwon et al., SOSP 2023. Sharing each key among the query heads of its group, and among the rows of a
@@ -127,12 +127,12 @@ void gate(int64_t rows, int64_t width, const uint16_t *both, uint16_t *out)
 
 /* A layer's geometry and cache. */
 typedef struct {
-    int64_t heads, kv_heads, head_dim, block_tokens, rotary_dim;
+    int64_t heads, kv_heads, head_dim, block_size, rotary_dim;
     float scale, epsilon;
     const float *cos, *sin;       /* [positions, rotary_dim / 2] */
     const float *q_norm, *k_norm; /* [head_dim] or null */
-    uint16_t *keys;               /* [blocks, kv_heads, head_dim, block_tokens] */
-    uint16_t *values;             /* [blocks, kv_heads, block_tokens, head_dim] */
+    uint16_t *keys;               /* [blocks, kv_heads, head_dim, block_size] */
+    uint16_t *values;             /* [blocks, kv_heads, block_size, head_dim] */
 } Layer;
 
 /* Where the tokens of a step are. */
@@ -169,7 +169,7 @@ static void rotate(const Layer *layer, const uint16_t *from, const float *norm, 
 
 static void store(const Layer *layer, const Step *step, const uint16_t *qkv, int64_t t)
 {
-    int64_t d = layer->head_dim, size = layer->block_tokens, position = step->positions[t];
+    int64_t d = layer->head_dim, size = layer->block_size, position = step->positions[t];
     int64_t block = step->tables[step->rows[t] * step->table_width + position / size], at = position % size;
     float rotated[512];
     for (int64_t kv = 0; kv < layer->kv_heads; kv++) {
@@ -189,7 +189,7 @@ static inline __attribute__((always_inline)) void score(const Layer *layer, int 
                                                         const int64_t *table, int64_t kv, int64_t at, int64_t context,
                                                         float *scores, int64_t room)
 {
-    int64_t d = layer->head_dim, size = layer->block_tokens, head = kv * d * size, stride = layer->kv_heads * d * size;
+    int64_t d = layer->head_dim, size = layer->block_size, head = kv * d * size, stride = layer->kv_heads * d * size;
     const uint16_t *k[4], *next[4], *v[4];
     floats sums[4][MAX_QUERIES];
     for (int w = 0; w < wide; w++) {
@@ -222,7 +222,7 @@ static inline __attribute__((always_inline)) void weigh(const Layer *layer, int 
                                                         int64_t room, const float *totals, const int64_t *table,
                                                         int64_t kv, int64_t j, int64_t context, uint16_t **outs)
 {
-    int64_t d = layer->head_dim, size = layer->block_tokens, stride = layer->kv_heads * d * size;
+    int64_t d = layer->head_dim, size = layer->block_size, stride = layer->kv_heads * d * size;
     floats sums[4][MAX_QUERIES];
     for (int w = 0; w < wide; w++)
         for (int i = 0; i < n; i++)

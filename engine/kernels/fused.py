@@ -18,9 +18,9 @@ _HEADS = 8
 class TritonKernels:
     """The Triton kernels around an attention, with their KV cache, whose blocks are those of `BatchLayout`'s tables."""
 
-    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int, attention: PagedAttention):
-        self._shape, self._attention, self._block_tokens = shape, attention, block_tokens
-        size = (shape.layers, 2, num_blocks, block_tokens, shape.kv_heads, shape.head_dim)
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int, attention: PagedAttention):
+        self._shape, self._attention, self._block_size = shape, attention, block_size
+        size = (shape.layers, 2, num_blocks, block_size, shape.kv_heads, shape.head_dim)
         self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
 
     @property
@@ -91,7 +91,7 @@ class TritonKernels:
             HEADS=heads,
             KV_HEADS=kv_heads,
             HEAD_DIM=shape.head_dim,
-            BLOCK_TOKENS=self._block_tokens,
+            BLOCK_SIZE=self._block_size,
             HAS_NORM=shape.qk_norms is not None,
             HEADS_BLOCK=_HEADS,
             HALF_BLOCK=triton.next_power_of_2(shape.head_dim // 2),

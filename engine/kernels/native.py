@@ -37,7 +37,7 @@ class NativeKernelsError(Exception):
 
 class _Layer(ctypes.Structure):
     _fields_ = (
-        *((name, _Int) for name in ("heads", "kv_heads", "head_dim", "block_tokens", "rotary_dim")),
+        *((name, _Int) for name in ("heads", "kv_heads", "head_dim", "block_size", "rotary_dim")),
         *((name, _Float) for name in ("scale", "epsilon")),
         *((name, _Pointer) for name in ("cos", "sin", "q_norm", "k_norm", "keys", "values")),
     )
@@ -58,32 +58,32 @@ class NativeKernels:
 
     name = "C, built for this processor"
 
-    def __init__(self, shape: DecoderShape, num_blocks: int, block_tokens: int):
+    def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int):
         if shape.device.type != "cpu" or shape.dtype != torch.bfloat16:
             raise NativeKernelsError(f"they compute bf16 on a CPU, not {shape.dtype} on {shape.device}")
-        if shape.head_dim % LANES or shape.head_dim > MAX_HEAD_DIM or block_tokens % LANES:
+        if shape.head_dim % LANES or shape.head_dim > MAX_HEAD_DIM or block_size % LANES:
             raise NativeKernelsError(
-                f"head_dim ({shape.head_dim}) and block_tokens ({block_tokens}) must be multiples of {LANES}"
+                f"head_dim ({shape.head_dim}) and block_size ({block_size}) must be multiples of {LANES}"
             )
         self._library = _load()
         self._shape = shape
         self._tile = max(1, _TILE_ROWS // (shape.heads // shape.kv_heads))
-        size = (shape.layers, num_blocks * shape.kv_heads * shape.head_dim * block_tokens)
+        size = (shape.layers, num_blocks * shape.kv_heads * shape.head_dim * block_size)
         self._keys = torch.zeros(size, dtype=shape.dtype)
         self._values = torch.zeros(size, dtype=shape.dtype)
-        self._layers = [self._layer(i, block_tokens) for i in range(shape.layers)]
+        self._layers = [self._layer(i, block_size) for i in range(shape.layers)]
         self._epsilon = _Float(shape.epsilon)
         self._tokens = 0
         self._buffers: dict[tuple[str, int], tuple[torch.Tensor, int]] = {}
 
-    def _layer(self, index: int, block_tokens: int) -> _Layer:
+    def _layer(self, index: int, block_size: int) -> _Layer:
         shape = self._shape
         norms = shape.qk_norms[index] if shape.qk_norms is not None else None
         return _Layer(
             heads=shape.heads,
             kv_heads=shape.kv_heads,
             head_dim=shape.head_dim,
-            block_tokens=block_tokens,
+            block_size=block_size,
             rotary_dim=2 * shape.cos.shape[1],
             scale=shape.head_dim**-0.5,
             epsilon=shape.epsilon,

@@ -53,7 +53,7 @@ def rotate_store(
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
@@ -65,8 +65,8 @@ def rotate_store(
     HALF: tl.constexpr = HEAD_DIM // 2
     token = tl.program_id(0).to(tl.int64)
     position = tl.load(positions + token)
-    block = tl.load(tables + tl.load(slots + token).to(tl.int64) * table_width + position // BLOCK_TOKENS)
-    place = block.to(tl.int64) * BLOCK_TOKENS + position % BLOCK_TOKENS
+    block = tl.load(tables + tl.load(slots + token).to(tl.int64) * table_width + position // BLOCK_SIZE)
+    place = block.to(tl.int64) * BLOCK_SIZE + position % BLOCK_SIZE
 
     head = (tl.program_id(1) * HEADS_BLOCK + tl.arange(0, HEADS_BLOCK))[:, None]
     pair = tl.arange(0, HALF_BLOCK)[None, :]

@@ -1,4 +1,4 @@
-"""The contract of a source of weights: model configuration, tensors by name, tokenizer, and the name a trace gives it."""
+"""The contract of a source of weights: configuration, tensors by name, tokenizer, and the name a trace gives it."""
 
 from typing import Protocol
 
