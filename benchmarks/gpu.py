@@ -27,12 +27,12 @@ from tracereel.engine.accelerator import ask_driver, require_cuda
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
-from tracereel.engine.kernels import ATTENTIONS, make_device_kernels
+from tracereel.engine.layer_ops import ATTENTIONS, make_device_layer_ops
 from tracereel.engine.loading import LoadedModel, device_info, load_model
 from tracereel.engine.memory import sized
 from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.request import Request, SamplingParams
-from tracereel.engine.runner import StepOnItsWay
+from tracereel.engine.runner import InFlightStep
 from tracereel.engine.scheduler import StepPlan
 from tracereel.engine.suite import Case, Suite, record_suite, suite_named
 from tracereel.trace.analysis.queries import Run, measure, median_of
@@ -68,7 +68,7 @@ class Watched:
         """Run one step."""
         return self.launch(plan).wait()
 
-    def launch(self, plan: StepPlan) -> StepOnItsWay:
+    def launch(self, plan: StepPlan) -> InFlightStep:
         """Give a step to the device."""
         flight = self.runner.launch(plan)
 
@@ -83,7 +83,7 @@ class Watched:
 
 
 def make_runner(loaded: LoadedModel, config: EngineConfig, attentions: tuple[str, ...] = ATTENTIONS) -> DeviceRunner:
-    kernels = make_device_kernels(loaded.model.shape, config.num_blocks + 1, config.block_size, attentions)
+    kernels = make_device_layer_ops(loaded.model.shape, config.num_blocks + 1, config.block_size, attentions)
     if kernels is None:
         sys.exit("gpu.py: Triton is not installed; the engine's path for CUDA needs it")
     return DeviceRunner(loaded.model, config, kernels)

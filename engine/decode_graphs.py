@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tracereel.engine.step_inputs import Words
+from tracereel.engine.step_inputs import Int32Array
 
 Compute = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From inputs [4, rows] on the device to logits [rows, vocabulary] and tokens [rows]."""
@@ -23,7 +23,7 @@ class DecodeGraphs:
     `idle` gives inputs of a size that change nothing.
     """
 
-    def __init__(self, compute: Compute, sizes: list[int], idle: Callable[[int], Words], device: torch.device):
+    def __init__(self, compute: Compute, sizes: list[int], idle: Callable[[int], Int32Array], device: torch.device):
         most = max(sizes)
         self._inputs = torch.zeros(4 * most, dtype=torch.int32, device=device)
         self._staging = [torch.zeros(4 * most, dtype=torch.int32, pin_memory=True) for _ in range(FLIGHTS)]
@@ -45,7 +45,7 @@ class DecodeGraphs:
             self._graphs[size] = graph, outputs
         torch.cuda.synchronize(device)
 
-    def replay(self, inputs: Words) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def replay(self, inputs: Int32Array) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run a step of that size: its inputs on the device, logits, tokens; all are overwritten by the next step."""
         size = inputs.shape[1]
         staging = self._staging[self._turn][: 4 * size]

@@ -14,16 +14,16 @@ from tracereel.engine.attention import DeviceLayout
 from tracereel.engine.block_tables import BlockTables
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.decode_graphs import FLIGHTS, DecodeGraphs, StepTimer
-from tracereel.engine.kernels import DeviceKernels
+from tracereel.engine.layer_ops import DeviceLayerOps
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.request import Samples
 from tracereel.engine.runner import require_context
 from tracereel.engine.sampler import sample
 from tracereel.engine.scheduler import StepPlan
 from tracereel.engine.step_inputs import (
+    Int32Array,
     TableChanges,
     Tables,
-    Words,
     bucket_of,
     bucket_sizes,
     decode_inputs,
@@ -39,32 +39,32 @@ _NO_CHUNKS = np.zeros(1, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class StepOnItsWay:
+class InFlightStep:
     """A step of a DeviceRunner that was launched."""
 
     runner: "DeviceRunner"
     number: int
     count: int
-    filler: int
+    graph_padding: int
     samples: Samples | None
     """There already, where the host had to choose them."""
 
     def wait(self) -> Samples:
         """Wait until its tokens are on the host."""
-        return self.runner.collect(self.number, self.count, self.filler, self.samples)
+        return self.runner.collect(self.number, self.count, self.graph_padding, self.samples)
 
 
 class DeviceRunner:
-    """Runs plans with a `LlamaModel`; the tokens of a step need not be known on the host for the next to be launched.
+    """Runs plans with a `LlamaModel`; the next step can be launched before the host has the tokens of this one.
 
-    `kernels` has room for one block more than the pool: rows that are computed for nothing read and write there. Up to
-    two steps may be on their way; they are waited for in their order. Raises ConfigError where the configuration allows
-    sequences longer than the model's context, DeviceError where the device's memory does not suffice.
+    `layer_ops` has room for one block more than the pool: padding rows read and write there. Up to two steps may be in
+    flight; they are waited for in their order. Raises ConfigError where the configuration allows sequences longer than
+    the model's context, DeviceError where the device's memory does not suffice.
     """
 
-    def __init__(self, model: LlamaModel, config: EngineConfig, kernels: DeviceKernels):
+    def __init__(self, model: LlamaModel, config: EngineConfig, layer_ops: DeviceLayerOps):
         require_context(model, config)
-        self._model, self._kernels = model, kernels
+        self._model, self._layer_ops = model, layer_ops
         device = model.device
         self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_size), config.num_blocks)
         self._seats = BlockTables(config.max_num_seqs)
@@ -88,34 +88,34 @@ class DeviceRunner:
     @property
     def attention_name(self) -> str:
         """What computes attention."""
-        return self._kernels.name + (", decode in CUDA graphs" if self._graphs else "")
+        return self._layer_ops.name + (", decode in CUDA graphs" if self._graphs else "")
 
     def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
         return self.launch(plan).wait()
 
     @torch.inference_mode()
-    def launch(self, plan: StepPlan) -> StepOnItsWay:
+    def launch(self, plan: StepPlan) -> InFlightStep:
         """Give the step to the device; see the contract."""
         with faults_named("a step was launched"):
             number = self._timer.begin() if self._timer else 0
             changes = self._seats.update(plan)
             compute = self._compute_mixed if PREFILL in plan.phases else self._compute_decodes
-            logits, tokens, takers, filler = compute(plan, changes)
-            if any(draw is not None for draw in plan.draws):
+            logits, tokens, takers, graph_padding = compute(plan, changes)
+            if any(spec is not None for spec in plan.sample_specs):
                 # Their parameters live on the host, and so these tokens come by way of it.
-                samples = replace(sample(logits, plan.draws), filler=filler)
+                samples = replace(sample(logits, plan.sample_specs), graph_padding=graph_padding)
                 self._newest.index_put_((takers,), torch.tensor(samples.tokens, device=self._newest.device))
             elif self._timer is None:
-                samples = Samples(tokens.tolist(), filler=filler)
+                samples = Samples(tokens.tolist(), graph_padding=graph_padding)
             else:
                 samples = None
                 self._answers[number % FLIGHTS][: len(tokens)].copy_(tokens, non_blocking=True)
             if self._timer is not None:
                 self._timer.end(number)
-        return StepOnItsWay(self, number, len(tokens), filler, samples)
+        return InFlightStep(self, number, len(tokens), graph_padding, samples)
 
-    def collect(self, number: int, count: int, filler: int, samples: Samples | None) -> Samples:
+    def collect(self, number: int, count: int, graph_padding: int, samples: Samples | None) -> Samples:
         """Wait for a step that was launched."""
         if self._timer is None:
             assert samples is not None
@@ -123,7 +123,7 @@ class DeviceRunner:
         with faults_named("a step ran"):
             device_ns, gap_ns = self._timer.wait(number)
         if samples is None:
-            samples = Samples(self._answers[number % FLIGHTS][:count].tolist(), filler=filler)
+            samples = Samples(self._answers[number % FLIGHTS][:count].tolist(), graph_padding=graph_padding)
         return replace(samples, device_ns=device_ns, device_gap_ns=gap_ns)
 
     def _compute_decodes(self, plan: StepPlan, changes: TableChanges) -> Computed:
@@ -142,9 +142,9 @@ class DeviceRunner:
         """`decode_inputs` on the device -> logits and tokens; what a graph is captured of."""
         slots, positions, places, blocks = inputs.unbind()
         self._device_tables.view(-1).index_put_((places,), blocks)
-        self._kernels.use(DeviceLayout(len(slots), slots, positions, self._device_tables, _NO_CHUNKS + len(slots)))
+        self._layer_ops.use(DeviceLayout(len(slots), slots, positions, self._device_tables, _NO_CHUNKS + len(slots)))
         ids = self._newest.index_select(0, slots)
-        logits = self._model.forward(ids, self._kernels, self._every_row[: len(slots)])
+        logits = self._model.forward(ids, self._layer_ops, self._every_row[: len(slots)])
         tokens = logits.max(dim=-1).indices
         self._newest.index_put_((slots,), tokens)
         return logits, tokens
@@ -154,14 +154,14 @@ class DeviceRunner:
         slots, positions, ids, last, takers, places, blocks = torch.split(self._upload(host.packed), host.sizes)
         self._device_tables.view(-1).index_put_((places,), blocks)
         ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes])
-        self._kernels.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))
+        self._layer_ops.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))
         # A step in which nobody gets a token computes one all the same: no kernel can be launched for no rows.
         rows = last if len(last) else torch.zeros_like(slots[:1])
-        logits = self._model.forward(ids, self._kernels, rows)[: len(last)]
+        logits = self._model.forward(ids, self._layer_ops, rows)[: len(last)]
         tokens = logits.max(dim=-1).indices
         self._newest.index_put_((takers,), tokens)
         return logits, tokens, takers, 0
 
-    def _upload(self, words: Words) -> torch.Tensor:
+    def _upload(self, words: Int32Array) -> torch.Tensor:
         # Nobody waits: what a copy from ordinary memory has not yet read when it comes back, CUDA has put aside.
         return torch.from_numpy(words).to(self._model.device, non_blocking=True)

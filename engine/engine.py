@@ -156,7 +156,7 @@ class Engine:
         A step that is on its way is waited for; what it gave the others comes with the next `step`.
         """
         if self._flight is not None:
-            self._early += self._land(self._flight, self.scheduler.update)
+            self._early += self._complete(self._flight, self.scheduler.update)
             self._flight = None
         if not self.scheduler.cancel(number):
             return False
@@ -190,16 +190,16 @@ class Engine:
         if self._early:
             early, self._early = self._early, []
             return early
-        flight, self._flight = self._flight or self._take_off(), None
+        flight, self._flight = self._flight or self._launch_step(), None
         if flight is None:
             return []
-        if self._launches is not None and self.scheduler.foresees(flight.plan):
+        if self._launches is not None and self.scheduler.can_schedule_ahead(flight.plan):
             self.scheduler.advance(flight.plan)
-            self._flight = self._take_off(ahead=True)
-            return self._land(flight, self.scheduler.settle)
-        return self._land(flight, self.scheduler.update)
+            self._flight = self._launch_step(ahead=True)
+            return self._complete(flight, self.scheduler.commit_tokens)
+        return self._complete(flight, self.scheduler.update)
 
-    def _take_off(self, *, ahead: bool = False) -> _Flight | None:
+    def _launch_step(self, *, ahead: bool = False) -> _Flight | None:
         """Schedule a step and let it begin; None where there is nothing to do."""
         start_ns = self.now_ns()
         plan = self.scheduler.schedule(start_ns)
@@ -210,7 +210,7 @@ class Engine:
             return _Flight(plan, partial(self._runner.execute, plan), start_ns, scheduled_ns, ahead)
         return _Flight(plan, self._launches.launch(plan).wait, start_ns, scheduled_ns, ahead)
 
-    def _land(self, flight: _Flight, update: Callable[[StepPlan, list[int]], StepOutcome]) -> list[Output]:
+    def _complete(self, flight: _Flight, update: Callable[[StepPlan, list[int]], StepOutcome]) -> list[Output]:
         """Wait for a step, `update` the scheduler with its tokens, and record it."""
         plan = flight.plan
         samples = flight.wait()
@@ -252,7 +252,7 @@ class Engine:
                     sampled=outcome.sampled,
                     tokens=outcome.tokens,
                     texts=texts,
-                    padding=plan.padding + samples.filler,
+                    padding=plan.padding + samples.graph_padding,
                     admitted=plan.admitted,
                     preempted=plan.preempted,
                     finished=finished,

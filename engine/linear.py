@@ -1,5 +1,6 @@
 """Matrix products y = x Wᵀ + b with the weights laid out once, for the device and dtype they will run on."""
 
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -49,7 +50,15 @@ def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linea
     return PlainLinear(weight, bias)
 
 
+@cache
 def _can_pack() -> bool:
+    """Does oneDNN pack bf16 weights on this processor? Asked by packing a small one: it refuses some processors."""
     # Private operators, the ones that torch's own compiler emits; without them the plain product does.
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    if not available or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    try:
+        PackedLinear(torch.zeros(16, 16, dtype=torch.bfloat16), None)(torch.zeros(1, 16, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.cpu import cpu_facts, cpu_name
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
-from tracereel.engine.kernels import make_device_kernels
+from tracereel.engine.layer_ops import make_device_layer_ops
 from tracereel.engine.memory import sized
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.model_store import require_model
@@ -49,9 +49,9 @@ class LoadedModel:
         require_context(self.model, config)
         with faults_named(f"making room for {config.num_blocks} KV blocks", "lower num_blocks"):
             if self.model.device.type == "cuda":
-                kernels = make_device_kernels(self.model.shape, config.num_blocks + 1, config.block_size)
-                if kernels is not None:
-                    return DeviceRunner(self.model, config, kernels)
+                layer_ops = make_device_layer_ops(self.model.shape, config.num_blocks + 1, config.block_size)
+                if layer_ops is not None:
+                    return DeviceRunner(self.model, config, layer_ops)
             return ModelRunner(self.model, config)
 
     def engine(

@@ -1,6 +1,6 @@
 """The Llama family of models over a flat batch of tokens: Llama, Qwen2 and Qwen3.
 
-Knows layers and their matrix products. What lies between the products, and where KV lies, is the `Kernels`'; requests
+Knows layers and their matrix products. What lies between the products, and where KV lies, is the `LayerOps`'; requests
 and schedules are not known here.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from tracereel.engine.attention import DecoderShape
-from tracereel.engine.kernels.base import Kernels
+from tracereel.engine.layer_ops.base import LayerOps
 from tracereel.engine.linear import Linear, make_linear
 from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.weights import CheckedTensors, Weights
@@ -46,20 +46,20 @@ class LlamaModel:
         self.shape = _make_shape(tensors, self.config, device, dtype)
 
     @torch.inference_mode()
-    def forward(self, ids: torch.Tensor, kernels: Kernels, rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, layer_ops: LayerOps, rows: torch.Tensor) -> torch.Tensor:
         """Compute tokens `ids` [T]; return the logits [len(rows), vocabulary] after those rows.
 
-        `kernels` must have been prepared with the layout of these tokens.
+        `layer_ops` must have been prepared with the layout of these tokens.
         """
         residual = self._embedding[ids].float()
-        x = kernels.normalize(residual, None, self._layers[0].attention_norm)
+        x = layer_ops.add_rms_norm(residual, None, self._layers[0].attention_norm)
         for i, layer in enumerate(self._layers):
-            attended = layer.output(kernels.attend(i, layer.qkv(x)))
-            x = kernels.normalize(residual, attended, layer.mlp_norm)
-            delta = layer.down(kernels.gate(layer.gate_up(x)))
+            attended = layer.output(layer_ops.attend(i, layer.qkv(x)))
+            x = layer_ops.add_rms_norm(residual, attended, layer.mlp_norm)
+            delta = layer.down(layer_ops.silu_and_mul(layer.gate_up(x)))
             if i + 1 < len(self._layers):
-                x = kernels.normalize(residual, delta, self._layers[i + 1].attention_norm)
-        return self._head(kernels.normalize(residual[rows], delta[rows], self._norm))
+                x = layer_ops.add_rms_norm(residual, delta, self._layers[i + 1].attention_norm)
+        return self._head(layer_ops.add_rms_norm(residual[rows], delta[rows], self._norm))
 
 
 def _make_layer(tensors: CheckedTensors, model_config: ModelConfig, index: int) -> _Layer:

@@ -83,13 +83,13 @@ class SamplingParams:
             raise RequestError(f"{name}: {value!r} is not a number {wanted}")
 
     @property
-    def takes_likeliest(self) -> bool:
+    def is_greedy(self) -> bool:
         """Is each token just the likeliest one, with nothing told about it?"""
         return self.temperature == 0 and self.repetition_penalty == 1 and self.logprobs is None
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampleSpec:
     """How to choose one token that is not just the likeliest.
 
     `index` counts the request's output tokens before this one; with `key` it decides the random number, and nothing
@@ -122,7 +122,7 @@ class Samples:
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
     device_ns: int | None = None
     device_gap_ns: int | None = None
-    filler: int = 0
+    graph_padding: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,19 +169,19 @@ class Sequence:
     """The newest step this sequence advanced in."""
     rank: tuple[int, int] = field(init=False)
     """Its place in every order: the lowest priority first, the oldest first among equals."""
-    takes_likeliest: bool = field(init=False)
+    is_greedy: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.rank = (self.request.priority, self.number)
-        self.takes_likeliest = self.request.sampling.takes_likeliest
+        self.is_greedy = self.request.sampling.is_greedy
 
-    def draw(self) -> Draw:
+    def sample_spec(self) -> SampleSpec:
         """How its next token is to be chosen."""
         params = self.request.sampling
         # Requests that name no seed must not draw the same numbers as one that names theirs: hence two kinds of keys.
         key = (self.number, 1) if params.seed is None else (params.seed, 0)
         context = tuple(self.token_ids) if params.repetition_penalty != 1 else ()
-        return Draw(params, key, self.num_output_tokens, context)
+        return SampleSpec(params, key, self.num_output_tokens, context)
 
     @property
     def num_output_tokens(self) -> int:

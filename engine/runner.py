@@ -11,7 +11,7 @@ import torch
 from tracereel.engine.attention import BatchLayout
 from tracereel.engine.block_tables import BlockTables
 from tracereel.engine.config import ConfigError, EngineConfig
-from tracereel.engine.kernels import make_kernels
+from tracereel.engine.layer_ops import make_layer_ops
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.request import Samples
 from tracereel.engine.sampler import sample
@@ -26,7 +26,7 @@ class Runner(Protocol):
         """Run one step; return the new token of each member that samples, in order, once they are on the host."""
 
 
-class StepOnItsWay(Protocol):
+class InFlightStep(Protocol):
     """A step that a device was given."""
 
     def wait(self) -> Samples:
@@ -40,7 +40,7 @@ class AsyncRunner(Runner, Protocol):
     What decodes in the second may lack the token that the first will give it; `UNKNOWN` stands in its place.
     """
 
-    def launch(self, plan: StepPlan) -> StepOnItsWay:
+    def launch(self, plan: StepPlan) -> InFlightStep:
         """Give the step to the device and come back at once. Up to two may be on their way."""
 
 
@@ -61,7 +61,7 @@ class ModelRunner:
         require_context(model, config)
         self._model = model
         self._block_size = config.block_size
-        self._kernels = make_kernels(model.shape, config.num_blocks + 1, config.block_size)
+        self._layer_ops = make_layer_ops(model.shape, config.num_blocks + 1, config.block_size)
         # A row a slot, and one of the block that is not the pool's, where padding rows write.
         width = -(-config.max_model_len // config.block_size)
         self._padding_row = config.max_num_seqs
@@ -71,7 +71,7 @@ class ModelRunner:
     @property
     def attention_name(self) -> str:
         """What computes attention."""
-        return self._kernels.name
+        return self._layer_ops.name
 
     def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
@@ -88,7 +88,7 @@ class ModelRunner:
         rows = np.arange(len(counts)).repeat(counts)
         positions = np.arange(len(rows)) + (starts - ends + counts)[rows]
         width = int((starts + counts).max() - 1) // self._block_size + 1
-        self._kernels.prepare(
+        self._layer_ops.prepare(
             BatchLayout(
                 num_decodes=decodes + padding,
                 starts=starts,
@@ -101,7 +101,7 @@ class ModelRunner:
         device = self._model.device
         logits = self._model.forward(
             torch.tensor([token for ids in members for token in ids], device=device),
-            self._kernels,
+            self._layer_ops,
             torch.from_numpy((ends - 1)[samples]).to(device),
         )
-        return sample(logits, plan.draws)
+        return sample(logits, plan.sample_specs)

@@ -8,46 +8,46 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 import torch
-from tracereel.engine.request import Draw, Samples, TokenLogprobs
+from tracereel.engine.request import Samples, SampleSpec, TokenLogprobs
 
 _HEAD = 256
 """How many of the likeliest tokens are looked at first for top-p: to sort a whole vocabulary takes far longer."""
 
 
-def sample(logits: torch.Tensor, draws: Many[Draw | None]) -> Samples:
-    """One token for each row of the logits [rows, vocabulary]; None draws the likeliest, the lowest id among equals."""
-    if not draws:
+def sample(logits: torch.Tensor, specs: Many[SampleSpec | None]) -> Samples:
+    """One token for each row of the logits [rows, vocabulary]; None: the likeliest, the lowest id among equals."""
+    if not specs:
         return Samples([])
     # On a CPU in bf16 the maximum with its index takes a quarter of the time of argmax.
     tokens: list[int] = logits.max(dim=-1).indices.tolist()
-    chosen = [(row, draw) for row, draw in enumerate(draws) if draw is not None]
+    chosen = [(row, spec) for row, spec in enumerate(specs) if spec is not None]
     if not chosen:
         return Samples(tokens)
-    changed = [(row, draw) for row, draw in chosen if draw.params.temperature or draw.params.repetition_penalty != 1]
+    changed = [(row, spec) for row, spec in chosen if spec.params.temperature or spec.params.repetition_penalty != 1]
     if changed:
-        rows, own = [row for row, _ in changed], [draw for _, draw in changed]
+        rows, own = [row for row, _ in changed], [spec for _, spec in changed]
         for row, token in zip(rows, _choose(_penalized(logits[rows].float(), own), own), strict=True):
             tokens[row] = token
-    told = [(row, draw.params.logprobs) for row, draw in chosen if draw.params.logprobs is not None]
+    told = [(row, spec.params.logprobs) for row, spec in chosen if spec.params.logprobs is not None]
     return Samples(tokens, _logprobs(logits, tokens, told) if told else {})
 
 
-def _penalized(logits: torch.Tensor, draws: Many[Draw]) -> torch.Tensor:
+def _penalized(logits: torch.Tensor, specs: Many[SampleSpec]) -> torch.Tensor:
     """The repetition penalty of Keskar et al., "CTRL" (2019), in place."""
-    for row, draw in zip(logits, draws, strict=True):
-        if (penalty := draw.params.repetition_penalty) != 1:
-            seen = torch.tensor(sorted(set(draw.context)), device=logits.device)
+    for row, spec in zip(logits, specs, strict=True):
+        if (penalty := spec.params.repetition_penalty) != 1:
+            seen = torch.tensor(sorted(set(spec.context)), device=logits.device)
             values = row[seen]
             row[seen] = torch.where(values > 0, values / penalty, values * penalty)
     return logits
 
 
-def _choose(logits: torch.Tensor, draws: Many[Draw]) -> list[int]:
+def _choose(logits: torch.Tensor, specs: Many[SampleSpec]) -> list[int]:
     tokens: list[int] = logits.max(dim=-1).indices.tolist()
-    rows = [row for row, draw in enumerate(draws) if draw.params.temperature]
+    rows = [row for row, spec in enumerate(specs) if spec.params.temperature]
     if rows:
-        own = [draws[row] for row in rows]
-        numbers = torch.tensor([random_number(draw.key, draw.index) for draw in own], dtype=torch.float64)
+        own = [specs[row] for row in rows]
+        numbers = torch.tensor([random_number(spec.key, spec.index) for spec in own], dtype=torch.float64)
         for row, token in zip(rows, _drawn(probabilities(logits[rows], own), numbers), strict=True):
             tokens[row] = token
     return tokens
@@ -62,7 +62,7 @@ def random_number(key: tuple[int, int], index: int) -> float:
     return int(words[0] >> np.uint64(11)) / 2**53
 
 
-def probabilities(logits: torch.Tensor, draws: Many[Draw]) -> torch.Tensor:
+def probabilities(logits: torch.Tensor, specs: Many[SampleSpec]) -> torch.Tensor:
     """What each row is drawn from, fp32 [rows, vocabulary]; rows add up to at most 1, tokens left out are 0.
 
     A row's values do not depend on the other rows. Tokens are left out by thresholds, not by their place in a sorted
@@ -73,21 +73,21 @@ def probabilities(logits: torch.Tensor, draws: Many[Draw]) -> torch.Tensor:
         return torch.tensor(values, device=logits.device).unsqueeze(1)
 
     vocabulary = logits.shape[-1]
-    x = logits / column([draw.params.temperature for draw in draws])
-    if any(draw.params.min_p for draw in draws):
+    x = logits / column([spec.params.temperature for spec in specs])
+    if any(spec.params.min_p for spec in specs):
         x = x.masked_fill(
-            x < x.amax(-1, keepdim=True) + column([draw.params.min_p for draw in draws]).log(), -torch.inf
+            x < x.amax(-1, keepdim=True) + column([spec.params.min_p for spec in specs]).log(), -torch.inf
         )
-    ks = [min(draw.params.top_k, vocabulary) for draw in draws]
+    ks = [min(spec.params.top_k, vocabulary) for spec in specs]
     if any(ks):
         likeliest = x.topk(max(ks)).values
         floor = likeliest.gather(1, torch.tensor([max(k, 1) - 1 for k in ks], device=logits.device).unsqueeze(1))
         limited = torch.tensor([k > 0 for k in ks], device=logits.device).unsqueeze(1)
         x = x.masked_fill((x < floor) & limited, -torch.inf)
     shares = x.softmax(-1)
-    rows = [row for row, draw in enumerate(draws) if draw.params.top_p < 1]
+    rows = [row for row, spec in enumerate(specs) if spec.params.top_p < 1]
     if rows:
-        floor = _nucleus_floor(shares[rows], column([draws[row].params.top_p for row in rows]))
+        floor = _nucleus_floor(shares[rows], column([specs[row].params.top_p for row in rows]))
         shares[rows] = shares[rows].masked_fill(shares[rows] < floor, 0.0)
     return shares
 

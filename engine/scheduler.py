@@ -14,7 +14,7 @@ from itertools import compress
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.kv_cache import KVCacheManager
 from tracereel.engine.policies import Batch, policy_named
-from tracereel.engine.request import Draw, Request, SamplingParams, Sequence
+from tracereel.engine.request import Request, SampleSpec, SamplingParams, Sequence
 from tracereel.trace.format.events import DECODE, PREFILL, Admission, BlockGrant, Ending
 
 UNKNOWN = -1
@@ -30,7 +30,7 @@ class StepPlan:
     """What one step will do. The lists up to `samples` have one entry for each member, those that decode first.
 
     `token_ids` of a member are computed at `positions` and following, and a member that `samples` gets one new token.
-    `draws` has an entry for each member that samples: None for just the likeliest token. `padding` rows are computed
+    `sample_specs` has an entry for each member that samples: None for the likeliest token. `padding` rows are computed
     for nothing. `blocks` are appended to the block tables, an admitted request's is empty before.
     """
 
@@ -40,7 +40,7 @@ class StepPlan:
     positions: list[int]
     token_ids: list[list[int]]
     samples: list[bool]
-    draws: list[Draw | None]
+    sample_specs: list[SampleSpec | None]
     padding: int
     admitted: list[Admission]
     preempted: list[int]
@@ -260,7 +260,7 @@ class Scheduler:
             positions=[sequence.num_computed_tokens for sequence in members],
             token_ids=token_ids,
             samples=samples,
-            draws=[None if seq.takes_likeliest else seq.draw() for seq in compress(members, samples)],
+            sample_specs=[None if seq.is_greedy else seq.sample_spec() for seq in compress(members, samples)],
             padding=self._rows - len(members) if self.policy.pads and not prefills else 0,
             admitted=draft.admitted,
             preempted=draft.preempted,
@@ -273,12 +273,13 @@ class Scheduler:
     def update(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
         """Take the step's new tokens, one for each member that samples, in the plan's order; say who ended."""
         self.advance(plan)
-        return self.settle(plan, tokens)
+        return self.commit_tokens(plan, tokens)
 
     def advance(self, plan: StepPlan) -> None:
         """The half of `update` that needs no tokens: how far each has come, and who ended by its length.
 
-        After it the next step may be scheduled where `foresees` says so; `UNKNOWN` stands where a token is missing.
+        After it the next step may be scheduled where `can_schedule_ahead` allows it; `UNKNOWN` stands for a missing
+        token.
         """
         sequences, kv, size = self.sequences, self.kv, self.config.block_size
         for number, ids, samples in zip(plan.requests, plan.token_ids, plan.samples, strict=True):
@@ -293,7 +294,7 @@ class Scheduler:
                     self._ending[number] = sequences.pop(number)
                     self._leave(sequence)
 
-    def settle(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
+    def commit_tokens(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
         """The other half of `update`, for the plan that advanced last but for one scheduled since: the tokens."""
         finished: list[Ending] = []
         sequences, ending = self.sequences, self._ending
@@ -307,14 +308,14 @@ class Scheduler:
                     finished.append(Ending(request=number, reason=reason))
         return StepOutcome(list(map(int, plan.samples)), tokens, finished)
 
-    def foresees(self, plan: StepPlan) -> bool:
+    def can_schedule_ahead(self, plan: StepPlan) -> bool:
         """Does what the step after this plan's will be not depend on the tokens that this one gives?
 
         It does where a token may end a request before its length does, or decides how the next one is chosen.
         """
         for number, samples in zip(plan.requests, plan.samples, strict=True):
             sequence = self.sequences[number]
-            if not sequence.takes_likeliest:
+            if not sequence.is_greedy:
                 return False
             sampling = sequence.request.sampling
             count = sequence.num_output_tokens + 1

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tracereel.engine.scheduler import StepPlan
 from tracereel.trace.format.events import DECODE
 
-Words = npt.NDArray[np.int32]
+Int32Array = npt.NDArray[np.int32]
 TableChanges = Iterable[tuple[int, int, list[int]]]
 """(slot, place in its table, blocks from there on)."""
 
@@ -48,7 +48,7 @@ def table_writes(changes: TableChanges, width: int) -> tuple[list[int], list[int
     return places, blocks
 
 
-def decode_inputs(plan: StepPlan, changes: TableChanges, tables: Tables, size: int) -> Words:
+def decode_inputs(plan: StepPlan, changes: TableChanges, tables: Tables, size: int) -> Int32Array:
     """A step in which all decode, as [4, size]: each row's slot and position; places in the tables, their new blocks.
 
     A row takes at most one new block, so that there are never more changes than rows.
@@ -63,7 +63,7 @@ def decode_inputs(plan: StepPlan, changes: TableChanges, tables: Tables, size: i
     return inputs
 
 
-def idle_inputs(tables: Tables, size: int) -> Words:
+def idle_inputs(tables: Tables, size: int) -> Int32Array:
     """`decode_inputs` of a step in which nobody decodes."""
     row = [tables.slots, 0, tables.slots * tables.width, tables.spare_block]
     return np.array(row, dtype=np.int32).repeat(size).reshape(4, size)
@@ -79,17 +79,17 @@ class MixedInputs:
     """
 
     decodes: int
-    slots: Words
-    positions: Words
-    ids: Words
-    last: Words
-    takers: Words
-    places: Words
-    blocks: Words
+    slots: Int32Array
+    positions: Int32Array
+    ids: Int32Array
+    last: Int32Array
+    takers: Int32Array
+    places: Int32Array
+    blocks: Int32Array
     chunks: npt.NDArray[np.int64]
 
     @property
-    def packed(self) -> Words:
+    def packed(self) -> Int32Array:
         """All that goes to the device, one after the other, for a single copy."""
         return np.concatenate([self.slots, self.positions, self.ids, self.last, self.takers, self.places, self.blocks])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.adapters.export import Note, read_note
-from tracereel.engine.adapters.flights import Counts, Flights
+from tracereel.engine.adapters.in_flight import Counts, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member, Moment
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import (
@@ -93,15 +93,15 @@ def test_arrivals_are_put_right_where_two_clocks_disagree():
 
 
 def test_steps_that_overlap_are_put_one_after_the_other():
-    flights = Flights(ahead=True)
+    in_flight = InFlightSteps(ahead=True)
     nothing = Counts(0, 5, 0)
-    flights.scheduled("one", 0, 10, nothing, Counts(3, 2, 6))
-    flights.scheduled("two", 12, 20, Counts(3, 2, 6), Counts(4, 1, 8))
-    flights.scheduled("three", 22, 30, Counts(4, 1, 8), Counts(5, 0, 11))
+    in_flight.scheduled("one", 0, 10, nothing, Counts(3, 2, 6))
+    in_flight.scheduled("two", 12, 20, Counts(3, 2, 6), Counts(4, 1, 8))
+    in_flight.scheduled("three", 22, 30, Counts(4, 1, 8), Counts(5, 0, 11))
     # The first step ends: two of its requests end and give back three blocks.
-    one = flights.landed(100, Counts(3, 0, 8))
-    two = flights.landed(150, Counts(3, 0, 8))
-    moments = [one.moment(100, 0), two.moment(150, 0), flights.landed(160, Counts(0, 0, 0)).moment(160, 0)]
+    one = in_flight.completed(100, Counts(3, 0, 8))
+    two = in_flight.completed(150, Counts(3, 0, 8))
+    moments = [one.moment(100, 0), two.moment(150, 0), in_flight.completed(160, Counts(0, 0, 0)).moment(160, 0)]
     assert [(at.start_ns, at.end_ns, at.latency_ns) for at in moments] == [
         (10, 100, 100),
         (100, 150, 138),
@@ -112,9 +112,9 @@ def test_steps_that_overlap_are_put_one_after_the_other():
 
 
 def test_a_step_without_overlap_begins_with_its_schedule():
-    flights = Flights(ahead=False)
-    flights.scheduled("one", 5, 10, Counts(0, 1, 0), Counts(1, 0, 2))
-    at = flights.landed(100, Counts(0, 0, 0)).moment(100, 5)
+    in_flight = InFlightSteps(ahead=False)
+    in_flight.scheduled("one", 5, 10, Counts(0, 1, 0), Counts(1, 0, 2))
+    at = in_flight.completed(100, Counts(0, 0, 0)).moment(100, 5)
     assert (at.start_ns, at.scheduled_ns, at.end_ns, at.latency_ns) == (0, 5, 95, None)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.kernels import make_kernels
+from tracereel.engine.layer_ops import make_layer_ops
 from tracereel.engine.loading import load_model
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.request import Request, SamplingParams
@@ -276,7 +276,7 @@ def test_a_requests_tokens_do_not_depend_on_who_shares_its_batch(
 def logits_after(loaded, ids):
     """Logits after every token of a prompt, computed in one go."""
     count = len(ids)
-    kernels = make_kernels(loaded.model.shape, 16, 16)
+    kernels = make_layer_ops(loaded.model.shape, 16, 16)
     tables = np.arange(16).reshape(1, 16)
     rows = np.zeros(count, np.int64)
     kernels.prepare(BatchLayout(0, np.array([0]), np.array([count]), tables, rows, np.arange(count)))

@@ -16,7 +16,7 @@ from tracereel.engine.attention import DecoderShape, DeviceLayout
 from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.kernels import make_device_kernels
+from tracereel.engine.layer_ops import make_device_layer_ops
 from tracereel.engine.loading import choose_device
 from tracereel.engine.memory import blocks_that_fit
 from tracereel.engine.model import LlamaModel
@@ -68,7 +68,7 @@ class NoText:
 def device_runner(model, config):
     from tracereel.engine.device_runner import DeviceRunner
 
-    return DeviceRunner(model, config, make_device_kernels(model.shape, config.num_blocks + 1, config.block_size))
+    return DeviceRunner(model, config, make_device_layer_ops(model.shape, config.num_blocks + 1, config.block_size))
 
 
 def answers(runner, config, requests, end_ids=frozenset()):

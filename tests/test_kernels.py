@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.attention import BatchLayout, DecoderShape, GatherAttention
-from tracereel.engine.kernels import make_kernels, native
-from tracereel.engine.kernels.native import NativeKernels, NativeKernelsError
-from tracereel.engine.kernels.plain import TorchKernels
+from tracereel.engine.layer_ops import make_layer_ops, native_ops
+from tracereel.engine.layer_ops.native_ops import NativeLayerOps, NativeOpsError
+from tracereel.engine.layer_ops.torch_ops import TorchLayerOps
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 POSITIONS = 128
@@ -22,8 +22,8 @@ LARGEST_ERROR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 def has_compiler():
     try:
-        native._load()
-    except NativeKernelsError:
+        native_ops._load()
+    except NativeOpsError:
         return False
     return True
 
@@ -35,18 +35,18 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 
 
 def plain(shape, num_blocks, block_size):
-    return TorchKernels(shape, GatherAttention(shape, num_blocks, block_size))
+    return TorchLayerOps(shape, GatherAttention(shape, num_blocks, block_size))
 
 
 def fused(shape, num_blocks, block_size):
     from tracereel.engine.attention.triton_paged import TritonAttention
-    from tracereel.engine.kernels.fused import TritonKernels
+    from tracereel.engine.layer_ops.triton_ops import TritonLayerOps
 
     on_device = {"cos": shape.cos.to(DEVICE), "sin": shape.sin.to(DEVICE), "device": DEVICE}
     if shape.qk_norms is not None:
         on_device["qk_norms"] = tuple((q.to(DEVICE), k.to(DEVICE)) for q, k in shape.qk_norms)
     shape = dataclasses.replace(shape, **on_device)
-    return OnDevice(TritonKernels(shape, num_blocks, block_size, TritonAttention(shape)))
+    return OnDevice(TritonLayerOps(shape, num_blocks, block_size, TritonAttention(shape)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,28 +72,28 @@ def right_products():
 
 
 class OnDevice:
-    """Kernels of a device, asked from the host."""
+    """LayerOps of a device, asked from the host."""
 
     def __init__(self, kernels):
-        self._kernels, self.prepare = kernels, kernels.prepare
+        self._layer_ops, self.prepare = kernels, kernels.prepare
 
-    def normalize(self, residual, delta, weight):
+    def add_rms_norm(self, residual, delta, weight):
         there = residual.to(DEVICE)
-        out = self._kernels.normalize(there, None if delta is None else delta.to(DEVICE), weight.to(DEVICE))
+        out = self._layer_ops.add_rms_norm(there, None if delta is None else delta.to(DEVICE), weight.to(DEVICE))
         residual.copy_(there)
         return out.cpu()
 
     def attend(self, layer, qkv):
-        return self._kernels.attend(layer, qkv.to(DEVICE)).cpu()
+        return self._layer_ops.attend(layer, qkv.to(DEVICE)).cpu()
 
-    def gate(self, both):
-        return self._kernels.gate(both.to(DEVICE)).cpu()
+    def silu_and_mul(self, both):
+        return self._layer_ops.silu_and_mul(both.to(DEVICE)).cpu()
 
 
 KINDS = [
     pytest.param(plain, torch.float32, id="torch fp32"),
     pytest.param(plain, torch.bfloat16, id="torch bf16"),
-    pytest.param(NativeKernels, torch.bfloat16, id="C", marks=needs_compiler),
+    pytest.param(NativeLayerOps, torch.bfloat16, id="C", marks=needs_compiler),
 ]
 TRITON = [
     pytest.param(fused, torch.float32, id="Triton fp32", marks=needs_triton),
@@ -264,12 +264,12 @@ def test_a_row_is_the_same_bits_in_any_batch_and_however_its_prompt_was_cut(deco
     shape = make_shape(2, 3, 64, torch.bfloat16)
     batch = Batch.random(shape, decodes, [(0, 61)], 16, seed)
     blocks = int(batch.tables.max()) + 4
-    together = batch.run(NativeKernels(shape, blocks, 16))
+    together = batch.run(NativeLayerOps(shape, blocks, 16))
     for row in range(len(decodes)):
         alone = Batch([batch.qkv[row]], [1], 1, batch.tables[[row]])
-        assert torch.equal(alone.run(NativeKernels(shape, blocks, 16))[0], together[row])
+        assert torch.equal(alone.run(NativeLayerOps(shape, blocks, 16))[0], together[row])
     in_two = Batch([batch.qkv[-1]], [61 - cut], 0, batch.tables[[-1]])
-    assert torch.equal(in_two.run(NativeKernels(shape, blocks, 16)), together[len(decodes) + cut :])
+    assert torch.equal(in_two.run(NativeLayerOps(shape, blocks, 16)), together[len(decodes) + cut :])
 
 
 ROWS = {
@@ -304,7 +304,7 @@ def check_norm_and_gate(make, dtype, rows, width, scale, delta):
     residual, added = torch.randn(rows, width) * scale, (torch.randn(rows, width) * scale).to(dtype)
     weight = torch.rand(width)
     total = residual + added.float() if delta else residual.clone()
-    got = kernels.normalize(residual, added if delta else None, weight)
+    got = kernels.add_rms_norm(residual, added if delta else None, weight)
     assert torch.equal(residual, total)
     want = total * torch.rsqrt(total.square().mean(-1, keepdim=True) + 1e-5) * weight
     assert torch.allclose(got.float(), want, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
@@ -312,24 +312,26 @@ def check_norm_and_gate(make, dtype, rows, width, scale, delta):
     both = (torch.randn(rows, 2 * width) * scale).to(dtype)
     x, up = both.float().chunk(2, -1)
     want = x / (1 + torch.exp(-x)) * up
-    assert torch.allclose(kernels.gate(both).float(), want, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+    assert torch.allclose(
+        kernels.silu_and_mul(both).float(), want, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5
+    )
 
 
 def test_without_a_compiler_the_plain_kernels_run(monkeypatch):
-    native._load.cache_clear()
+    native_ops._load.cache_clear()
     monkeypatch.setenv("CC", "/nowhere/cc")
     try:
-        kernels = make_kernels(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
+        kernels = make_layer_ops(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
     finally:
-        native._load.cache_clear()
-    assert isinstance(kernels, TorchKernels)
+        native_ops._load.cache_clear()
+    assert isinstance(kernels, TorchLayerOps)
 
 
 def test_what_the_c_code_does_not_compute_is_refused_by_name():
-    with pytest.raises(NativeKernelsError, match="float32"):
-        NativeKernels(make_shape(1, 1, 16, torch.float32), 1, 16)
-    with pytest.raises(NativeKernelsError, match="block_size"):
-        NativeKernels(make_shape(1, 1, 16, torch.bfloat16), 1, 8)
+    with pytest.raises(NativeOpsError, match="float32"):
+        NativeLayerOps(make_shape(1, 1, 16, torch.float32), 1, 16)
+    with pytest.raises(NativeOpsError, match="block_size"):
+        NativeLayerOps(make_shape(1, 1, 16, torch.bfloat16), 1, 8)
 
 
 def test_a_compiler_that_fails_is_named_with_its_first_line(monkeypatch, tmp_path):
@@ -338,10 +340,10 @@ def test_a_compiler_that_fails_is_named_with_its_first_line(monkeypatch, tmp_pat
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("TRACEREEL_CACHE", str(tmp_path / "cache"))
-    native._load.cache_clear()
+    native_ops._load.cache_clear()
     try:
-        with pytest.raises(NativeKernelsError, match="no such luck"):
-            NativeKernels(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
+        with pytest.raises(NativeOpsError, match="no such luck"):
+            NativeLayerOps(make_shape(1, 1, 16, torch.bfloat16), 1, 16)
     finally:
-        native._load.cache_clear()
+        native_ops._load.cache_clear()
     assert not list((tmp_path / "cache" / "kernels").iterdir())

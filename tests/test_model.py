@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.kernels import make_kernels
+from tracereel.engine.layer_ops import make_layer_ops
 from tracereel.engine.loading import has_bf16, load_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.suite import SUITES
@@ -78,7 +78,7 @@ def model_tokenizer(fp32):
 def prefill_logits(loaded, ids):
     """Logits of the last position, prompt in one go."""
     count = len(ids)
-    kernels = make_kernels(loaded.model.shape, 16, 16)
+    kernels = make_layer_ops(loaded.model.shape, 16, 16)
     positions = np.arange(count)
     tables = np.arange(16).reshape(1, 16)
     kernels.prepare(BatchLayout(0, np.array([0]), np.array([count]), tables, np.zeros(count, np.int64), positions))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.request import Draw, Request, RequestError, Samples, SamplingParams
+from tracereel.engine.request import Request, RequestError, Samples, SampleSpec, SamplingParams
 from tracereel.engine.sampler import probabilities, random_number, sample
 from tracereel.engine.stop_strings import StopStrings
 from tracereel.trace.check.invariants import check
@@ -20,7 +20,7 @@ VOCABULARY = 700  # more than the sampler looks at first
 
 
 def draw(key=(0, 0), index=0, context=(), **params):
-    return Draw(SamplingParams(**params), key, index, context)
+    return SampleSpec(SamplingParams(**params), key, index, context)
 
 
 def some_logits(rows, seed=0, spread=3.0):
@@ -131,7 +131,7 @@ def test_a_row_is_sampled_alone_as_in_any_batch(others, params, at, seed, dtype)
     own = draw(key=(99, 0), index=5, context=(4, 5, 6, 400), **params)
     at = min(at, len(draws))
     draws.insert(at, own)
-    together = sample(rows, [None if d.params.takes_likeliest else d for d in draws])
+    together = sample(rows, [None if d.params.is_greedy else d for d in draws])
     alone = sample(rows[at : at + 1], [own])
     assert together.tokens[at] == alone.tokens[0]
     assert together.logprobs.get(at) == alone.logprobs.get(0)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.flights import Beside, Counts, Flight, Flights
+from tracereel.engine.adapters.in_flight import Beside, Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member, Moment
 from tracereel.trace.format.events import Arrival, Finish, Step
 
@@ -49,7 +49,7 @@ class ContinuousTap:
         allocators = list(cache.cache_allocators.values())
         self._allocator = allocators[0] if len(allocators) == 1 else None
         self._tables = self._allocator is not None and not cache.use_prefix_sharing
-        self._flights = Flights(ahead=processor.use_async_batching)
+        self._in_flight = InFlightSteps(ahead=processor.use_async_batching)
         self._keys: dict[str, str] = {}
         self._granted: dict[str, int] = {}
         self._preempted: set[str] = set()
@@ -91,7 +91,7 @@ class ContinuousTap:
             self._preparing = False
         if there_is_work:
             self._planned.preempted, self._preempted = self._preempted, set()
-            self._flights.scheduled(self._planned, start_ns, self._scheduled_ns, before, self._counts())
+            self._in_flight.scheduled(self._planned, start_ns, self._scheduled_ns, before, self._counts())
         return there_is_work
 
     def _schedule(self, schedule: Callable[..., Any], *args: Any) -> Any:
@@ -166,7 +166,7 @@ class ContinuousTap:
         if key is None:
             return
         make: Beside = partial(self._ending, key, time.monotonic_ns(), reason)
-        oldest = self._flights.oldest
+        oldest = self._in_flight.oldest
         if oldest is not None:
             oldest.after.append(make)
         else:
@@ -185,7 +185,7 @@ class ContinuousTap:
     def _update(self, update: Callable[[], None]) -> None:
         update()
         end_ns = time.monotonic_ns()
-        if not self._flights:
+        if not self._in_flight:
             return
         came: dict[str, tuple[list[int], str | None]] = {}
         futures, tokens = self._results
@@ -202,11 +202,11 @@ class ContinuousTap:
                 del self._keys[state.request_id]
                 self._granted.pop(state.request_id, None)
             came[key] = ([token], reason)
-        self._desk.tell(partial(self._told, self._flights.landed(end_ns, self._counts()), came, end_ns))
+        self._desk.tell(partial(self._told, self._in_flight.completed(end_ns, self._counts()), came, end_ns))
 
-    def _told(self, flight: Flight, came: dict[str, tuple[list[int], str | None]], end_ns: int) -> Records:
-        planned: _Planned = flight.plan
-        moment = flight.moment(end_ns, self._desk.zero_ns, blocks=self._allocator is not None)
+    def _told(self, step: InFlightStep, came: dict[str, tuple[list[int], str | None]], end_ns: int) -> Records:
+        planned: _Planned = step.plan
+        moment = step.moment(end_ns, self._desk.zero_ns, blocks=self._allocator is not None)
         # Requests wait from the moment they are submitted, before the scheduler takes them from its own queue.
         moment = replace(moment, waiting=None, running=None)
         members = []
@@ -214,7 +214,7 @@ class ContinuousTap:
             tokens, reason = came.get(key, ([], None))
             members.append(Member(key, position, width, tokens=tokens, reason=reason, blocks=blocks))
         yield self._desk.journal.step(moment, members, planned.preempted, seated=planned.seated)
-        for make in flight.after:
+        for make in step.after:
             yield from make()
 
 

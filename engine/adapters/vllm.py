@@ -32,7 +32,7 @@ import torch
 import vllm
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.export import read_note
-from tracereel.engine.adapters.flights import Counts, Flight, Flights
+from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member
 from tracereel.engine.adapters.vllm_plugin import ENVIRONMENT
 from tracereel.engine.cpu import cpu_name
@@ -165,7 +165,7 @@ class Tap:
         self._tokenizer = cached_tokenizer_from_config(config.model_config) if settings.content else None
         self._drafts = config.speculative_config is not None
         self._journal = Journal(scheduler.max_num_running_reqs, content=settings.content, drafts=self._drafts)
-        self._flights = Flights(ahead=config.max_concurrent_batches > 1)
+        self._in_flight = InFlightSteps(ahead=config.max_concurrent_batches > 1)
         self._newest: Any = None
         """The last schedule that gave somebody tokens, until they are there."""
         self._carried: set[str] = set()
@@ -224,7 +224,7 @@ class Tap:
         if self._recorder is not None:
             if plan is self._newest:
                 self._newest = None
-            self._recorder.record_later(partial(self._landed, plan, results, end_ns, self.counts()))
+            self._recorder.record_later(partial(self._completed, plan, results, end_ns, self.counts()))
 
     def close(self) -> None:
         """End the recording; one with steps still in flight stays behind as cut off."""
@@ -253,7 +253,7 @@ class Tap:
 
     def _beside(self, make: Callable[..., Iterator[Arrival | Finish]], *facts: Any) -> Records:
         """Something happened outside a step: it is told after the step that runs."""
-        oldest = self._flights.oldest
+        oldest = self._in_flight.oldest
         if oldest is not None:
             oldest.after.append(partial(make, *facts))
         else:
@@ -267,13 +267,13 @@ class Tap:
         before: tuple[int, int, int],
         after: tuple[int, int, int],
     ) -> Records:
-        self._flights.scheduled(plan, start_ns, scheduled_ns, self._counted(before), self._counted(after))
+        self._in_flight.scheduled(plan, start_ns, scheduled_ns, self._counted(before), self._counted(after))
         return iter(())
 
-    def _landed(self, plan: Any, results: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
-        oldest = self._flights.oldest
+    def _completed(self, plan: Any, results: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
+        oldest = self._in_flight.oldest
         if oldest is not None and oldest.plan is plan:
-            yield from self._told(self._flights.landed(end_ns, self._counted(now)), results, end_ns)
+            yield from self._told(self._in_flight.completed(end_ns, self._counted(now)), results, end_ns)
         elif plan.total_num_scheduled_tokens:
             # An empty step that was scheduled before the recording began is none of ours.
             raise AdapterError("steps do not come back in the order in which they were scheduled")
@@ -314,14 +314,14 @@ class Tap:
         if finish is not None:
             yield finish
 
-    def _told(self, flight: Flight, results: Any, end_ns: int) -> Records:
-        plan = flight.plan
+    def _told(self, step: InFlightStep, results: Any, end_ns: int) -> Records:
+        plan = step.plan
         self._carried |= plan.preempted_req_ids or set()
         if plan.total_num_scheduled_tokens:
             preempted, self._carried = self._carried, set()
-            moment = flight.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
+            moment = step.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
             yield self._journal.step(moment, self._members(plan, results), preempted)
-        for make in flight.after:
+        for make in step.after:
             yield from make()
 
     def _members(self, plan: Any, results: Any) -> Iterator[Member]:
@@ -340,10 +340,10 @@ class Tap:
             output = outputs.get(key)
             tokens = output.new_token_ids if output is not None else []
             drafted = len(drafts.get(key, ()))
-            if drafted and self._flights.ahead:
+            if drafted and self._in_flight.ahead:
                 # The schedule was made as if all drafts of the step before had been right.
                 position = self._reached.get(key, position)
-            if self._drafts and self._flights.ahead:
+            if self._drafts and self._in_flight.ahead:
                 self._reached[key] = position + (len(tokens) if drafted and tokens else scheduled)
             reason = str(output.finish_reason) if output is not None and output.finish_reason is not None else None
             if reason is not None:

@@ -1,11 +1,11 @@
-"""The kernels as plain torch operations around an attention backend: every device, every dtype."""
+"""Layer operations as plain torch operations around an attention backend: every device, every dtype."""
 
 import torch
 import torch.nn.functional as F
 from tracereel.engine.attention import Attention, BatchLayout, DecoderShape
 
 
-class TorchKernels:
+class TorchLayerOps:
     """The reference. The rotation is fp32 whatever the dtype: it costs little and takes a third off bf16's error."""
 
     def __init__(self, shape: DecoderShape, attention: Attention):
@@ -25,7 +25,7 @@ class TorchKernels:
         self._step_cos, self._step_sin = self._cos[positions], self._sin[positions]
         self._attention.prepare(layout)
 
-    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+    def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         if delta is not None:
             residual += delta
@@ -46,7 +46,7 @@ class TorchKernels:
         out = self._attention.attend(layer, qk[:, :heads], qk[:, heads:], parts[:, heads + kv_heads :])
         return out.reshape(-1, heads * d)
 
-    def gate(self, both: torch.Tensor) -> torch.Tensor:
+    def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """SwiGLU; see the contract."""
         gate, up = both.chunk(2, dim=-1)
         return F.silu(gate) * up

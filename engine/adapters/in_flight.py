@@ -26,7 +26,7 @@ class Counts(NamedTuple):
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlightStep:
     """A step between its schedule and its tokens; times are monotonic nanoseconds.
 
     `plan` is the engine's own account of it, `before` and `made` are the counts around its schedule, `counts` are those
@@ -56,33 +56,33 @@ class Flight:
         )
 
 
-class Flights:
+class InFlightSteps:
     """The steps in flight, oldest first. `ahead` says whether the engine schedules ahead at all."""
 
     def __init__(self, ahead: bool):
         self.ahead = ahead
-        self._flights: deque[Flight] = deque()
+        self._in_flight: deque[InFlightStep] = deque()
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._in_flight)
 
     def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts, after: Counts) -> None:
         """A schedule was made; `before` and `after` are the counts around it."""
         begin_ns = scheduled_ns if self.ahead else start_ns
-        self._flights.append(Flight(plan, start_ns, scheduled_ns, before, after, after, begin_ns, self.ahead))
+        self._in_flight.append(InFlightStep(plan, start_ns, scheduled_ns, before, after, after, begin_ns, self.ahead))
 
-    def landed(self, end_ns: int, now: Counts) -> Flight:
+    def completed(self, end_ns: int, now: Counts) -> InFlightStep:
         """The tokens of the oldest step are there; `now` are the counts after that. The next step begins."""
-        flight = self._flights.popleft()
-        if self._flights:
+        step = self._in_flight.popleft()
+        if self._in_flight:
             # What schedules after the next one's have changed already is not yet so when it begins.
-            for later in islice(self._flights, 1, None):
+            for later in islice(self._in_flight, 1, None):
                 now = Counts(*(n - (made - was) for n, made, was in zip(now, later.made, later.before, strict=True)))
-            following = self._flights[0]
+            following = self._in_flight[0]
             following.counts, following.begin_ns = now, max(following.scheduled_ns, end_ns)
-        return flight
+        return step
 
     @property
-    def oldest(self) -> Flight | None:
+    def oldest(self) -> InFlightStep | None:
         """The step that runs."""
-        return self._flights[0] if self._flights else None
+        return self._in_flight[0] if self._in_flight else None

@@ -1,4 +1,4 @@
-"""The contract of what lies between a decoder's matrix products: norms, rotation, paged attention, the MLP's gate.
+"""The contract of a decoder's layer operations: norm, rotary embedding, paged attention, activation.
 
 An implementation owns the KV cache of all layers, in a layout of its own. It knows nothing of requests and schedules.
 """
@@ -9,7 +9,7 @@ import torch
 from tracereel.engine.attention.base import BatchLayout, DeviceLayout
 
 
-class Kernels(Protocol):
+class LayerOps(Protocol):
     """Computes a layer but for its matrix products. Tensors are in the model's dtype where nothing else is said."""
 
     @property
@@ -19,7 +19,7 @@ class Kernels(Protocol):
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step: what all layers share is computed once, here."""
 
-    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+    def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
@@ -28,12 +28,12 @@ class Kernels(Protocol):
         `qkv` is [T, (heads + 2 kv_heads) x head_dim]; returns [T, heads x head_dim].
         """
 
-    def gate(self, both: torch.Tensor) -> torch.Tensor:
+    def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """silu(both[:, :n]) x both[:, n:] for `both` [T, 2n]."""
 
 
-class DeviceKernels(Kernels, Protocol):
-    """Kernels that also take a step whose layout is on the device already, and then do nothing on the host."""
+class DeviceLayerOps(LayerOps, Protocol):
+    """LayerOps that also take a step whose layout is on the device already, and then do nothing on the host."""
 
     def use(self, layout: DeviceLayout) -> None:
         """Get ready for one step, as `prepare` does."""

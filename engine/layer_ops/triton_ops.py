@@ -1,4 +1,4 @@
-"""The kernels in Triton, for CUDA devices: each of the small operations between two matrix products is one launch.
+"""Layer operations in Triton, for CUDA devices: each operation between two matrix products is one launch.
 
 A decode step of a small model is bound by how many kernels there are, one of a large model by the bytes they move: both
 want few. Attention is any `PagedAttention`. Knows launches and the layout of the KV cache.
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 import triton
 from tracereel.engine.attention import BatchLayout, DecoderShape, DeviceLayout, PagedAttention
-from tracereel.engine.kernels import triton_programs as programs
+from tracereel.engine.layer_ops import triton_programs as programs
 
 _GATE_ELEMENTS = 1024
 _HEADS = 8
 """Heads of a token that one program rotates and stores."""
 
 
-class TritonKernels:
+class TritonLayerOps:
     """The Triton kernels around an attention, with their KV cache, whose blocks are those of `BatchLayout`'s tables."""
 
     def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int, attention: PagedAttention):
@@ -50,7 +50,7 @@ class TritonKernels:
         self._layout = layout
         self._attention.prepare(layout)
 
-    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+    def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         rows, width = residual.shape
         out = torch.empty((rows, width), dtype=self._shape.dtype, device=residual.device)
@@ -99,7 +99,7 @@ class TritonKernels:
         )
         return self._attention.attend(q, keys, values).view(tokens, heads * shape.head_dim)
 
-    def gate(self, both: torch.Tensor) -> torch.Tensor:
+    def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """SwiGLU; see the contract."""
         rows, width = both.shape[0], both.shape[1] // 2
         out = torch.empty((rows, width), dtype=both.dtype, device=both.device)

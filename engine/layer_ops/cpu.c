@@ -1,4 +1,4 @@
-/* What lies between the matrix products of a decoder layer, for bf16 on a CPU: norms, rotation, paged attention, SwiGLU.
+/* The layer operations of a decoder for bf16 on a CPU: norms, rotary embedding, paged attention, SwiGLU.
  *
  * Plain C with the vector extensions of GCC and clang: any width of vector, any processor. The KV cache is laid out for
  * this code: keys lie transposed within their block ([head_dim][block_size]), so that the scores of 16 tokens are one

@@ -1,4 +1,4 @@
-"""What lies between the matrix products as Triton programs; the numbers' side of it, the launching is `fused`'s.
+"""Layer operations as Triton programs; the numbers' side of it, the launching is `triton_ops`'s.
 
 Everything is computed in fp32 and rounded once where it is stored. Sizes that are not a power of two are padded and
 masked. Knows pointers and strides; the cache's layout is [blocks x block tokens, KV heads, head size], contiguous.

@@ -1,4 +1,4 @@
-"""The kernels in C (`cpu.c`), for bf16 on a CPU: built once with the machine's own compiler, then loaded.
+"""Layer operations in C (`cpu.c`), for bf16 on a CPU: built once with the machine's own compiler, then loaded.
 
 Between its matrix products a decode step is many small operations; each costs torch more to start than to do. Without
 a compiler the plain ones do the same, slower. Knows compilers, pointers and the C code's layout of the KV cache.
@@ -31,7 +31,7 @@ _TILE_ROWS = 12
 _Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
-class NativeKernelsError(Exception):
+class NativeOpsError(Exception):
     """The C kernels cannot be had here; the message says why, in one line."""
 
 
@@ -53,16 +53,16 @@ class _Step(ctypes.Structure):
     )
 
 
-class NativeKernels:
-    """The C kernels and their KV cache. Raises NativeKernelsError where they cannot be had for this shape."""
+class NativeLayerOps:
+    """The C kernels and their KV cache. Raises NativeOpsError where they cannot be had for this shape."""
 
     name = "C, built for this processor"
 
     def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int):
         if shape.device.type != "cpu" or shape.dtype != torch.bfloat16:
-            raise NativeKernelsError(f"they compute bf16 on a CPU, not {shape.dtype} on {shape.device}")
+            raise NativeOpsError(f"they compute bf16 on a CPU, not {shape.dtype} on {shape.device}")
         if shape.head_dim % LANES or shape.head_dim > MAX_HEAD_DIM or block_size % LANES:
-            raise NativeKernelsError(
+            raise NativeOpsError(
                 f"head_dim ({shape.head_dim}) and block_size ({block_size}) must be multiples of {LANES}"
             )
         self._library = _load()
@@ -119,10 +119,10 @@ class NativeKernels:
             tile_starts=self._tile_starts.ctypes.data,
         )
 
-    def normalize(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+    def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         rows, width = residual.shape
-        out, to = self._buffer("normalize", rows, width)
+        out, to = self._buffer("add_rms_norm", rows, width)
         added = None if delta is None else delta.data_ptr()
         self._library.add_norm(rows, width, residual.data_ptr(), added, weight.data_ptr(), self._epsilon, to)
         return out
@@ -134,10 +134,10 @@ class NativeKernels:
             raise MemoryError("attention: no memory for the scores of a step")
         return out
 
-    def gate(self, both: torch.Tensor) -> torch.Tensor:
+    def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """SwiGLU; see the contract."""
         rows, width = both.shape
-        out, to = self._buffer("gate", rows, width // 2)
+        out, to = self._buffer("silu_and_mul", rows, width // 2)
         self._library.gate(rows, width // 2, both.data_ptr(), to)
         return out
 
@@ -163,7 +163,7 @@ def _load() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NativeKernelsError(f"{path} cannot be loaded ({error})") from None
+        raise NativeOpsError(f"{path} cannot be loaded ({error})") from None
     library.add_norm.argtypes = (_Int, _Int, _Pointer, _Pointer, _Pointer, _Float, _Pointer)
     library.gate.argtypes = (_Int, _Int, _Pointer, _Pointer)
     library.attend.argtypes = (ctypes.POINTER(_Layer), ctypes.POINTER(_Step), _Pointer, _Pointer)
@@ -176,7 +176,7 @@ def _compiler() -> tuple[str, ...]:
     for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(command[0]):
             return tuple(command)
-    raise NativeKernelsError("there is no C compiler (cc, gcc, clang or $CC)")
+    raise NativeOpsError("there is no C compiler (cc, gcc, clang or $CC)")
 
 
 def _version(command: tuple[str, ...]) -> str:
@@ -206,7 +206,7 @@ def _build(command: tuple[str, ...], path: Path) -> None:
                 done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
                 if done.returncode:
                     fault = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
-                    raise NativeKernelsError(f"{command[0]} cannot build them ({fault})")
+                    raise NativeOpsError(f"{command[0]} cannot build them ({fault})")
             linked.replace(path)
     except OSError as error:
-        raise NativeKernelsError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise NativeOpsError(f"{path}: cannot be written ({error.strerror or error})") from None
