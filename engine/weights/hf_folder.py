@@ -93,7 +93,7 @@ class HuggingFaceFolder:
         self._hf_config = self._read_config()
         self._files = self._tensor_files()
         try:
-            self.config = self._read_config()
+            self.config = self._model_config()
         except (ArithmeticError, ValueError) as error:
             raise ModelFileError(f"{folder / 'config.json'}: the model's sizes cannot be ({error})") from None
 
@@ -103,7 +103,7 @@ class HuggingFaceFolder:
         require_supported(read_json(path, _Architecture).model_type, str(self._folder))
         return read_json(path, _Config)
 
-    def _read_config(self) -> ModelConfig:
+    def _model_config(self) -> ModelConfig:
         config, path = self._hf_config, self._folder / "config.json"
         wanted = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
         for field, value in wanted.items():
