@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 from tracereel.engine.workload import Arrivals, Lengths, Prompt, TokenPrompt, Workload, WorkloadError
+from tracereel.trace.format.storage import replace_text
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_REQUESTS = 1_000_000
@@ -95,10 +96,8 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def write_prompts(path: Path, prompts: list[Prompt]) -> None:
-    """Write a prompt file, whole or not at all."""
-    part = path.with_name(path.name + ".partial")
-    part.write_bytes(b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in prompts))
-    part.replace(path)
+    """Write a prompt file, whole or not at all. Raises OSError that names it."""
+    replace_text(path, "".join(msgspec.json.encode(prompt).decode() + "\n" for prompt in prompts))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -248,3 +248,26 @@ def test_a_target_that_cannot_be_written_is_one_line(small_trace, tmp_path, caps
         assert main(["export", str(small_trace), *arguments]) == 2
         err = capsys.readouterr().err.splitlines()[-1]
         assert re.search(r"tracereel: .*file.*: cannot be written \(", err), err
+
+
+def test_a_text_that_a_spreadsheet_would_compute_is_quoted_in_csv_alone(small_trace, tmp_path):
+    hostile = ['=HYPERLINK("//x")', "+1", "-1", "@sum", "\t=1", "\r=1", "plain=1"]
+    lines = small_trace.read_text().splitlines()
+    names = iter(hostile)
+    for i, line in enumerate(lines):
+        record = json.loads(line)
+        if record["event"] == "arrival":
+            lines[i] = json.dumps({**record, "id": next(names, record["id"])})
+    path = tmp_path / "hostile.jsonl"
+    path.write_text("\n".join([*lines, ""]))
+    for kind in ("csv", "parquet"):
+        assert main(["export", str(path), "--format", kind, "--out", str(tmp_path / kind)]) == 0
+    written = (tmp_path / "csv" / "requests.csv").read_bytes().decode()
+    count = min(len(hostile), sum('"arrival"' in line for line in lines))
+    for name in hostile[:count]:
+        quoted = name.replace('"', '""')
+        assert (f'"{quoted}"' if name == "plain=1" else f'"\'{quoted}"') in written
+    (table,) = duckdb.sql(
+        f"select list(id order by request) from '{tmp_path / 'parquet' / 'requests.parquet'}'"
+    ).fetchall()
+    assert table[0][:count] == hostile[:count]

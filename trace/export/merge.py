@@ -65,8 +65,8 @@ class _Source:
 def merge(paths: Sequence[Path], out: Path) -> Header:
     """Join the traces of an engine's replicas into `out`; gives the new header.
 
-    The merged trace has an end record if all of them had. Raises MergeError where they do not belong together and
-    TraceError where one cannot be read or is not valid; then nothing is written.
+    The merged trace has an end record if all of them had. Raises MergeError where they do not belong together or the
+    result cannot be written, and TraceError where one cannot be read or is not valid; then nothing is written.
     """
     if len(paths) < 2:
         raise MergeError(f"{paths[0] if paths else 'nothing'}: one trace alone is no merge; name each replica's")
@@ -76,14 +76,11 @@ def merge(paths: Sequence[Path], out: Path) -> Header:
     _require_one_engine(sources)
     _number(sources)
     header = _place(sources)
-    writer = LineWriter(out)
     try:
-        _write(writer, header, sources)
-        writer.commit()
-    except BaseException:
-        writer.abandon()
-        writer.partial.unlink(missing_ok=True)
-        raise
+        with LineWriter(out) as writer:
+            _write(writer, header, sources)
+    except OSError as error:
+        raise MergeError(f"{out}: cannot be written ({error.strerror or error})") from None
     return header
 
 

@@ -1,10 +1,11 @@
 """A trace as tables: requests, steps, members of steps, output tokens, stays in slots; Parquet or CSV, through Arrow.
 
 What the trace does not say is null. Times are nanoseconds since the trace's zero, as in the trace itself. The header
-goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata.
+goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata. In CSV a text that a spreadsheet
+would compute (it begins with =, +, -, @, a tab or a carriage return) has a ' before it; Parquet holds it as it is.
 """
 
-import os
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.export import Progress
-from tracereel.trace.format.storage import PARTIAL_SUFFIX
+from tracereel.trace.format.atomic import replacing
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
 
 FORMATS = ("parquet", "csv")
@@ -51,21 +53,26 @@ def write_tables(
 
 
 def _write(parts: Iterator[Columns], path: Path, file_format: str, metadata: dict[bytes, bytes]) -> None:
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    writer: Any = None
-    try:
+    with replacing(path) as partial, contextlib.ExitStack() as opened:
+        writer: Any = None
         for part in parts:
             table = pa.table(part)
+            if file_format == "csv":
+                table = _without_formulas(table)
             if writer is None:
                 schema = table.schema.with_metadata(metadata)
                 kind = pyarrow.parquet.ParquetWriter if file_format == "parquet" else pyarrow.csv.CSVWriter
-                writer = kind(str(partial), schema)
+                writer = opened.enter_context(kind(str(partial), schema))
             writer.write_table(table.cast(schema))
-        writer.close()
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, path)
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """The table with a ' before each text that a spreadsheet would compute (OWASP, "CSV Injection")."""
+    for i, column in enumerate(table.schema):
+        if pa.types.is_string(column.type):
+            safe = pyarrow.compute.replace_substring_regex(table[i], r"\A([=+\-@\t\r])", r"'\1")
+            table = table.set_column(i, column, safe)
+    return table
 
 
 def _known(values: Any, absent: int = ABSENT) -> Any:

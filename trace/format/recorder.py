@@ -5,14 +5,18 @@ works: any program that can say what its steps did can call it.
 """
 
 import logging
+import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+from tracereel.trace.format.atomic import target_of
 from tracereel.trace.format.events import Arrival, Clock, End, Event, Finish, Header, Step, encoder
+from tracereel.trace.format.locks import Lock, LockedError
 from tracereel.trace.format.storage import LineWriter
 
 logger = logging.getLogger(__name__)
@@ -44,8 +48,9 @@ class Recorder:
     """Writes one trace file; use it as a context manager, or call `close()`.
 
     `record()` only hands the event over (about a microsecond); events must not be changed afterwards. The file appears
-    under its name when the recording is closed; until then, and after a crash, it is `<name>.partial`. An earlier file
-    of that name stays as it is until then.
+    under its name when the recording is closed; until then, and after a crash, it lies beside it as
+    `<name>.<8 digits>.<suffix>.partial`. An earlier file of that name stays as it is until then. One recorder writes a
+    file at a time: a second one fails and names the process of the first. In a forked child a recorder does nothing.
 
     At most `capacity` records wait to be written. When they are that many, `when_full` says whether `record()` blocks
     until there is room, or drops step records; the end record counts those, and the numbers of the steps tell where
@@ -71,17 +76,22 @@ class Recorder:
         self._capacity, self._drops, self._stops = capacity, when_full == "drop", on_fault == "stop"
         self._events: queue.SimpleQueue[Event | Later | None] = queue.SimpleQueue()
         self._look = threading.Event()
-        self._requests = self._steps = self._output_tokens = 0
+        self._requests = self._steps = self._output_tokens = self._last_ns = 0
         self._dropped = self._dropped_later = 0  # on the engine's thread, and on the writer's
         self._fault: str | None = None
         self._writer: LineWriter | None = None
-        self._closed = False
+        self._lock: Lock | None = None
+        self._closed = self._inherited = False
         try:
+            self._lock = Lock(target_of(self.path))
             self._writer = LineWriter(self.path)
-        except OSError as error:
-            self._fail(f"cannot be created ({error.strerror or error})")
+        except (OSError, LockedError) as error:
+            self._fail(f"cannot be created ({getattr(error, 'strerror', None) or error})")
+            if self._lock is not None:
+                self._lock.release()
             if self._stops:
                 raise self._error() from None
+        _LIVE.add(self)
         self._events.put(header)
         self._thread = threading.Thread(target=self._write, name="tracereel-recorder", daemon=True)
         self._thread.start()
@@ -92,6 +102,8 @@ class Recorder:
 
     def record(self, event: Arrival | Step | Finish) -> None:
         """Add one record. Raises RecordingError where recording has failed and `on_fault` is `stop`."""
+        if self._inherited:
+            return
         if self._events.qsize() >= self._capacity and not self._room(droppable=isinstance(event, Step)):
             self._dropped += 1
             return
@@ -103,6 +115,8 @@ class Recorder:
         For an engine that has no time to put its facts in order itself: it hands over what it has in its hands. Where
         records are dropped for want of room, the steps that it gives are. Raises as `record()` does.
         """
+        if self._inherited:
+            return
         if self._events.qsize() >= self._capacity and not self._room(droppable=True):
             self._put(lambda: self._without_steps(make()))
             return
@@ -124,10 +138,19 @@ class Recorder:
 
     def close(self) -> None:
         """Write the end record and put the file in its place. Raises RecordingError where it is not whole."""
+        if self._inherited:
+            return
         self._stop()
+        try:
+            self._finish()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _finish(self) -> None:
         if self._fault is None and self._writer is not None:
             end = End(
-                at_ns=self.now_ns(),
+                at_ns=max(self.now_ns(), self._last_ns),
                 requests=self._requests,
                 steps=self._steps,
                 output_tokens=self._output_tokens,
@@ -145,10 +168,14 @@ class Recorder:
         raise self._error()
 
     def abandon(self) -> None:
-        """Stop without an end record: the file stays behind as `<name>.partial`, readable and known to be cut."""
+        """Stop without an end record: the partial file stays behind, readable and known to be cut."""
+        if self._inherited:
+            return
         self._stop()
         if self._writer is not None:
             self._writer.abandon()
+        if self._lock is not None:
+            self._lock.release()
 
     def _stop(self) -> None:
         if not self._closed:
@@ -238,6 +265,20 @@ class Recorder:
     def _count(self, event: Event) -> None:
         if isinstance(event, Step):
             self._steps += 1
+            self._last_ns = max(self._last_ns, event.end_ns)
             self._output_tokens += sum(event.sampled)
         elif isinstance(event, Arrival):
             self._requests += 1
+
+
+_LIVE: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+def _silence_in_child() -> None:
+    """A forked child has a copy of each recorder and none of its thread; the recording is the parent's."""
+    for recorder in list(_LIVE):
+        recorder._inherited = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_silence_in_child)

@@ -7,19 +7,23 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import zstandard
+from tracereel.trace.format.atomic import replacing, target_of, unfinished_name
 
 MAX_LINE_BYTES = 32 * 2**20
 """A longer line is refused: it bounds the memory that reading takes, also of a compressed file made to explode."""
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-PARTIAL_SUFFIX = ".partial"
+_GZIP_MAGIC = b"\x1f\x8b"
+_LFS_POINTER = b"version https://git-lfs"
 _CHUNK = 2**20
+_BUFFER_BYTES = 2**16
 
 
 class TraceError(Exception):
@@ -70,9 +74,17 @@ class LineReader:
 
     def _chunks(self) -> Iterator[bytes]:
         try:
+            # A trace is read more than once, and opening a pipe that nobody writes to would wait for ever.
+            if not stat.S_ISREG(mode := self.path.stat().st_mode) and not stat.S_ISDIR(mode):
+                raise TraceError(self.path, "is not a regular file; write the trace to a file first")
             with self.path.open("rb") as file:
-                compressed = file.read(4) == ZSTD_MAGIC
+                head = file.read(len(_LFS_POINTER))
                 file.seek(0)
+                if head.startswith(_GZIP_MAGIC):
+                    raise TraceError(self.path, "is gzip data; a trace is JSON Lines, plain or zstd: unpack it first")
+                if head == _LFS_POINTER:
+                    raise TraceError(self.path, "is a Git LFS pointer, not the trace; get that with `git lfs pull`")
+                compressed = head.startswith(ZSTD_MAGIC)
                 yield from self._decompressed(file) if compressed else iter(lambda: file.read(_CHUNK), b"")
         except OSError as error:
             raise TraceError(self.path, f"cannot be read ({error.strerror or error})") from None
@@ -90,41 +102,52 @@ class LineReader:
 class LineWriter:
     """Writes lines to `path`, zstd where its name ends in .zst.
 
-    The lines go to a file beside it whose name ends in `.partial`; `commit()` ends that file and puts it in the place
-    of `path` in one move, so that an earlier file is replaced only by a whole one. A `.partial` left by a crash can be
-    read up to its last whole record. As a context manager it commits at a normal end and leaves the partial file
-    after an exception.
+    The lines go to a file of its own beside it, whose name ends in `.partial`; `commit()` ends that file and puts it in
+    the place of `path` in one move, so that an earlier file is replaced only by a whole one. As a context manager it
+    commits at a normal end and removes the partial file after an exception. A forked child's copy writes nothing.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
+        self._target = target_of(self.path)
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self.partial = self._target.with_name(unfinished_name(self._target.name))
         self.digest = hashlib.sha256()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.partial.open("wb")
+        # Not buffered by Python, which would write a forked child's copy of the buffer at that child's end.
+        self._file = self.partial.open("xb", buffering=0)
+        self._buffer = bytearray()
         self._pack = zstandard.ZstdCompressor(level=6).compressobj() if self.path.suffix == ".zst" else None
+        self._process = os.getpid()
 
     def write(self, lines: bytes) -> None:
         """Write one or more whole lines."""
         self.digest.update(lines)
-        self._file.write(self._pack.compress(lines) if self._pack else lines)
+        self._buffer += self._pack.compress(lines) if self._pack else lines
+        if len(self._buffer) >= _BUFFER_BYTES:
+            self._drain()
 
     def flush(self) -> None:
         """Make what was written readable by others. Raises OSError, also where the file has vanished meanwhile."""
         if self._pack:
-            self._file.write(self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-        self._file.flush()
+            self._buffer += self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        self._drain()
         if not self.partial.exists():  # a removed file takes writes without a word
             raise FileNotFoundError(errno.ENOENT, f"{self.partial.name} is not there any more")
 
+    def _drain(self) -> None:
+        while self._buffer and os.getpid() == self._process:
+            del self._buffer[: self._file.write(self._buffer)]
+
     def commit(self) -> None:
-        """End the file and put it in its place."""
+        """End the file and put it in its place. Raises OSError; the partial file is left then."""
+        if os.getpid() != self._process:
+            return
         if self._pack:
-            self._file.write(self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
-        self._file.flush()
+            self._buffer += self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
+        self._drain()
         os.fsync(self._file.fileno())
         self._file.close()
-        self.partial.replace(self.path)
+        self.partial.replace(self._target)
 
     def abandon(self) -> None:
         """Close the partial file as it is and leave it where it lies."""
@@ -133,17 +156,29 @@ class LineWriter:
         with contextlib.suppress(OSError):
             self._file.close()
 
+    def discard(self) -> None:
+        """Close the partial file and remove it."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                self.partial.unlink()
+
     def __enter__(self) -> "LineWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if kind is None:
-            self.commit()
-        else:
-            self.abandon()
+        try:
+            if kind is None:
+                self.commit()
+        except BaseException:
+            self.discard()
+            raise
+        if kind is not None:
+            self.discard()
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    with LineWriter(path) as writer:
-        writer.write(text.encode())
+    """Write a small text file whole or not at all. Raises OSError that names `path`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")

@@ -1,6 +1,5 @@
 """How a figure looks: two themes, colours by case, sizes, and how it is written. Values and two functions."""
 
-import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from tracereel.trace.format.storage import LineWriter
+from tracereel.trace.format.atomic import replacing
 
 FORMATS = ("svg", "png", "pdf")
 WIDTH = 7.2
@@ -121,7 +120,5 @@ def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure as its name ends, whole or not at all; the same figure gives the same bytes. Raises OSError."""
     kind = path.suffix.removeprefix(".")
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=undated)
-    with LineWriter(path) as writer:
-        writer.write(buffer.getvalue())
+    with replacing(path) as part:
+        figure.savefig(part, format=kind, dpi=_DPI, metadata=undated)

@@ -1,0 +1,214 @@
+"""One writer, one file: whoever writes, what stands under a name is whole, and what was there before is not lost."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import fakes
+import pytest
+from tracereel.engine.config import EngineConfig
+from tracereel.engine.request import Request, SamplingParams
+from tracereel.trace.check.invariants import check
+from tracereel.trace.format.atomic import replacing
+from tracereel.trace.format.locks import Lock, LockedError
+from tracereel.trace.format.recorder import Recorder, RecordingError
+from tracereel.trace.format.storage import LineReader, LineWriter, TraceError, replace_text
+from tracereel.trace.state.columns import Trace
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_two_writers_of_one_name_each_write_their_own_and_the_last_is_whole(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with LineWriter(path) as one, LineWriter(path) as other:
+        one.write(b"one\n" * 50_000)
+        other.write(b"other\n" * 50_000)
+        assert one.partial != other.partial
+    assert set(path.read_bytes().split()) in ({b"one"}, {b"other"})
+    assert names(tmp_path) == {"a.jsonl"}
+
+
+def write_half(path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text("half")
+        raise ZeroDivisionError
+
+
+def write_half_of_the_lines(path: Path) -> None:
+    with LineWriter(path) as writer:
+        writer.write(b"half\n")
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("write", [write_half, write_half_of_the_lines])
+def test_after_an_exception_what_was_there_is_as_it_was(tmp_path, write):
+    path = tmp_path / "a.png"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError):
+        write(path)
+    assert path.read_text() == "before"
+    assert names(tmp_path) == {"a.png"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_names_the_target_and_leaves_nothing(tmp_path):
+    path = tmp_path / "a.srt"
+    path.write_text("before")
+
+    def write() -> None:
+        with replacing(path), open("/dev/full", "w") as full:
+            full.write("x")
+            full.flush()
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write()
+    assert raised.value.filename == str(path)
+    assert path.read_text() == "before"
+    assert names(tmp_path) == {"a.srt"}
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, why in (("pipe", "not a regular file"), ("folder", "is a folder")):
+        for write in (lambda path: replace_text(path, "x"), LineWriter):
+            with pytest.raises(OSError, match=why):
+                write(tmp_path / name)
+    with pytest.raises(RecordingError, match="not a regular file"):
+        Recorder(tmp_path / "pipe", fakes.header(EngineConfig()))
+    assert names(tmp_path) == {"pipe", "folder"}
+
+
+def test_a_link_stays_and_the_file_it_names_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.txt").write_text("before")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "real" / "a.txt")
+    replace_text(tmp_path / "a.txt", "after")
+    assert (tmp_path / "a.txt").is_symlink()
+    assert (tmp_path / "real" / "a.txt").read_text() == "after"
+
+
+def test_a_pipe_as_a_trace_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceError, match="not a regular file"):
+        Trace.read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"\x1f\x8b\x08\x00 and so on", "is gzip data"), (b"version https://git-lfs.github.com/spec/v1\n", "LFS pointer")],
+)
+def test_a_trace_in_another_wrapping_is_refused_for_what_it_is(tmp_path, content, why):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=why):
+        list(LineReader(path))
+
+
+def test_a_lock_names_its_holder_and_falls_with_its_process(tmp_path):
+    target = tmp_path / "run.jsonl"
+    script = f"""
+        import sys, time
+        from pathlib import Path
+        from tracereel.trace.format.locks import Lock
+        lock = Lock(Path({str(target)!r}))
+        print("held", flush=True)
+        time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(LockedError, match=f"process {holder.pid} on {socket.gethostname()}"):
+            Lock(target)
+        holder.send_signal(signal.SIGKILL)
+    assert ".run.jsonl.lock" in names(tmp_path)  # stale: it locks nothing
+    with Lock(target), pytest.raises(LockedError, match=f"process {os.getpid()} "):
+        Lock(target)
+    assert names(tmp_path) == set()
+
+
+def test_where_a_file_system_knows_no_locks_the_file_says_who_holds_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tracereel.trace.format.locks.fcntl", None)
+    target = tmp_path / "run.jsonl"
+    with Lock(target), pytest.raises(LockedError):
+        Lock(target)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / ".run.jsonl.lock").write_text(f"{dead.pid} {socket.gethostname()}\n")
+    Lock(target).release()
+    (tmp_path / ".run.jsonl.lock").write_text("1 another-host\n")
+    with pytest.raises(LockedError, match="process 1 on another-host"):
+        Lock(target)
+
+
+def _hold_and_sleep(target: Path, told: str) -> None:
+    with Lock(target):
+        if os.fork() == 0:
+            Path(told).write_text("forked")
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(20)
+
+
+def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
+    target, told = tmp_path / "run.jsonl", tmp_path / "told"
+    parent = multiprocessing.get_context("spawn").Process(target=_hold_and_sleep, args=(target, str(told)))
+    parent.start()
+    while not told.exists():
+        time.sleep(0.05)
+    parent.kill()
+    parent.join()
+    Lock(target).release()
+
+
+def record_some(recorder: Recorder, first: int, last: int) -> None:
+    engine = fakes.make_engine(EngineConfig(), recorder)
+    for i in range(first, last):
+        engine.add(Request(f"r{i}", (1, 2, 3), SamplingParams(max_tokens=4)))
+    while engine.has_work:
+        engine.step()
+
+
+def test_a_second_recorder_of_a_file_is_refused_and_the_first_is_whole(tmp_path):
+    path = tmp_path / "run.jsonl.zst"
+    with Recorder(path, fakes.header(EngineConfig())) as recorder:
+        with pytest.raises(RecordingError, match=f"process {os.getpid()} .* is writing it"):
+            Recorder(path, fakes.header(EngineConfig()))
+        record_some(recorder, 0, 3)
+    assert check(path).ok
+    assert names(tmp_path) == {"run.jsonl.zst"}
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.zst"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_child_changes_nothing_and_does_not_hang(tmp_path, name):
+    path = tmp_path / name
+    engine_header = fakes.header(EngineConfig())
+    with Recorder(path, engine_header, capacity=4) as recorder:
+        engine = fakes.make_engine(EngineConfig(), recorder)
+        for i in range(8):
+            engine.add(Request(f"r{i}", (1, 2, 3), SamplingParams(max_tokens=4)))
+        for _ in range(3):
+            engine.step()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with recorder:
+                while engine.has_work:
+                    engine.step()
+            recorder.close()
+            recorder.abandon()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        while engine.has_work:
+            engine.step()
+    assert check(path).ok
+    assert names(tmp_path) == {name}
