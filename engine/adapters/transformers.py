@@ -65,7 +65,7 @@ def attach(
     """Record what `generate_batch` or `generate` of this model do while the context is open, into `path`.
 
     `tokenizer` gives the texts; without it the trace holds token ids alone. The file is in its place once the context
-    is left; after an exception it stays behind as `<name>.partial`. Raises AdapterError for what cannot be recorded,
+    is left; after an exception it stays behind, ending in `.partial`. Raises AdapterError for what cannot be recorded,
     and RecordingError where the file cannot be written.
     """
     warn_of_untried(transformers.__version__)
