@@ -12,10 +12,11 @@ from typing import Protocol
 
 import msgspec
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.request import Request, RequestError, Samples, TokenLogprobs
+from tracereel.engine.request import Request, RequestError, Samples, TokenLogprobs, require_due
 from tracereel.engine.runner import AsyncRunner, Runner
 from tracereel.engine.scheduler import Scheduler, StepOutcome, StepPlan
 from tracereel.engine.stop_strings import StopStrings
+from tracereel.trace.format.bounds import shown
 from tracereel.trace.format.events import Arrival, Finish, Step
 from tracereel.trace.format.recorder import Recorder
 
@@ -111,6 +112,8 @@ class Engine:
 
     def require_fit(self, request: Request) -> None:
         """Raise NeverFitsError where the request could never be served, RequestError where a token of it is none."""
+        if not isinstance(request, Request):
+            raise RequestError(f"request: {shown(request)} is not a Request")
         if self._vocabulary is not None and max(request.prompt_ids) >= self._vocabulary:
             raise RequestError(
                 f"request {request.id!r}: prompt_ids: {max(request.prompt_ids)} is not in the vocabulary of"
@@ -128,9 +131,9 @@ class Engine:
         number = self._requests
         now = self.now_ns()
         due = now if arrival_ns is None else arrival_ns
-        self.scheduler.add(number, request, due)
-        self._requests += 1
-        if self._recorder:
+        require_due(request, due, now)
+        stream = self._new_stream()
+        if self._recorder:  # first: a recorder that has failed raises, and then nothing has been added
             arrival = Arrival(
                 request=number,
                 id=request.id,
@@ -145,7 +148,9 @@ class Engine:
                 self._recorder.record(arrival)
             else:  # the step on its way was scheduled before
                 self._arrivals.append(arrival)
-        self._streams[number] = self._new_stream()
+        self.scheduler.add(number, request, due)
+        self._requests += 1
+        self._streams[number] = stream
         if request.sampling.stop:
             self._stops[number] = StopStrings(request.sampling.stop, request.sampling.min_tokens)
         return number

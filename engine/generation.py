@@ -12,6 +12,8 @@ from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Output
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.request import Request, RequestError, SamplingParams, TokenLogprobs
+from tracereel.trace.format import events
+from tracereel.trace.format.bounds import fault, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ def generate(
     each = [sampling or SamplingParams()] * len(prompts) if not isinstance(sampling, Many) else sampling
     if len(each) != len(prompts):
         raise RequestError(f"sampling: {len(each)} for {len(prompts)} prompts")
+    for number, prompt in enumerate(prompts):
+        if what := fault(prompt, events.Prompt):
+            raise RequestError(f"prompts[{number}]: {shown(prompt)}: {what}")
     encode = loaded.tokenizer.encode_chat if chat else loaded.tokenizer.encode_prompt
     engine = loaded.engine(config)
     requests = [

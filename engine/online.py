@@ -11,32 +11,44 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tracereel.engine.engine import Engine, EngineMetrics, Output
-from tracereel.engine.request import Request
+from tracereel.engine.request import Request, RequestError, require_due
+from tracereel.engine.scheduler import NeverFitsError
+from tracereel.trace.format.bounds import shown
 
 
 class EngineStoppedError(RuntimeError):
     """The engine takes no requests: it has not been started, was stopped, or failed (the cause is chained)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What a stream's readers get after its last token: why it ended, and the error that ended it."""
+
+    reason: str
+    error: BaseException | None = None
+
+
 class Stream:
     """One request's answer: iterate over it for its tokens as they come; it ends after the last one.
 
-    `finish_reason` is set once the iteration has ended: `stop`, `length`, or `abort` after a cancellation.
+    `finish_reason` is set once the iteration has ended: `stop`, `length`, `abort` after a cancellation, or `error`.
+    Iterating raises EngineStoppedError where the engine failed, RequestError where this request could not be added.
+    Several threads may read one stream: each token goes to one of them, and the end to all.
     """
 
     def __init__(self, request: Request):
         self.request = request
         self.finish_reason: str | None = None
-        self._outputs: queue.SimpleQueue[Output | str | BaseException] = queue.SimpleQueue()
+        self._outputs: queue.SimpleQueue[Output | _End] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Output]:
-        while self.finish_reason is None:
+        while True:
             item = self._outputs.get()
-            if isinstance(item, BaseException):
-                self.finish_reason = "error"
-                raise EngineStoppedError(f"the engine failed: {item}") from item
-            if isinstance(item, str):
-                self.finish_reason = item
+            if isinstance(item, _End):
+                self._outputs.put(item)  # for other readers, and for whoever iterates again
+                self.finish_reason = item.reason
+                if item.error is not None:
+                    raise _stream_error(item.error) from item.error
                 return
             self.finish_reason = item.finish_reason
             yield item
@@ -45,12 +57,30 @@ class Stream:
         """Wait for the end; the whole text."""
         return "".join(output.text for output in self)
 
+    def _put(self, output: Output) -> None:
+        self._outputs.put(output)
+        if output.finish_reason is not None:
+            self._outputs.put(_End(output.finish_reason))
+
+    def _end(self, reason: str, error: BaseException | None = None) -> None:
+        self._outputs.put(_End(reason, error))
+
+
+def _stream_error(error: BaseException) -> Exception:
+    if isinstance(error, (RequestError, NeverFitsError)):
+        return type(error)(str(error))
+    return _failed(error)
+
+
+def _failed(error: BaseException) -> EngineStoppedError:
+    return EngineStoppedError(f"the engine failed: {' '.join(str(error).split()) or type(error).__name__}")
+
 
 @dataclass
 class _Inbox:
     """What other threads ask of the engine's thread."""
 
-    submissions: deque[tuple[Stream, int | None]] = field(default_factory=deque)
+    submissions: deque[tuple[Stream, int]] = field(default_factory=deque)
     cancellations: deque[Stream] = field(default_factory=deque)
     stop: str | None = None
 
@@ -65,6 +95,8 @@ class OnlineEngine:
         self._engine = engine
         self._wake = threading.Condition()
         self._inbox = _Inbox()
+        self._open: set[Stream] = set()
+        """Every stream that was submitted and has not ended, known to the engine or not; guarded by `_wake`."""
         self._numbers: dict[Stream, int] = {}
         self._streams: dict[int, Stream] = {}
         self._thread: threading.Thread | None = None
@@ -73,30 +105,42 @@ class OnlineEngine:
         self._metrics = engine.metrics()
 
     def start(self) -> None:
-        """Start the engine's thread. Raises EngineStoppedError where it was started before."""
+        """Start the engine's thread. Raises EngineStoppedError where it was started or stopped before."""
         with self._wake:
             if self._thread is not None:
                 raise EngineStoppedError("the engine was started before")
-            self._running = True
-            self._thread = threading.Thread(target=self._run, name="tracereel-engine", daemon=True)
-            self._thread.start()
+            if self._inbox.stop is not None:
+                raise EngineStoppedError("the engine was stopped before it was started")
+            thread = threading.Thread(target=self._run, name="tracereel-engine", daemon=True)
+            thread.start()  # before anything is noted: the system may refuse a thread
+            self._thread, self._running = thread, True
 
     def submit(self, request: Request, arrival_ns: int | None = None) -> Stream:
         """Put a request in the queue; returns the stream of its tokens.
 
-        `arrival_ns` is the engine time at which it was due, now where that is not given. Raises EngineStoppedError,
-        and NeverFitsError or RequestError where the request could never be served.
+        `arrival_ns` is the engine time at which it was due, which is not to lie ahead; now where that is not given.
+        Raises EngineStoppedError, and NeverFitsError or RequestError, which names the field, where the request could
+        never be served: nothing has been added then.
         """
-        stream = Stream(request)
         with self._wake:
             self._require_running()
             self._engine.require_fit(request)
-            self._inbox.submissions.append((stream, arrival_ns))
+            now = self._engine.now_ns()
+            due = now if arrival_ns is None else arrival_ns
+            require_due(request, due, now)
+            stream = Stream(request)
+            self._open.add(stream)
+            self._inbox.submissions.append((stream, due))
             self._wake.notify()
         return stream
 
     def cancel(self, stream: Stream) -> None:
-        """End a request at the next step; its stream ends with the reason `abort`. Does nothing where it has ended."""
+        """End a request at the next step; its stream ends with the reason `abort`. Does nothing where it has ended.
+
+        Raises RequestError for what is not a stream.
+        """
+        if not isinstance(stream, Stream):
+            raise RequestError(f"stream: {shown(stream)} is not a Stream")
         with self._wake:
             self._inbox.cancellations.append(stream)
             self._wake.notify()
@@ -119,7 +163,7 @@ class OnlineEngine:
         if thread is not None:
             thread.join()
         if self._failure is not None:
-            raise EngineStoppedError(f"the engine failed: {self._failure}") from self._failure
+            raise _failed(self._failure) from self._failure
 
     def __enter__(self) -> "OnlineEngine":
         self.start()
@@ -129,24 +173,27 @@ class OnlineEngine:
         self.stop(drain=kind is None)
 
     def _require_running(self) -> None:
-        if not self._running:
+        # A thread does not outlive a fork: in the child nothing would ever be answered.
+        if not self._running or self._thread is None or not self._thread.is_alive():
             raise EngineStoppedError("the engine is not running") from self._failure
 
     def _run(self) -> None:
+        failure: BaseException | None = None
         try:
             while self._take_inbox():
                 for output in self._engine.step():
                     stream = self._streams[output.request]
                     if output.finish_reason is not None:
                         self._forget(stream)
-                    stream._outputs.put(output)
+                    stream._put(output)
                 self._metrics = self._engine.metrics()
-        except BaseException as error:  # the engine's thread must not die unseen: every waiting stream is told
-            with self._wake:
-                self._running, self._failure = False, error
-                waiting = [*self._numbers, *(stream for stream, _ in self._inbox.submissions)]
-            for stream in waiting:
-                stream._outputs.put(error)
+        except BaseException as error:  # whatever ends this thread, every stream ends with its reason
+            failure = error
+        with self._wake:
+            self._running, self._failure = False, failure
+            left, self._open = self._open, set()
+        for stream in left:
+            stream._end("abort" if failure is None else "error", failure)
 
     def _take_inbox(self) -> bool:
         """Apply what was asked since the last step; wait while there is nothing to do. False: stop."""
@@ -160,15 +207,25 @@ class OnlineEngine:
             stop = self._inbox.stop
             self._inbox = _Inbox(stop=stop)
         for stream, arrival_ns in submissions:
-            number = self._engine.add(stream.request, arrival_ns)
-            self._numbers[stream] = number
-            self._streams[number] = stream
+            self._add(stream, arrival_ns)
         ended = list(self._numbers) if stop == "abort" else [s for s in cancellations if s in self._numbers]
         for stream in ended:
-            if self._engine.cancel(self._numbers[stream]):  # else it has just ended, which its stream will be told
+            # A stream that was cancelled twice has no number any more; a request that has just ended has its reason.
+            if stream in self._numbers and self._engine.cancel(self._numbers[stream]):
                 self._forget(stream)
-                stream._outputs.put("abort")
+                stream._end("abort")
         return stop is None or self._engine.has_work
+
+    def _add(self, stream: Stream, arrival_ns: int) -> None:
+        try:
+            number = self._engine.add(stream.request, arrival_ns)
+        except (RequestError, NeverFitsError) as error:  # it is this request's fault, and disturbs no other
+            with self._wake:
+                self._open.discard(stream)
+            stream._end("error", error)
+            return
+        self._numbers[stream] = number
+        self._streams[number] = stream
 
     def _has_something_to_do(self) -> bool:
         inbox, ready_ns = self._inbox, self._engine.ready_in_ns()
@@ -178,6 +235,8 @@ class OnlineEngine:
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[self._numbers.pop(stream)]
+        with self._wake:
+            self._open.discard(stream)
 
 
 def drive(engine: OnlineEngine, requests: Iterable[tuple[int, Request]]) -> list[Stream]:
@@ -187,7 +246,7 @@ def drive(engine: OnlineEngine, requests: Iterable[tuple[int, Request]]) -> list
     """
     streams = []
     for arrival_ns, request in requests:
-        if (early_ns := arrival_ns - engine.now_ns()) > 0:
+        while (early_ns := arrival_ns - engine.now_ns()) > 0:
             time.sleep(early_ns / 1e9)
         streams.append(engine.submit(request, arrival_ns))
     return streams

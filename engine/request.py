@@ -1,11 +1,16 @@
 """A request as it is asked for, and a sequence as the scheduler carries it through. No torch, no clock."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from tracereel.trace.format import events
+from tracereel.trace.format.bounds import fault, is_text, shown
 
 MAX_LOGPROBS = 64
 MAX_SEED = 2**63 - 1
+_SMALLEST, _LARGEST = 1e-10, 1e10
+"""What logits may be divided or multiplied by: beyond, their quotients are no finite numbers in fp32."""
 
 
 class RequestError(ValueError):
@@ -58,15 +63,20 @@ class SamplingParams:
         self._whole("min_tokens", 0)
         if self.min_tokens > self.max_tokens:
             raise RequestError(f"min_tokens: {self.min_tokens} is more than max_tokens ({self.max_tokens})")
-        if type(self.stop) is not tuple or not all(isinstance(text, str) and text for text in self.stop):
-            raise RequestError(f"stop: {self.stop!r} is not a tuple of texts that are not empty")
+        self._flag("ignore_eos")
+        if type(self.stop) is not tuple or not all(type(text) is str and text and is_text(text) for text in self.stop):
+            raise RequestError(f"stop: {shown(self.stop)} is not a tuple of texts that are not empty")
         if type(self.stop_token_ids) is not tuple or not all(_is_whole(i, 0) for i in self.stop_token_ids):
-            raise RequestError(f"stop_token_ids: {self.stop_token_ids!r} is not a tuple of token ids")
-        self._number("temperature", lambda value: value >= 0, "0 or more")
+            raise RequestError(f"stop_token_ids: {shown(self.stop_token_ids)} is not a tuple of token ids")
+        self._number(
+            "temperature",
+            lambda value: value == 0 or value >= _SMALLEST,
+            f"that is 0 or from {_SMALLEST:g} to {_LARGEST:g}",
+        )
         self._whole("top_k", 0)
         self._number("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1")
         self._number("min_p", lambda value: 0 <= value <= 1, "between 0 and 1")
-        self._number("repetition_penalty", lambda value: value > 0, "above 0")
+        self._number("repetition_penalty", lambda value: value >= _SMALLEST, f"from {_SMALLEST:g} to {_LARGEST:g}")
         if self.seed is not None:
             self._whole("seed", 0, MAX_SEED)
         if self.logprobs is not None:
@@ -75,12 +85,16 @@ class SamplingParams:
     def _whole(self, name: str, least: int, most: int = 2**31 - 1) -> None:
         value = getattr(self, name)
         if not _is_whole(value, least, most):
-            raise RequestError(f"{name}: {value!r} is not a whole number from {least} to {most}")
+            raise RequestError(f"{name}: {shown(value)} is not a whole number from {least} to {most}")
+
+    def _flag(self, name: str) -> None:
+        if type(value := getattr(self, name)) is not bool:
+            raise RequestError(f"{name}: {shown(value)} is not True or False")
 
     def _number(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:
         value = getattr(self, name)
-        if type(value) not in (int, float) or not math.isfinite(value) or not holds(value):
-            raise RequestError(f"{name}: {value!r} is not a number {wanted}")
+        if type(value) not in (int, float) or not abs(value) <= _LARGEST or not holds(value):
+            raise RequestError(f"{name}: {shown(value)} is not a number {wanted}")
 
     @property
     def is_greedy(self) -> bool:
@@ -130,6 +144,9 @@ class Request:
     """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
 
     priority: lower goes first, in the queue and against preemption; the older one among equals.
+
+    Every field has the bounds of the trace (`trace/format/events`), so that what was run can be recorded. Raises
+    RequestError where one is outside them.
     """
 
     id: str
@@ -139,10 +156,30 @@ class Request:
     priority: int = 0
 
     def __post_init__(self) -> None:
+        if what := fault(self.id, events.Name):
+            raise RequestError(f"id: {shown(self.id)}: {what}")
+        self._require("prompt_ids", tuple[events.Index, ...])
+        if type(self.prompt_ids) is not tuple:
+            raise RequestError(f"request {shown(self.id)}: prompt_ids: {shown(self.prompt_ids)} is not a tuple")
         if not self.prompt_ids:
-            raise RequestError(f"request {self.id!r}: the prompt has no tokens")
-        if min(self.prompt_ids) < 0:
-            raise RequestError(f"request {self.id!r}: prompt_ids: {min(self.prompt_ids)} is less than 0")
+            raise RequestError(f"request {shown(self.id)}: prompt_ids: the prompt has no tokens")
+        if not isinstance(self.sampling, SamplingParams):
+            raise RequestError(f"request {shown(self.id)}: sampling: {shown(self.sampling)} is not SamplingParams")
+        self._require("prompt", events.Prompt | None)
+        self._require("priority", events.Priority)
+
+    def _require(self, name: str, kind: Any) -> None:
+        if what := fault(value := getattr(self, name), kind):
+            raise RequestError(f"request {shown(self.id)}: {name}: {shown(value)}: {what}")
+
+
+def require_due(request: Request, arrival_ns: int, now_ns: int) -> None:
+    """Raise RequestError where a request cannot have been due at `arrival_ns` (engine time), which is to be past."""
+    name = f"request {shown(request.id)}: arrival_ns"
+    if what := fault(arrival_ns, events.Nanoseconds):
+        raise RequestError(f"{name}: {shown(arrival_ns)}: {what}")
+    if arrival_ns > now_ns:
+        raise RequestError(f"{name}: {arrival_ns} is later than the engine's time, {now_ns}; submit it when it is due")
 
 
 @dataclass(eq=False, slots=True)

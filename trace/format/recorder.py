@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from tracereel.trace.format.atomic import target_of
-from tracereel.trace.format.events import Arrival, Clock, End, Event, Finish, Header, Step, encoder
+from tracereel.trace.format.events import Arrival, Clock, End, Event, Finish, Header, Step, decoder, encoder
 from tracereel.trace.format.locks import Lock, LockedError
 from tracereel.trace.format.storage import LineWriter
 
@@ -44,6 +45,25 @@ def start_clock() -> Clock:
     return Clock(monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns())
 
 
+def _line(record: Event) -> bytes:
+    """The record as it is written. Raises ValueError for what a reader would refuse; the message names the field."""
+    kind = type(record).__name__.lower()
+    try:
+        line = encoder.encode(record)
+        decoder.decode(line)
+    except (msgspec.DecodeError, OverflowError, TypeError, UnicodeEncodeError) as error:
+        raise ValueError(f"{kind} record: {error}") from None
+    return line
+
+
+def _unreadable(header: Header) -> str | None:
+    try:
+        _line(header)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 class Recorder:
     """Writes one trace file; use it as a context manager, or call `close()`.
 
@@ -59,7 +79,8 @@ class Recorder:
     When the file cannot be created or written (a full disk, a folder that vanished, a target that may not be written),
     `on_fault` says what comes of it. `stop`: the constructor, or the next `record()`, raises RecordingError.
     `continue`: one line goes to the log, and the engine goes on unrecorded. `close()` raises RecordingError in both
-    cases.
+    cases. A record outside the bounds of `events`, which no reader would take, is such a fault; a header outside them
+    is refused at once, with RecordingError.
     """
 
     def __init__(
@@ -82,6 +103,8 @@ class Recorder:
         self._writer: LineWriter | None = None
         self._lock: Lock | None = None
         self._closed = self._inherited = False
+        if what := _unreadable(header):
+            raise RecordingError(f"{self.path}: {what}")
         try:
             self._lock = Lock(target_of(self.path))
             self._writer = LineWriter(self.path)
@@ -248,7 +271,7 @@ class Recorder:
                 for record in event() if callable(event) else (event,):
                     if record is None or self._fault is not None:
                         continue
-                    lines.append(encoder.encode(record))
+                    lines.append(_line(record))
                     self._count(record)
         finally:  # what came before a record that cannot be encoded is kept
             if lines and self._writer is not None:
