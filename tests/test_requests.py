@@ -18,7 +18,7 @@ from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import Arrival, WorkloadInfo
 from tracereel.trace.format.recorder import Recorder, RecordingError
 
-CONFIG = EngineConfig(max_num_seqs=2, max_num_batched_tokens=32, num_blocks=40, block_tokens=4, max_model_len=64)
+CONFIG = EngineConfig(max_num_seqs=2, max_num_batched_tokens=32, num_blocks=40, block_size=4, max_model_len=64)
 IDS = (1, 2, 3)
 
 
