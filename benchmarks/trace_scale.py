@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracereel.engine.request import Samples
-from tracereel.trace.analysis.summary import measured
+from tracereel.trace.analysis.registry import measured
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import SCHEMA_VERSION, EngineInfo, Header, ModelInfo, WorkloadInfo
 from tracereel.trace.format.recorder import Recorder, start_clock

@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
-    from tracereel.trace.analysis.compare import COMPARED, estimate, group_runs
+    from tracereel.trace.analysis.compare import estimate, group_runs
     from tracereel.trace.analysis.metrics import parse_slo
+    from tracereel.trace.analysis.registry import compared
     from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         )
     page = Page(args.markdown)
     for other in others:
-        found = {name: estimate(base, other, name) for name in COMPARED}
+        found = {name: estimate(base, other, name) for name in compared()}
         falls = waterfalls(base, other)
         if args.json:
             print(msgspec.json.encode(as_json(base, other, found, falls)).decode())
@@ -76,7 +77,7 @@ def show_ratios(
 ) -> None:
     """Medians, ratio and interval of each metric; `names` head the columns in place of the groups' labels."""
     from tracereel.cli.tables import Table, number
-    from tracereel.trace.analysis.compare import compared_label
+    from tracereel.trace.analysis.registry import compared_title
 
     rows = []
     for name, ratio in found.items():
@@ -86,7 +87,7 @@ def show_ratios(
             continue
         shown = f"{ratio.ratio:.2f}×" if ratio else "–"
         interval = f"{ratio.low:.2f}× to {ratio.high:.2f}×" if ratio and ratio.low is not None else "–"
-        rows.append((compared_label(name), *(number(value) for value in medians), shown, interval))
+        rows.append((compared_title(name), *(number(value) for value in medians), shown, interval))
     page.table(Table(("median of the runs", *(names or (base.label, other.label)), "ratio", "95 % interval"), rows))
     runs = f"{len(base.traces)} and {len(other.traces)} runs"
     some = next((ratio for ratio in found.values() if ratio), None)

@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
 def show(page: "Page", difference: "Difference") -> None:
     """One case's tables."""
     from tracereel.cli.compare import show_ratios
-    from tracereel.trace.analysis.compare import compared_label
     from tracereel.trace.analysis.diff import case_of
+    from tracereel.trace.analysis.registry import compared_title
 
     old, new = difference.old, difference.new
     page.heading(f"{case_of(old.traces[0])}: new against old")
     show_ratios(page, old, new, difference.metrics, ("old", "new"))
-    moved = [compared_label(name) for name, ratio in difference.metrics.items() if ratio and ratio.moved]
+    moved = [compared_title(name) for name, ratio in difference.metrics.items() if ratio and ratio.moved]
     if moved:
         page.remark(f"moved (the interval leaves out 1.00×): {', '.join(moved)}")
     parting = difference.parting

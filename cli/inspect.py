@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.metrics import parse_slo
-    from tracereel.trace.analysis.summary import measured, provenance
+    from tracereel.trace.analysis.registry import measured
+    from tracereel.trace.analysis.summary import provenance
     from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
@@ -48,34 +49,33 @@ def run(args: argparse.Namespace) -> int:
 def show(page: "Page", facts: dict[str, Any]) -> None:
     """One trace's tables."""
     from tracereel.cli.tables import Table, number
-    from tracereel.trace.analysis.metrics import DEFINITIONS
-    from tracereel.trace.analysis.summary import LATENCIES, label
+    from tracereel.trace.analysis.registry import METRICS
 
     page.heading(facts["file"])
     if facts["cut"]:
         page.warning(f"This recording is not whole: {facts['cut']}.")
-    plain = [
-        (label(name), number(value, 3))
+    origin = [
+        (name.replace("_", " ").replace("kv", "KV"), number(value, 3))
         for name, value in facts.items()
-        if name not in ("file", "cut", "slo_ms") and value is not None and not isinstance(value, dict)
+        if name not in METRICS and name not in ("file", "cut", "slo_ms") and value is not None
     ]
-    split = next(i for i, (name, _) in enumerate(plain) if name == label("requests"))
-    page.table(Table(("", ""), plain[:split], left=True))
+    page.table(Table(("", ""), origin, left=True))
     page.gap()
-    page.table(Table(("", ""), plain[split:]))
+    known = [metric for metric in METRICS.values() if facts[metric.name] is not None]
+    page.table(Table(("", ""), [(m.title, number(facts[m.name], 3)) for m in known if not m.distribution]))
     page.gap()
     if limits := facts.get("slo_ms"):
         page.remark(f"limits for goodput: {', '.join(f'{name} ≤ {limit:g} ms' for name, limit in limits.items())}")
         page.gap()
+    columns = ("mean", "p50", "p90", "p99")
+    known = [metric for metric in known if not metric.distribution or facts[metric.name]["n"]]
     rows = [
-        (called, number(facts[name]["n"]), *(number(facts[name][column]) for column in ("mean", "p50", "p90", "p99")))
-        for name, called in LATENCIES.items()
-        if facts[name]["n"]
+        (f"{m.label}, {m.unit}", number(facts[m.name]["n"]), *(number(facts[m.name][part]) for part in columns))
+        for m in known
+        if m.distribution
     ]
-    page.table(Table(("ms", "n", "mean", "p50", "p90", "p99"), rows))
+    page.table(Table(("", "n", *columns), rows))
     page.gap()
-    for name, definition in DEFINITIONS.items():
-        value = facts[name]
-        if value["n"] if isinstance(value, dict) else value is not None:
-            page.remark(definition)
+    for metric in known:
+        page.remark(f"{metric.label}: {metric.definition}")
     page.gap()

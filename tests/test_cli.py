@@ -56,7 +56,7 @@ def test_check_and_inspect_say_that_a_recording_was_cut(capsys, small_trace, tmp
 def test_inspect_prints_definitions_and_json(capsys, small_trace):
     code, out, _ = run(capsys, "inspect", str(small_trace))
     assert code == 0
-    assert "TTFT: scheduled arrival to first output token on the host" in out
+    assert "TTFT: scheduled arrival (`arrival_ns`) to first output token" in out
     assert "not the device's utilisation" in out
     code, out, _ = run(capsys, "inspect", "--json", str(small_trace))
     facts = json.loads(out)

@@ -11,32 +11,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from tracereel.trace.analysis.pairs import pairs_of
-from tracereel.trace.analysis.summary import LATENCIES, label, measured
+from tracereel.trace.analysis.registry import compared, measured
 from tracereel.trace.format.events import Header
 from tracereel.trace.state.columns import Trace
 
-COMPARED = (
-    "output_throughput",
-    "request_throughput",
-    "goodput",
-    *(f"{latency}.{part}" for latency in ("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms") for part in ("p50", "p99")),
-    "steps",
-    "idle_slot_steps",
-    "padding",
-    "preemptions",
-    "kv_mean",
-    "waiting_mean",
-)
-"""The metrics that are set side by side; after the point a part of a distribution."""
-
 RESAMPLES = 10_000
 _LEVEL = (2.5, 97.5)
-
-
-def compared_label(name: str) -> str:
-    """How an entry of COMPARED is called."""
-    latency, _, part = name.partition(".")
-    return f"{LATENCIES[latency]} {part}, ms" if part else label(name)
 
 
 @dataclass(frozen=True)
@@ -46,7 +26,7 @@ class Group:
     label: str
     traces: tuple[Trace, ...]
     values: Mapping[str, tuple[float | None, ...]]
-    """For each of COMPARED what each run measured, None where it does not say."""
+    """For each key of `registry.compared` what each run measured, None where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -108,19 +88,18 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 
 def _values(traces: Sequence[Trace], slo: Mapping[str, float] | None) -> dict[str, tuple[float | None, ...]]:
-    found: list[list[float | None]] = []
-    for trace in traces:
-        facts = measured(trace, slo)
-        found.append([facts[name[0]][name[2]] if name[2] else facts[name[0]] for name in map(_split, COMPARED)])
-    return dict(zip(COMPARED, zip(*found, strict=True), strict=True))
+    facts = [measured(trace, slo) for trace in traces]
+    return {key: tuple(_part(each, key) for each in facts) for key in compared()}
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    return name.partition(".")
+def _part(facts: Mapping[str, Any], key: str) -> float | None:
+    name, _, part = key.partition(".")
+    value: float | None = facts[name][part] if part else facts[name]
+    return value
 
 
 def estimate(base: Group, other: Group, name: str) -> Estimate | None:
-    """`other` over `base` in one of COMPARED; None where a run does not say, or `base` measured 0.
+    """`other` over `base` in one of `registry.compared`; None where a run does not say, or `base` measured 0.
 
     Where the runs are pairs, the median of the pairs' ratios; else the ratio of the medians. The interval is a
     percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13) over pairs or over the

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from tracereel.trace.analysis.comparable import require_comparable
-from tracereel.trace.analysis.compare import COMPARED, Estimate, Group, estimate, group_runs
+from tracereel.trace.analysis.compare import Estimate, Group, estimate, group_runs
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import median_run
+from tracereel.trace.analysis.registry import compared
 from tracereel.trace.state.columns import Trace
 
 
@@ -47,7 +48,7 @@ class Difference:
     old: Group
     new: Group
     metrics: dict[str, Estimate | None]
-    """New over old, for each of COMPARED."""
+    """New over old, for each of `registry.compared`."""
     parting: Parting | None
     """Between the median runs; None where they made the same steps."""
     requests: tuple[RequestChange, ...]
@@ -70,7 +71,7 @@ def differences(old: Sequence[Trace], new: Sequence[Trace]) -> Iterator[Differen
         yield Difference(
             old=before,
             new=after,
-            metrics={name: estimate(before, after, name) for name in COMPARED},
+            metrics={name: estimate(before, after, name) for name in compared()},
             parting=parting(median_run(before.traces), median_run(after.traces)),
             requests=_request_changes(before.traces, after.traces),
         )

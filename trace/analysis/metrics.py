@@ -1,4 +1,4 @@
-"""What a run adds up to: latencies, throughput, occupancy. Every definition is the one in `SCHEMA.md`, section Metrics.
+"""What a run adds up to: latencies, throughput, occupancy. The definitions are in `registry`.
 
 The columns are read a stretch of steps at a time, so that a trace of millions of steps costs little memory beside its
 own. Knows one trace at a time. Does not compare runs (`compare`) and prints nothing.
@@ -14,24 +14,6 @@ import numpy.typing as npt
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace
 
 Floats = npt.NDArray[np.float64]
-
-DEFINITIONS = {
-    "ttft_ms": "TTFT: scheduled arrival to first output token on the host",
-    "tpot_ms": "TPOT: (end-to-end - TTFT) / (n - 1) per request, n <= 1 left out",
-    "itl_ms": "ITL: each gap between consecutive output tokens of a request",
-    "e2el_ms": "E2EL: scheduled arrival to last output token",
-    "queue_ms": "queue: scheduled arrival to the schedule that gives the first slot",
-    "output_throughput": "output throughput: output tokens / (last token - first arrival), a second",
-    "goodput": "goodput: completed requests that meet every limit / (last token - first arrival), a second",
-    "slot_occupancy": "slot occupancy: busy slot-steps / (slots x steps), weighted by step time; not the device's"
-    " utilisation",
-    "idle_slot_steps": "idle slot-steps: slots x steps in which no sequence advanced in the slot",
-    "padding": "padding: token positions computed for nothing",
-    "kv_mean": "KV use: blocks held as each schedule leaves them, mean weighted by the time to the next one",
-    "waiting_mean": "waiting: requests that have arrived and hold no slot, mean over time",
-    "refill_ceiling": "refill ceiling: sum of slots x longest / sum of lengths over static batches; what refilling can"
-    " give at most",
-}
 
 PERCENTILES = (50, 90, 99)
 SLO_METRICS = ("ttft", "tpot", "e2el")
@@ -116,8 +98,10 @@ class Metrics:
     output token. A request that was cut short has no end to measure to.
     """
 
-    def __init__(self, trace: Trace):
+    def __init__(self, trace: Trace, limits_ms: Mapping[str, float] | None = None):
         self.trace = trace
+        self.limits_ms = limits_ms
+        """The limits of goodput; keys as in SLO_METRICS."""
 
     @cached_property
     def completed(self) -> Ints:
@@ -208,16 +192,17 @@ class Metrics:
         waited = (self.trace.stays.from_ns[stay] - self._arrival_ns[request]) / 1e6
         return waited[np.isin(request, self.completed)]
 
-    def goodput(self, limits_ms: Mapping[str, float]) -> float | None:
-        """Completed requests a second that meet every limit; keys as in SLO_METRICS, TPOT is 0 where n <= 1.
+    @property
+    def goodput(self) -> float | None:
+        """Completed requests a second that meet every limit, TPOT being 0 where n <= 1; None where no limit is given.
 
         The definition is that of `vllm bench serve --goodput` (vllm/benchmarks/serve.py, `calculate_metrics`).
         """
-        if not self.duration_s:
+        if not self.duration_s or not self.limits_ms:
             return None
         measured = {"ttft": self.ttft_ms, "tpot": self._tpot_or_0_ms, "e2el": self.e2el_ms}
         good = np.ones(len(self.completed), bool)
-        for name, limit in limits_ms.items():
+        for name, limit in self.limits_ms.items():
             good &= measured[name] <= limit
         return int(good.sum()) / self.duration_s
 

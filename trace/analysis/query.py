@@ -12,9 +12,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from tracereel.trace.analysis.latency import Latencies
-from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.metrics import Distribution, Metrics
 from tracereel.trace.analysis.pairs import median_run
+from tracereel.trace.analysis.registry import METRICS, Metric
 from tracereel.trace.state.columns import Ints, Trace
 from tracereel.trace.state.timeline import Timeline
 
@@ -91,10 +93,31 @@ def measure(query: str, runs: Sequence[Run], **args: Argument) -> Measured:
 
 
 def evaluate(query: str, runs: Sequence[Run], args: Mapping[str, Argument]) -> Answer:
-    """The value a query gives, and the lines behind it. Raises UnknownQueryError."""
-    if query not in QUERIES:
-        raise UnknownQueryError(query)
-    return QUERIES[query](*runs, **args)
+    """The value a query gives, and the lines behind it; a metric is a query too, by its own name.
+
+    Raises UnknownQueryError, and what the query raises.
+    """
+    if query in QUERIES:
+        return QUERIES[query](*runs, **args)
+    if query in METRICS:
+        return _metric(METRICS[query], runs, args)
+    raise UnknownQueryError(query)
+
+
+def _metric(metric: Metric, runs: Sequence[Run], args: Mapping[str, Argument]) -> Answer:
+    """A metric of one run; of a distribution the `part` asked for, such as `p50`.
+
+    Raises ValueError where the trace does not say it, or where something else was asked.
+    """
+    wanted = {"part"} if metric.distribution else set()
+    if len(runs) != 1 or set(args) != wanted:
+        raise ValueError(f"{metric.name} is asked of one run" + (", by its part" if wanted else " without arguments"))
+    run, result = runs[0], metric.of(runs[0].metrics)
+    if isinstance(result, Distribution):
+        result = msgspec.to_builtins(result).get(args["part"])
+    if not isinstance(result, int | float):
+        raise ValueError(f"the trace does not say its {metric.label}")
+    return result, lines_of_run(run)
 
 
 QUERIES: dict[str, Callable[..., Answer]] = {}

@@ -1,4 +1,4 @@
-"""What a run, or several repeats of it, add up to."""
+"""What a run, or several repeats of it, add up to, beside its metrics: those are queries by their own names."""
 
 import numpy as np
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
@@ -23,54 +23,22 @@ def num_steps(run: Run) -> Answer:
 
 
 @query
-def duration_s(run: Run) -> Answer:
-    """First arrival to last token, in seconds."""
-    return run.metrics.duration_s, lines_of_run(run)
-
-
-@query
-def output_throughput(run: Run) -> Answer:
-    """Output tokens / (last token - first arrival), a second."""
-    value = run.metrics.output_throughput
-    if value is None:
-        raise ValueError("the trace holds no output token")
-    return value, lines_of_run(run)
-
-
-@query
-def mean_batch(run: Run) -> Answer:
-    """Members of a step, mean over the steps."""
-    value = run.metrics.mean_batch
-    if value is None:
-        raise ValueError("the trace holds no step")
-    return value, lines_of_run(run)
-
-
-@query
-def slot_steps(run: Run) -> Answer:
-    """Slots x steps."""
-    return run.metrics.slot_steps, lines_of_run(run)
-
-
-@query
-def refill_ceiling(run: Run) -> Answer:
-    """What refilling slots can give at most: the refill ceiling of the run."""
-    value = run.metrics.refill_ceiling
-    if value is None:
-        raise ValueError("the trace holds no output token")
-    return value, lines_of_run(run)
-
-
-@query
 def num_runs(*runs: Run) -> Answer:
     """How many runs are meant."""
     return len(runs), (1, 1)
 
 
+def _throughput(run: Run) -> float:
+    value = run.metrics.output_throughput
+    if value is None:
+        raise ValueError("the trace holds no output token")
+    return value
+
+
 @query
 def throughput_median(*runs: Run) -> Answer:
     """Output tokens a second, median of the runs."""
-    return float(np.median([output_throughput(run)[0] for run in runs])), lines_of_run(runs[0])
+    return float(np.median([_throughput(run) for run in runs])), lines_of_run(runs[0])
 
 
 @query
