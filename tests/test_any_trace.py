@@ -152,6 +152,7 @@ def test_the_traces_are_valid(trace):
     assert (report.cut is not None) == (trace.stem == "cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALONE)
 def test_any_trace_renders(trace, name, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(trace))

@@ -154,6 +154,7 @@ def tiny(tmp_path_factory):
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_tokens_are_those_of_transformers_alone(tiny, name):
     subject = tiny(name)
@@ -162,6 +163,7 @@ def test_tokens_are_those_of_transformers_alone(tiny, name):
         assert answer(subject.loaded, [prompt], GREEDY, alone).answers == [expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=named)
 @pytest.mark.parametrize("name", ["llama3-rope", "qwen2", "qwen3"])
 def test_tokens_are_those_of_transformers_in_every_combination(tiny, name, combination):
@@ -235,6 +237,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @given(
     others=st.lists(st.tuples(st.integers(0, 31), st.integers(0, 3)), max_size=9),
     own=st.tuples(st.integers(0, 31), st.integers(0, 3)),

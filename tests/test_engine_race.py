@@ -36,6 +36,7 @@ def runs_of(folder):
     return {case: [Run(found.read()) for found in Catalogue(folder, SUITE).case(case)] for case in CASES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_race_is_laid_out_and_verified(recorded, shape, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(recorded))

@@ -96,10 +96,12 @@ def processor(exported):
     processor.close()
 
 
+@pytest.mark.slow
 def test_perfetto_reads_the_export_without_complaint(processor):
     assert processor.query("select name, value from stats where severity in ('error', 'data_loss') and value > 0") == []
 
 
+@pytest.mark.slow
 def test_perfetto_shows_slots_as_threads_with_the_stays_and_steps_in_them(processor, small_trace):
     trace = Trace.read(small_trace)
     threads = processor.query("select name from thread where name is not null order by tid")
@@ -192,6 +194,7 @@ def tables(small_trace, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_tables_say_what_the_metrics_say(tables, small_trace):
     trace = Trace.read(small_trace)
     metrics = Metrics(trace)

@@ -39,6 +39,7 @@ def pixel(picture, x, y):
     return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["online", "continuous"])
 def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
     run = runs[case]
@@ -199,6 +200,7 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
     assert checked > 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pipeline_flow", "where_it_hurts"])
 def test_rendering_twice_gives_the_same_frames(name, tmp_path):
     def digest(folder):

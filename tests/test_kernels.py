@@ -219,6 +219,7 @@ def check_attention(make, dtype, seed, kv_heads, group, head_dim, block_size, de
     assert (got - want).abs().max() <= LARGEST_ERROR[dtype] * want.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "dtype"), KINDS)
 @given(**BATCHES)
 @settings(max_examples=40, deadline=None)
@@ -226,6 +227,7 @@ def test_paged_attention_is_plain_attention(make, dtype, **batch):
     check_attention(make, dtype, **batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "dtype"), TRITON)
 @given(**{**BATCHES, "block_size": st.sampled_from([4, 16, 32])})
 @settings(max_examples=TRITON_EXAMPLES, deadline=None)
@@ -233,6 +235,7 @@ def test_paged_attention_on_a_device_is_plain_attention(make, dtype, **batch):
     check_attention(make, dtype, **batch)
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("splits", [2, 8])
 def test_a_context_in_parts_is_the_whole(monkeypatch, splits):

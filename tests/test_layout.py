@@ -91,6 +91,7 @@ def laid_out(name, size, folder, rate=1, texts=50):
     return scene, frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", [720, 1080, 2160])
 @pytest.mark.parametrize(("wide", "high"), [(16, 9), (9, 16), (1, 1)])
 def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high, tmp_path):
@@ -99,12 +100,14 @@ def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high, tmp_pat
     laid_out("closing", size, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape_name", SIZES)
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_scene_is_laid_out_in_every_shape(name, shape_name, tmp_path):
     laid_out(name, SIZES[shape_name], tmp_path, rate=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", PALETTES)
 @pytest.mark.parametrize("name", [name for name in RECORDED if name != "continuous_batching"])
 def test_text_can_be_read_on_its_ground(name, theme, tmp_path):

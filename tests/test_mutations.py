@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fakes
+import pytest
 import zstandard
 
 FILES = int(os.environ.get("TRACEREEL_MUTATIONS", "150"))
@@ -198,6 +199,7 @@ def work(count: int, seed: int, folder: Path) -> None:
     print(json.dumps({"files": len(damaged), "verdicts": verdicts, "peak": peak}))
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_verdict(tmp_path):
     command = [sys.executable, __file__, str(FILES), "0", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -20,6 +20,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(next(out.glob("*.whl")))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_what_a_film_needs(wheel):
     names = set(wheel.namelist())
     for room in ("engine", "trace", "film", "scenes", "cli"):
@@ -38,6 +39,7 @@ def test_the_wheel_holds_what_a_film_needs(wheel):
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "media"))]
 
 
+@pytest.mark.slow
 def test_fonts_come_with_the_scenes_extra(wheel):
     metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]

@@ -29,6 +29,7 @@ def lines(figure, panel=0):
     return [line.get_xydata() for line in figure.axes[panel].get_lines() if len(line.get_xydata())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_in_both_themes(sweep, name, theme):
@@ -80,6 +81,7 @@ def test_a_sweep_is_needed_for_batch_sizes(sweep):
         draw("batch", one, LIGHT)
 
 
+@pytest.mark.slow
 def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
     paths = [str(trace.path) for trace in sweep]
     for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
@@ -104,6 +106,7 @@ def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_a_name_is_text_and_no_formula(tmp_path):
     path = tmp_path / "evil.jsonl"
     record(path, "static")

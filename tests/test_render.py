@@ -40,6 +40,7 @@ def test_the_command_names_the_scenes_without_importing_manim():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_everything_is_rendered_once_and_joined(two_cases, tmp_path, capsys):
     options = ("--all", "--fps", "1", "--jobs", "2", "--size", "256x144", "--media", str(tmp_path / "media"), "--sound")
     assert main(("render", *options)) == 0
@@ -91,6 +92,7 @@ def test_everything_is_rendered_once_and_joined(two_cases, tmp_path, capsys):
     assert "PipelineFlow.mp4" not in anew
 
 
+@pytest.mark.slow
 def test_shares_of_the_scenes_are_disjoint_and_whole(two_cases, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(render, "_work_off", lambda names, *rest: None)
     shares = [made(capsys, "--part", f"{k}/3", "--media", str(tmp_path)) for k in (1, 2, 3)]
@@ -106,6 +108,7 @@ def test_a_transparent_film_has_an_alpha_channel(two_cases, tmp_path, capsys):
         assert frame.to_ndarray(format="rgba")[..., 3].min() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "suffix", "size"),
     [
@@ -129,6 +132,7 @@ def test_every_format_and_the_largest_size_can_be_verified(two_cases, tmp_path, 
     assert np.abs(np.asarray(still, float) - np.asarray(seen, float)).mean() < 6
 
 
+@pytest.mark.slow
 def test_a_clip_is_held_to_its_traces(two_cases, tmp_path, capsys):
     film = made(capsys, "latency", "--fps", "4", "--size", "256x144", "--media", str(tmp_path))[-1]
     gif = tmp_path / "clip.gif"
@@ -155,6 +159,7 @@ def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, ca
     assert int.from_bytes(still[20:24]) == 144
 
 
+@pytest.mark.slow
 def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
     import re
     import subprocess

@@ -45,6 +45,7 @@ def merged(tmp_path_factory, request):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SIZES)
 def test_replicas_are_laid_out_one_above_the_other(merged, shape, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(merged))
@@ -53,6 +54,7 @@ def test_replicas_are_laid_out_one_above_the_other(merged, shape, tmp_path, monk
     assert {"replica 0", "replica 1"} <= said
 
 
+@pytest.mark.slow
 def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     run = Run.read(merged / "run.jsonl")
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 400.0).clock()

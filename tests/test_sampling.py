@@ -83,6 +83,7 @@ def test_tokens_as_likely_as_the_last_one_kept_are_kept():
         assert (shares > 0).tolist() == [True, True, True, True, False]
 
 
+@pytest.mark.slow
 def test_draws_follow_the_probabilities():
     logits = some_logits(1, spread=1.0)
     params = {"temperature": 0.9, "top_k": 6}

@@ -220,6 +220,7 @@ def test_both_sawtooths_are_as_high_as_the_others_have_waited():
     assert sum(checked.values()) >= INSTANTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_end_cards_code_can_be_read_from_the_film(shape, film_recordings, tmp_path):
     """From the encoded film, as a phone would see it, in the smallest quality there is."""

@@ -169,6 +169,7 @@ def rendered(tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 def test_every_digit_on_screen_is_in_the_ledger(rendered):
     for (shape, name), (scene, _) in rendered.items():
         claims = scene.renderer.ledger.claims()
@@ -178,6 +179,7 @@ def test_every_digit_on_screen_is_in_the_ledger(rendered):
             assert 0 <= claim.first <= claim.last < scene.renderer.ledger.frames
 
 
+@pytest.mark.slow
 def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
     import json
 
@@ -380,6 +382,7 @@ def test_phrases_are_values():
 # As a user calls it.
 
 
+@pytest.mark.slow
 def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
     environment = {"PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path)}
     if "PYTHONPATH" in os.environ:
@@ -390,6 +393,7 @@ def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
     assert list(tmp_path.rglob("ThroughputComparison.mp4"))
 
 
+@pytest.mark.slow
 def test_the_last_frame_alone_is_a_still_of_the_scene(tmp_path):
     options = ["-s", "-v", "ERROR", "--resolution", "256,144", "--media_dir", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "manim", *options, str(scene_file("latency"))], check=True)
@@ -398,6 +402,7 @@ def test_the_last_frame_alone_is_a_still_of_the_scene(tmp_path):
     assert len(np.unique(pixels, axis=0)) > 50
 
 
+@pytest.mark.slow
 def test_other_recordings_are_played_and_missing_ones_are_one_line(tmp_path, film_recordings):
     from tracereel.trace.recordings.index import ENVIRONMENT
 

@@ -64,6 +64,7 @@ def test_our_own_engine_runs_a_session_in_a_process_of_its_own(model_file, tmp_p
     assert trace.header.run.case == "tracereel"
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why_in_one_line(tmp_path):
     with pytest.raises(SessionError, match=r"nothing\.gguf") as caught:
         run_session(session(tmp_path / "nothing.gguf", tmp_path / "run.jsonl"), "tracereel")

@@ -105,6 +105,7 @@ def playing(recorded, film_recordings, monkeypatch):
     return play
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
@@ -345,6 +346,7 @@ def test_a_suites_recordings_are_found_by_their_headers(recorded, film_recording
     assert Catalogue(film_recordings, "mine").recordings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_what_cannot_be_played_is_one_line(name, tmp_path, film_recordings):
     if suite_of(name) == FILM:

@@ -97,6 +97,7 @@ def test_cut_at_any_byte_it_is_read_up_to_its_last_whole_record(tmp_path, name):
             assert f"cut off after line {len(kept)}" in trace.cut
 
 
+@pytest.mark.slow
 def test_a_killed_recording_is_readable_and_leaves_the_old_one_alone(tmp_path):
     path = tmp_path / "run.jsonl.zst"
     fakes.record_small_run(path)
@@ -398,6 +399,7 @@ def test_what_is_no_trace_is_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
     path = tmp_path / "bomb.jsonl.zst"
     pack = zstandard.ZstdCompressor(level=19).compressobj()

@@ -47,6 +47,7 @@ def batching(**options):
 GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12, eos_token_id=96, pad_token_id=95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["fifo", "prefill_first"])
 @pytest.mark.parametrize("crowded", [False, True])
 def test_generate_batch_is_recorded(model, tmp_path, scheduler, crowded):

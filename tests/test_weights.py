@@ -92,6 +92,7 @@ def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n 
     writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
     folder = open_weights(folders[name])
@@ -114,6 +115,7 @@ def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
     assert tokenizer.end_ids == {258}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
 def test_quantized_gguf_files_are_near_what_they_were_made_of(tmp_path, kind):
     save_tiny(tmp_path / "folder", hidden_size=64, intermediate_size=96, head_dim=16)
@@ -308,6 +310,7 @@ def whole_gguf(folders, tmp_path_factory):
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @given(at=st.integers(0, 16_000), value=st.integers(0, 255), cut=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_gguf_file_is_refused_or_read(whole_gguf, tmp_path_factory, at, value, cut):
