@@ -25,8 +25,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import vllm
-from tracereel.engine.cpu import cpu_name
 from tracereel.trace.check.invariants import check
+from tracereel.trace.format.identity import cpu_name
 from tracereel.trace.state.columns import Trace
 from vllm import LLM, SamplingParams
 

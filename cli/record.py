@@ -156,10 +156,10 @@ def _suites(args: argparse.Namespace) -> int:
 
 
 def _engines(args: argparse.Namespace) -> int:
-    from tracereel.engine.adapters.sessions import record_engines, suite_name
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import choose_device, device_info
     from tracereel.engine.model_store import require_model
+    from tracereel.engine.race import record_engines, suite_name
     from tracereel.engine.suite import suite_named
     from tracereel.engine.weights import open_weights
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from tracereel.engine.accelerator import driver_version, faults_named, require_cuda
 from tracereel.engine.config import ConfigError, EngineConfig
-from tracereel.engine.cpu import cpu_facts, cpu_name
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
 from tracereel.engine.layer_ops import make_device_layer_ops
@@ -30,6 +29,7 @@ from tracereel.trace.format.events import (
     RunInfo,
     WorkloadInfo,
 )
+from tracereel.trace.format.identity import cpu_facts, cpu_name
 from tracereel.trace.format.recorder import Recorder, start_clock
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -190,7 +190,9 @@ def source_digest() -> str:
     """
     folder = Path(__file__).resolve().parent
     files = sorted(
-        path for path in folder.rglob("*") if path.suffix in (".py", ".c") and path.parent.name != "adapters"
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".c") and "adapters" not in path.relative_to(folder).parts
     )
     digest = hashlib.sha256()
     for file in files:

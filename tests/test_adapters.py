@@ -1,10 +1,14 @@
 """What the adapters share: steps put in order, requests numbered and seated. The engines themselves: tests/engines."""
 
+import ast
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+import tracereel.engine.adapters.vllm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.adapters.export import Note, read_note
@@ -190,3 +194,37 @@ def test_records_made_later_stand_in_their_turn(tmp_path: Path):
         recorder.record_later(lambda: [arrive(journal, "a")])
         recorder.record_later(lambda: [journal.step(moment(), [Member("a", 0, 4, tokens=[1], reason="stop")])])
     assert check(path).ok
+
+
+def test_an_adapter_knows_the_trace_and_its_own_engine_alone():
+    package = Path(tracereel.engine.adapters.__file__).parent
+    for path in package.rglob("*.py"):
+        own = path.relative_to(package).parts[0]
+        for name in imports_of(path):
+            if name.startswith("tracereel."):
+                assert name.startswith(("tracereel.trace", "tracereel.engine.adapters")), f"{path} imports {name}"
+            for other in ("vllm", "transformers"):
+                if name.split(".")[0] == other:
+                    assert own in (other, "export.py"), f"{path} imports {name}"
+            if name.startswith(("tracereel.engine.adapters.vllm", "tracereel.engine.adapters.transformers")):
+                assert name.split(".")[3] == own, f"{path} imports {name}"
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("module", ["vllm", "vllm.plugin", "vllm.settings", "session"])
+def test_vllms_plugin_is_found_without_vllm_and_without_torch(module):
+    code = (
+        f"import sys, tracereel.engine.adapters.{module} as found;"
+        "sys.exit(any(name in sys.modules for name in ('vllm', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert callable(tracereel.engine.adapters.vllm.scheduler)

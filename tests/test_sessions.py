@@ -4,8 +4,8 @@ import sys
 
 import pytest
 from tracereel.cli.main import main
-from tracereel.engine.adapters.session import Ask, Session
-from tracereel.engine.adapters.sessions import SessionError, require_engine, run_session
+from tracereel.engine.adapters.session import Session, SessionRequest
+from tracereel.engine.race import SessionError, require_engine, run_session
 from tracereel.engine.workload import Arrivals, Prompt, Workload
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import RunInfo
@@ -34,14 +34,14 @@ def without_packages(place):
 PROMPTS = [Prompt(f"q{i}", "Hello", 3 + i) for i in range(3)]
 WORKLOAD = Workload.of("small", PROMPTS, Arrivals())
 # Our own engine encodes the text itself, so that these ids are nobody's.
-ASKS = [Ask(prompt.id, prompt.prompt, [1, 2, 3], prompt.output_tokens) for prompt in PROMPTS]
+REQUESTS = [SessionRequest(prompt.id, prompt.prompt, [1, 2, 3], prompt.output_tokens) for prompt in PROMPTS]
 
 
 def session(model_file, path) -> Session:
     return Session(
         model=str(model_file),
         path=str(path),
-        asks=ASKS,
+        requests=REQUESTS,
         slots=2,
         token_budget=64,
         kv_blocks=16,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tracereel.engine.digest import file_digest
+from tracereel.trace.format.events import ModelInfo
+from tracereel.trace.format.identity import file_digest
 
 NOTE = "tracereel.json"
 WEIGHTS = "model.safetensors"
@@ -25,6 +26,23 @@ class Note(msgspec.Struct, frozen=True):
     architecture: str
     parameters: int
     weights_sha256: str
+
+    def model_info(self, dtype: object) -> ModelInfo:
+        """The model as a trace names it, computed in this dtype of torch's."""
+        return ModelInfo(
+            name=self.name,
+            weights="real",
+            dtype=dtype_name(dtype),
+            digest=self.digest,
+            architecture=self.architecture,
+            parameters=self.parameters,
+        )
+
+
+def dtype_name(dtype: object) -> str:
+    """A trace's name of one of torch's dtypes: bf16, fp16, fp32, or torch's own."""
+    name = str(dtype).removeprefix("torch.")
+    return {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(name, name)
 
 
 def read_note(folder: Path) -> Note | None:

@@ -61,8 +61,28 @@ class Moment:
     latency_ns: int | None = None
 
 
+@dataclass(slots=True)
+class _Members:
+    """The columns of a step in the making: an entry for each member; tokens, texts and events one after the other."""
+
+    requests: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    computed: list[int] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+    drafted: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    texts_known: bool = True
+    admitted: list[Admission] = field(default_factory=list)
+    finished: list[Ending] = field(default_factory=list)
+    blocks: list[BlockGrant] = field(default_factory=list)
+    ended: list[Key] = field(default_factory=list)
+
+
 class Journal:
-    """Numbers requests, gives them slots, and makes records of what it is told.
+    """Numbers requests, gives them slots, and makes records of what it is columns.
 
     `content` False leaves out what was said: prompts, token ids and texts. `drafts` says whether the engine guesses
     tokens ahead (speculative decoding).
@@ -127,57 +147,18 @@ class Journal:
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
-        requests: list[int] = []
-        slots: list[int] = []
-        phases: list[str] = []
-        positions: list[int] = []
-        computed: list[int] = []
-        sampled: list[int] = []
-        drafted: list[int] = []
-        tokens: list[int] = []
-        texts: list[str] | None = [] if self._content else None
-        admitted: list[Admission] = []
-        finished: list[Ending] = []
-        blocks: list[BlockGrant] = []
-        ended: list[Key] = []
+        columns = _Members()
         for member in members:
             entry = entries.get(member.key)
             if entry is None:
                 padding += member.scheduled
                 continue
-            slot = entry.slot
-            if slot is None:
-                seat = self._seat(entry, member.position)
-                admitted.append(seat)
-                slot = seat.slot
-            known = entry.prompt_tokens + entry.output_tokens
-            decodes = entry.output_tokens > 0 and member.position >= known - 1
-            width = member.scheduled if decodes else min(member.scheduled, known - member.position)
-            padding += member.scheduled - width
-            requests.append(entry.number)
-            slots.append(slot)
-            phases.append(DECODE if decodes else PREFILL)
-            positions.append(member.position)
-            computed.append(width)
-            sampled.append(len(member.tokens))
-            drafted.append(member.drafted if decodes else 0)
-            tokens.extend(member.tokens)
-            if texts is not None and member.tokens:
-                if entry.text is None:
-                    texts = None
-                else:
-                    texts.extend(map(entry.text, member.tokens))
-            entry.output_tokens += len(member.tokens)
-            if member.blocks:
-                blocks.append(BlockGrant(request=entry.number, blocks=member.blocks))
-            if member.reason is not None:
-                finished.append(Ending(request=entry.number, reason=member.reason))
-                ended.append(member.key)
-        admitted.extend(
+            padding += self._compute(columns, entry, member)
+        columns.admitted.extend(
             self._seat(entry, cached) for key, cached in seated if (entry := entries.get(key)) and entry.slot is None
         )
         running, waiting = self._seated, len(entries) - self._seated
-        for key in ended:
+        for key in columns.ended:
             self._vacate(entries.pop(key))
         self._steps += 1
         return Step(
@@ -186,24 +167,53 @@ class Journal:
             scheduled_ns=moment.scheduled_ns,
             end_ns=moment.end_ns,
             latency_ns=moment.latency_ns,
-            requests=requests,
-            slots=slots,
-            phases="".join(phases),
-            positions=positions,
-            computed=computed,
-            sampled=sampled,
-            drafted=drafted if self._drafts else None,
-            tokens=tokens if self._content else None,
-            texts=texts,
+            requests=columns.requests,
+            slots=columns.slots,
+            phases="".join(columns.phases),
+            positions=columns.positions,
+            computed=columns.computed,
+            sampled=columns.sampled,
+            drafted=columns.drafted if self._drafts else None,
+            tokens=columns.tokens if self._content else None,
+            texts=columns.texts if self._content and columns.texts_known else None,
             padding=padding,
-            admitted=admitted,
+            admitted=columns.admitted,
             preempted=left,
-            finished=finished,
-            blocks=blocks,
+            finished=columns.finished,
+            blocks=columns.blocks,
             waiting=waiting if moment.waiting is None else moment.waiting,
             running=running if moment.running is None else moment.running,
             kv_used=moment.kv_used,
         )
+
+    def _compute(self, columns: "_Members", entry: Entry, member: Member) -> int:
+        """Add a member to the columns of its step; returns how many of its tokens are padding."""
+        if entry.slot is None:
+            columns.admitted.append(self._seat(entry, member.position))
+        assert entry.slot is not None
+        known = entry.prompt_tokens + entry.output_tokens
+        decodes = entry.output_tokens > 0 and member.position >= known - 1
+        width = member.scheduled if decodes else min(member.scheduled, known - member.position)
+        columns.requests.append(entry.number)
+        columns.slots.append(entry.slot)
+        columns.phases.append(DECODE if decodes else PREFILL)
+        columns.positions.append(member.position)
+        columns.computed.append(width)
+        columns.sampled.append(len(member.tokens))
+        columns.drafted.append(member.drafted if decodes else 0)
+        columns.tokens.extend(member.tokens)
+        if self._content and member.tokens:
+            if entry.text is None:
+                columns.texts_known = False
+            elif columns.texts_known:
+                columns.texts.extend(map(entry.text, member.tokens))
+        entry.output_tokens += len(member.tokens)
+        if member.blocks:
+            columns.blocks.append(BlockGrant(request=entry.number, blocks=member.blocks))
+        if member.reason is not None:
+            columns.finished.append(Ending(request=entry.number, reason=member.reason))
+            columns.ended.append(member.key)
+        return member.scheduled - width
 
     def leave(self, key: Key, at_ns: int, reason: str) -> Finish | None:
         """A request ended outside a step; None where it is not there any more."""

@@ -10,7 +10,7 @@ import msgspec
 from tracereel.trace.format.events import RunInfo, WorkloadInfo
 
 
-class Ask(msgspec.Struct, frozen=True):
+class SessionRequest(msgspec.Struct, frozen=True):
     """One request: exactly `output_tokens` tokens are to be decoded after `prompt_ids`."""
 
     id: str
@@ -25,7 +25,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """The model: a file for tracereel, a folder for the others."""
     path: str
-    asks: list[Ask]
+    requests: list[SessionRequest]
     slots: int
     token_budget: int
     kv_blocks: int
@@ -37,9 +37,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Which of an engine's ways to run it."""
 
     @property
-    def warmup(self) -> list[Ask]:
+    def warmup(self) -> list[SessionRequest]:
         """What is run before: a full batch of the same prompts, a few tokens each."""
-        return [msgspec.structs.replace(ask, output_tokens=8) for ask in self.asks[: self.slots]]
+        return [msgspec.structs.replace(request, output_tokens=8) for request in self.requests[: self.slots]]
 
 
 def session_from_command_line() -> Session:

@@ -10,10 +10,10 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 import torch
-from tracereel.engine.digest import file_digest
 from tracereel.engine.model_config import ModelConfig, ModelFileError, require_supported, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer, TokenizerTables
 from tracereel.engine.weights.gguf_header import read_header
+from tracereel.trace.format.identity import file_digest
 
 _NAMES = {
     "attn_norm": "input_layernorm",

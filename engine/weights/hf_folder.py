@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from tracereel.engine.digest import file_digest
 from tracereel.engine.json_file import read_json
 from tracereel.engine.model_config import (
     ModelConfig,
@@ -20,6 +19,7 @@ from tracereel.engine.model_config import (
     rotary_frequencies,
 )
 from tracereel.engine.tokenizer import ChatTokenizer
+from tracereel.trace.format.identity import file_digest
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 Factor = Annotated[float, msgspec.Meta(gt=0, le=1e9)]

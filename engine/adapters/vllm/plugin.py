@@ -21,7 +21,8 @@ def plugin() -> None:
         return
 
     def get_scheduler_cls(self: Any) -> Any:
-        from tracereel.engine.adapters.vllm import scheduler, traced
+        from tracereel.engine.adapters.vllm import scheduler
+        from tracereel.engine.adapters.vllm.traced import traced
 
         chosen = choose(self)
         return chosen if chosen is scheduler else traced(chosen)

@@ -1,22 +1,5 @@
-"""Records transformers: its continuous batching (`generate_batch`) and its `generate` on a padded batch.
+"""A recording of one model of transformers: which of its methods are wrapped, and the header."""
 
-    from tracereel.engine.adapters.transformers import attach
-
-    with attach(model, "run.jsonl.zst", tokenizer=tokenizer):
-        model.generate_batch(inputs, generation_config=...)
-
-What is recorded of `generate_batch`, with either of its schedulers: its steps from the preparation of a batch until its
-tokens are there, who was in them, what was offloaded to make room, the block tables. `generate` is recorded as what it
-is, static batching: a batch is closed when it begins, rows that have ended are computed until the last one ends, and
-the shorter prompts are padded; all of that is counted as padding.
-
-The model's own methods are wrapped on this one object while it is attached. Knows transformers' continuous batching as
-of the versions in TRIED. Does not know forks of one prompt (`num_return_sequences`), beams, or what the device does.
-Blocks are left out where transformers shares prefixes: it then swaps blocks of a table for equal ones, which a trace
-cannot say; how many are held is recorded all the same.
-"""
-
-import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,27 +13,18 @@ import transformers
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.export import read_note
 from tracereel.engine.adapters.journal import Journal
-from tracereel.engine.adapters.transformers_taps import ContinuousTap, StaticTap, num_blocks
-from tracereel.engine.cpu import cpu_name
+from tracereel.engine.adapters.transformers.header import device_info, model_info, warn_of_untried
+from tracereel.engine.adapters.transformers.taps import ContinuousTap, StaticTap, num_blocks
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Arrival,
-    DeviceInfo,
     EngineInfo,
     Header,
-    ModelInfo,
     RunInfo,
     WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Later, Recorder, start_clock
-
-TRIED = ("5.19", "5.23")
-"""Versions of transformers that this adapter has been tried with."""
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-
-logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -286,44 +260,3 @@ class Recording:
 def _next_text(stream: DecodeStream, backend: Tokenizer, token_id: int) -> str:
     """The text that a token completes."""
     return stream.step(backend, token_id) or ""
-
-
-def warn_of_untried(version: str) -> None:
-    """One line where this version of transformers has not been tried."""
-    if ".".join(version.split(".")[:2]) not in TRIED:
-        tried = ", ".join(TRIED)
-        logger.warning(
-            "tracereel: transformers %s has not been tried (tried: %s); `tracereel check` its trace", version, tried
-        )
-
-
-def model_info(model: Any) -> ModelInfo:
-    """The model by its own name; an export of tracereel's carries a note of where its weights came from."""
-    folder = Path(str(model.config._name_or_path or "."))
-    note = read_note(folder)
-    dtype = DTYPES.get(model.dtype, str(model.dtype).removeprefix("torch."))
-    if note is not None:
-        return ModelInfo(
-            name=note.name,
-            weights="real",
-            dtype=dtype,
-            digest=note.digest,
-            architecture=note.architecture,
-            parameters=note.parameters,
-        )
-    return ModelInfo(
-        name=folder.name or "unnamed",
-        weights="real" if model.config._name_or_path else "random",
-        dtype=dtype,
-        architecture=model.config.model_type,
-        parameters=model.num_parameters(),
-    )
-
-
-def device_info(device: torch.device) -> DeviceInfo:
-    """The device by its own name."""
-    if device.type == "cuda":
-        facts = torch.cuda.get_device_properties(device)
-        memory = int(facts.total_memory)
-        return DeviceInfo(kind="cuda", name=facts.name, driver=str(torch.version.cuda), memory_bytes=memory)
-    return DeviceInfo(kind=device.type, name=cpu_name(), threads=torch.get_num_threads())

@@ -1,4 +1,4 @@
-"""One recorded run of transformers: `python -m tracereel.engine.adapters.session_transformers SESSION.json`.
+"""One recorded run of transformers: `python -m tracereel.engine.adapters.transformers.session SESSION.json`.
 
 Variant `continuous` is its continuous batching under the suite's limits; `static` is `generate` on padded batches of as
 many prompts as there are slots, each row told when its answer is long enough.
@@ -7,7 +7,7 @@ many prompts as there are slots, each row told when its answer is long enough.
 from typing import Any
 
 import torch
-from tracereel.engine.adapters.session import Ask, Session, session_from_command_line
+from tracereel.engine.adapters.session import Session, SessionRequest, session_from_command_line
 from tracereel.engine.adapters.transformers import attach
 from transformers import (
     AutoModelForCausalLM,
@@ -43,12 +43,12 @@ def main() -> None:
     answer = {"continuous": answer_continuously, "static": answer_in_batches}[session.variant]
     answer(model, session, session.warmup)
     with attach(model, session.path, tokenizer=tokenizer, workload=session.workload, run=session.run) as recording:
-        for ask in session.asks:
-            recording.expect(ask.id, ask.prompt_ids, prompt=ask.prompt, max_tokens=ask.output_tokens)
-        answer(model, session, session.asks)
+        for request in session.requests:
+            recording.expect(request.id, request.prompt_ids, prompt=request.prompt, max_tokens=request.output_tokens)
+        answer(model, session, session.requests)
 
 
-def answer_continuously(model: Any, session: Session, asks: list[Ask]) -> None:
+def answer_continuously(model: Any, session: Session, requests: list[SessionRequest]) -> None:
     """Submit all at once to its continuous batching, and wait for the last."""
     limits = ContinuousBatchingConfig(
         page_size=session.block_size,
@@ -61,10 +61,12 @@ def answer_continuously(model: Any, session: Session, asks: list[Ask]) -> None:
     with model.continuous_batching_context_manager(
         generation_config=greedy, continuous_batching_config=limits
     ) as manager:
-        for ask in asks:
-            manager.add_request(ask.prompt_ids, request_id=ask.id, max_new_tokens=ask.output_tokens, eos_token_id=-1)
+        for request in requests:
+            manager.add_request(
+                request.prompt_ids, request_id=request.id, max_new_tokens=request.output_tokens, eos_token_id=-1
+            )
         done = 0
-        while done < len(asks):
+        while done < len(requests):
             result = manager.get_result(timeout=60)
             if result is None and not manager.is_running():
                 raise SystemExit("transformers' generation thread has ended before its requests")
@@ -73,14 +75,14 @@ def answer_continuously(model: Any, session: Session, asks: list[Ask]) -> None:
             done += result is not None and result.is_finished()
 
 
-def answer_in_batches(model: Any, session: Session, asks: list[Ask]) -> None:
+def answer_in_batches(model: Any, session: Session, requests: list[SessionRequest]) -> None:
     """Batches in the order of the requests, padded on the left, each until its longest answer is there."""
-    for first in range(0, len(asks), session.slots):
-        batch = asks[first : first + session.slots]
-        width = max(len(ask.prompt_ids) for ask in batch)
-        rows = [[PAD] * (width - len(ask.prompt_ids)) + ask.prompt_ids for ask in batch]
-        mask = [[0] * (width - len(ask.prompt_ids)) + [1] * len(ask.prompt_ids) for ask in batch]
-        lengths = [ask.output_tokens for ask in batch]
+    for first in range(0, len(requests), session.slots):
+        batch = requests[first : first + session.slots]
+        width = max(len(request.prompt_ids) for request in batch)
+        rows = [[PAD] * (width - len(request.prompt_ids)) + request.prompt_ids for request in batch]
+        mask = [[0] * (width - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in batch]
+        lengths = [request.output_tokens for request in batch]
         model.generate(
             torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),

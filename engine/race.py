@@ -1,4 +1,4 @@
-"""A suite's workload run by several engines in turns, each run in a process of its own: what a race is made of.
+"""Records one suite's workload by several engines, in interleaved repeats, each run in a process of its own.
 
 Each engine gets the same prompts as the same token ids, the same lengths of answers, the same weights (the GGUF file,
 or its export), the same slots, token budget and tokens of KV cache. Each run loads, warms up and is recorded alone on
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 from tracereel.engine.adapters.export import exported_model
-from tracereel.engine.adapters.session import Ask, Session
+from tracereel.engine.adapters.session import Session, SessionRequest
 from tracereel.engine.suite import Progress, Suite
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.workload import Arrivals, Workload
@@ -28,6 +28,12 @@ from tracereel.trace.recordings.index import ENGINES, read_header, traces_below
 
 PYTHON_ENVIRONMENT = "TRACEREEL_{}_PYTHON"
 """Names the interpreter of an engine that is not in this environment: TRACEREEL_VLLM_PYTHON."""
+_MODULES = {
+    "tracereel": "tracereel.engine.race_session",
+    "vllm": "tracereel.engine.adapters.vllm.session",
+    "transformers": "tracereel.engine.adapters.transformers.session",
+}
+"""The module that runs one session of an engine, by the engine's name."""
 _ERROR = re.compile(r"\b[\w.]+(Error|Exception): .+")
 
 
@@ -36,7 +42,7 @@ class SessionError(Exception):
 
 
 @dataclass(frozen=True)
-class Contestant:
+class RunnerVariant:
     """A way to run one engine: the case it is recorded as, the engine, and its variant."""
 
     case: str
@@ -44,11 +50,11 @@ class Contestant:
     variant: str = ""
 
 
-CONTESTANTS = (
-    Contestant("tracereel", "tracereel", "continuous"),
-    Contestant("vllm", "vllm"),
-    Contestant("transformers", "transformers", "continuous"),
-    Contestant("transformers-static", "transformers", "static"),
+VARIANTS = (
+    RunnerVariant("tracereel", "tracereel", "continuous"),
+    RunnerVariant("vllm", "vllm"),
+    RunnerVariant("transformers", "transformers", "continuous"),
+    RunnerVariant("transformers-static", "transformers", "static"),
 )
 
 
@@ -87,45 +93,41 @@ def record_engines(
     for engine in engines:
         require_engine(engine)
     workload = Workload.of(suite.name, suite.prompts, Arrivals())
-    asks = [
-        Ask(prompt.id, prompt.prompt, tokenizer.encode_chat(prompt.prompt), prompt.output_tokens or 1)
+    requests = [
+        SessionRequest(prompt.id, prompt.prompt, tokenizer.encode_chat(prompt.prompt), prompt.output_tokens or 1)
         for prompt in suite.prompts
     ]
     limits = suite.config(suite.cases[0])
     export = exported_model(model_file)
     times = suite.repeats if repeats is None else repeats
-    contestants = [contestant for contestant in CONTESTANTS if contestant.engine in engines]
+    variants = [variant for variant in VARIANTS if variant.engine in engines]
     # Each repeat begins with another engine.
-    turns = [
-        (repeat, contestants[(repeat + i) % len(contestants)])
-        for repeat in range(times)
-        for i in range(len(contestants))
-    ]
+    turns = [(repeat, variants[(repeat + i) % len(variants)]) for repeat in range(times) for i in range(len(variants))]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tracereel-", dir=folder) as place:
         fresh = Path(place)
-        for turn, (repeat, contestant) in enumerate(turns):
-            progress(f"{contestant.case} {repeat + 1}/{times}", turn, len(turns))
+        for turn, (repeat, variant) in enumerate(turns):
+            progress(f"{variant.case} {repeat + 1}/{times}", turn, len(turns))
             session = Session(
-                model=str(model_file if contestant.engine == "tracereel" else export),
-                path=str((fresh / _file_name(contestant, repeat)).absolute()),
-                asks=asks,
+                model=str(model_file if variant.engine == "tracereel" else export),
+                path=str((fresh / _file_name(variant, repeat)).absolute()),
+                requests=requests,
                 slots=limits.max_num_seqs,
                 token_budget=limits.max_num_batched_tokens,
                 kv_blocks=limits.num_blocks,
                 block_size=limits.block_size,
                 max_model_len=limits.max_model_len,
                 workload=workload.info(),
-                run=RunInfo(suite=suite_name(suite), case=contestant.case, repeat=repeat, repeats=times),
-                variant=contestant.variant,
+                run=RunInfo(suite=suite_name(suite), case=variant.case, repeat=repeat, repeats=times),
+                variant=variant.variant,
             )
-            run_session(session, contestant.engine)
+            run_session(session, variant.engine)
         progress("done", len(turns), len(turns))
         for path in _recordings_of(suite_name(suite), folder):
             path.unlink()
         for path in sorted(fresh.iterdir()):
             path.replace(folder / path.name)
-    return [folder / _file_name(contestant, repeat) for repeat, contestant in turns]
+    return [folder / _file_name(variant, repeat) for repeat, variant in turns]
 
 
 def suite_name(suite: Suite) -> str:
@@ -144,8 +146,8 @@ def _recordings_of(suite: str, folder: Path) -> list[Path]:
     return found
 
 
-def _file_name(contestant: Contestant, repeat: int) -> str:
-    return f"{contestant.case}-{repeat + 1}.jsonl.zst"
+def _file_name(variant: RunnerVariant, repeat: int) -> str:
+    return f"{variant.case}-{repeat + 1}.jsonl.zst"
 
 
 def run_session(session: Session, engine: str) -> None:
@@ -156,7 +158,7 @@ def run_session(session: Session, engine: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         asked = Path(place) / "session.json"
         asked.write_bytes(msgspec.json.encode(session))
-        command = [interpreter(engine), "-m", f"tracereel.engine.adapters.session_{engine}", str(asked)]
+        command = [interpreter(engine), "-m", _MODULES[engine], str(asked)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode or not Path(session.path).is_file():
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]

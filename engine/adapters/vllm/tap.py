@@ -1,66 +1,24 @@
-"""Records vLLM: a scheduler that does what vLLM's does and writes down what it did.
+"""Follows one of vLLM's schedulers and makes a trace of what it does."""
 
-    vllm serve MODEL --scheduler-cls tracereel.engine.adapters.vllm.scheduler \
-        --additional-config '{"tracereel": {"path": "run"}}'
-    LLM(MODEL, scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
-        additional_config={"tracereel": {"path": "run"}})
-
-or, without touching either, with the environment variable TRACEREEL_VLLM=run (a plugin in vLLM's group
-`vllm.general_plugins`). `run` is a folder, which gets one trace for each engine core (data-parallel replica); or a file
-that ends in .jsonl or .jsonl.zst.
-
-Every fact is read in the engine core, where the scheduler is: on the engine's thread only references are taken, on the
-recorder's thread they become records. Where vLLM schedules ahead (asynchronous scheduling, pipeline parallelism), the
-steps are put one after the other: a step lasts from the end of its schedule, or of the step before where that is later,
-until its tokens are there; `latency_ns` is the whole of it.
-
-Knows vLLM's V1 scheduler, as of the versions in TRIED. Does not know the workers: what one rank computes, and when, is
-not in the trace, nor are blocks of models with more than one kind of KV cache (their tables are left out).
-"""
-
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from functools import cache, partial
-from pathlib import Path
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-import msgspec
-import torch
 import vllm
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.export import read_note
 from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member
-from tracereel.engine.adapters.vllm_plugin import ENVIRONMENT
-from tracereel.engine.cpu import cpu_name
-from tracereel.trace.format.events import (
-    SCHEMA_VERSION,
-    Arrival,
-    DeviceInfo,
-    EngineInfo,
-    Finish,
-    Header,
-    ModelInfo,
-    ParallelInfo,
-    RunInfo,
-    Step,
-    WorkloadInfo,
-)
-from tracereel.trace.format.recorder import Recorder, start_clock
+from tracereel.engine.adapters.vllm.header import header, trace_path, warn_of_untried
+from tracereel.engine.adapters.vllm.settings import Settings
+from tracereel.trace.format.events import Arrival, Finish, Step
+from tracereel.trace.format.recorder import Recorder
 from vllm.logger import init_logger
-from vllm.platforms import current_platform
 from vllm.tokenizers import cached_tokenizer_from_config
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.kv_cache_interface import is_full_attention_spec
 
-TRIED = ("0.32",)
-"""Versions of vLLM that this adapter has been tried with."""
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 PROMPT_ARGUMENT = "tracereel_prompt"
 """In a request's `extra_args`: the prompt's own text, where it is not what the template made of it."""
 _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
@@ -68,80 +26,6 @@ _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 Records = Iterator[Arrival | Step | Finish]
 
 logger = init_logger("vllm.tracereel")
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands under "tracereel" in vLLM's additional configuration.
-
-    path: a folder, or a file that ends in .jsonl or .jsonl.zst. content: record prompts, token ids and texts too.
-    warmup: so many requests at the start are not recorded; the recording begins with the first after them. workload,
-    run: what is asked and which run of a suite this is, where somebody knows.
-    """
-
-    path: str
-    warmup: Annotated[int, msgspec.Meta(ge=0)] = 0
-    content: bool = True
-    workload: WorkloadInfo | None = None
-    run: RunInfo | None = None
-
-    @classmethod
-    def of(cls, vllm_config: Any) -> "Settings":
-        """The settings of a run. Raises AdapterError."""
-        extra = vllm_config.additional_config
-        given = extra.get("tracereel") if isinstance(extra, dict) else None
-        if given is None and (path := os.environ.get(ENVIRONMENT)):
-            given = {"path": path}
-        if given is None:
-            raise AdapterError("""tracereel: where to? Give --additional-config '{"tracereel": {"path": "run"}}'""")
-        try:
-            return msgspec.convert(given, cls)
-        except msgspec.ValidationError as error:
-            raise AdapterError(f"tracereel: additional_config: {error}") from None
-
-
-def scheduler(vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
-    """For `--scheduler-cls`: vLLM's own scheduler, the asynchronous or the synchronous as configured, and recorded."""
-    base = AsyncScheduler if vllm_config.scheduler_config.async_scheduling else Scheduler
-    return traced(base)(vllm_config, *args, **kwargs)
-
-
-@cache
-def traced(base: Any) -> Any:
-    """A subclass of one of vLLM's schedulers that records what it does."""
-
-    class TracedScheduler(base):  # type: ignore[misc]
-        """vLLM's scheduler, with a tap."""
-
-        def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any):
-            super().__init__(vllm_config, *args, **kwargs)
-            self._tap = Tap(self, Settings.of(vllm_config))
-
-        def add_request(self, request: Any) -> None:
-            super().add_request(request)
-            self._tap.arrived(request)
-
-        def schedule(self, *args: Any, **kwargs: Any) -> Any:
-            before, start_ns = self._tap.counts(), time.monotonic_ns()
-            plan = super().schedule(*args, **kwargs)
-            self._tap.scheduled(plan, start_ns, time.monotonic_ns(), before)
-            return plan
-
-        def update_from_output(self, plan: Any, output: Any) -> Any:
-            results = super().update_from_output(plan, output)
-            self._tap.updated(plan, results, time.monotonic_ns())
-            return results
-
-        def finish_requests(self, request_ids: Any, finished_status: Any) -> Any:
-            ended = super().finish_requests(request_ids, finished_status)
-            for request in ended:
-                self._tap.ended(request, time.monotonic_ns())
-            return ended
-
-        def shutdown(self) -> None:
-            self._tap.close()
-            super().shutdown()
-
-    return TracedScheduler
 
 
 class Tap:
@@ -368,109 +252,3 @@ def _next_text(detokenizer: Any, spoken: list[str] | None, token_id: int) -> str
     if spoken is not None:
         spoken.append(text)
     return text
-
-
-def warn_of_untried(version: str) -> None:
-    """One line where this version of vLLM has not been tried."""
-    if ".".join(version.split(".")[:2]) not in TRIED:
-        logger.warning(
-            "tracereel: vLLM %s has not been tried (tried: %s); `tracereel check` tells whether the trace holds",
-            version,
-            ", ".join(TRIED),
-        )
-
-
-def trace_path(path: str, vllm_config: Any) -> Path:
-    """Where a replica's trace goes: a file in the folder `path`, or `path` itself, with the replica's number from 1."""
-    replica = vllm_config.parallel_config.data_parallel_index
-    target = Path(path)
-    for suffix in (".jsonl.zst", ".jsonl"):
-        if path.endswith(suffix):
-            return target if not replica else target.with_name(f"{target.name.removesuffix(suffix)}-{replica}{suffix}")
-    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return target / f"vllm-{started}-{os.getpid()}-replica-{replica}.jsonl.zst"
-
-
-def header(scheduler: Any, settings: Settings) -> Header:
-    """What is known of the run before it starts; its clock starts here."""
-    config = scheduler.vllm_config
-    parallel, options, cache_config = config.parallel_config, config.scheduler_config, config.cache_config
-    return Header(
-        schema=SCHEMA_VERSION,
-        engine=EngineInfo(name="vLLM", version=vllm.__version__),
-        policy="continuous",
-        slots=scheduler.max_num_running_reqs,
-        token_budget=scheduler.max_num_scheduled_tokens,
-        kv_blocks=scheduler.kv_cache_manager.block_pool.num_gpu_blocks - 1,
-        kv_block_tokens=scheduler.block_size,
-        model=model_info(config),
-        device=device_info(parallel),
-        workload=settings.workload or WorkloadInfo(name="served"),
-        run=settings.run,
-        parallel=ParallelInfo(
-            tensor=parallel.tensor_parallel_size,
-            pipeline=parallel.pipeline_parallel_size,
-            data=replicas_of(parallel),
-            replica=parallel.data_parallel_index,
-        ),
-        config={
-            "scheduler": type(scheduler).__mro__[1].__name__,
-            "scheduling_policy": str(options.policy),
-            "async_scheduling": bool(options.async_scheduling),
-            "chunked_prefill": bool(options.enable_chunked_prefill),
-            "prefix_caching": bool(cache_config.enable_prefix_caching),
-            "kv_cache_dtype": str(cache_config.cache_dtype),
-            "max_model_len": config.model_config.max_model_len,
-            "compiled": not config.model_config.enforce_eager,
-            "executor": str(parallel.distributed_executor_backend),
-            "quantization": config.model_config.quantization,
-        },
-        libraries={"torch": str(torch.__version__)},
-        clock=start_clock(),
-    )
-
-
-def replicas_of(parallel: Any) -> int:
-    """How many data-parallel replicas there are.
-
-    Each replica of a dense model is told that it is the only one; one field is left that says how many were asked for.
-    """
-    asked = 1 if parallel.enable_elastic_ep else getattr(parallel, "elastic_ep_max_dp_size", None) or 1
-    return int(max(parallel.data_parallel_size, asked, parallel.data_parallel_index + 1))
-
-
-def model_info(config: Any) -> ModelInfo:
-    """The model by its own name; an export of tracereel's carries a note of where its weights came from."""
-    model = config.model_config
-    dtype = DTYPES.get(model.dtype, str(model.dtype).removeprefix("torch."))
-    weights = "random" if config.load_config.load_format == "dummy" else "real"
-    note = read_note(Path(model.model)) if weights == "real" else None
-    if note is not None:
-        return ModelInfo(
-            name=note.name,
-            weights=weights,
-            dtype=dtype,
-            digest=note.digest,
-            architecture=note.architecture,
-            parameters=note.parameters,
-        )
-    name = Path(model.model).name if Path(model.model).is_dir() else model.model
-    return ModelInfo(name=str(name), weights=weights, dtype=dtype, architecture=model.hf_config.model_type)
-
-
-def device_info(parallel: Any) -> DeviceInfo:
-    """The device by its own name."""
-    kind = str(current_platform.device_type)
-    if kind == "cpu":
-        # The threads of a worker in a process of its own are not known here.
-        return DeviceInfo(
-            kind=kind,
-            name=cpu_name(),
-            threads=torch.get_num_threads() if parallel.distributed_executor_backend == "uni" else None,
-        )
-    return DeviceInfo(
-        kind=kind,
-        name=current_platform.get_device_name(),
-        driver=torch.version.cuda,
-        memory_bytes=current_platform.get_device_total_memory(),
-    )

@@ -1,5 +1,6 @@
-"""The processor by its own account; no torch."""
+"""What a header says of a processor and of a file: the processor by its own account, the file by SHA-256. No torch."""
 
+import hashlib
 import platform
 from functools import cache
 from pathlib import Path
@@ -21,3 +22,9 @@ def cpu_facts() -> dict[str, str]:
 def cpu_name() -> str:
     """The processor's name."""
     return cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

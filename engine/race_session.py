@@ -1,8 +1,8 @@
-"""One recorded run of tracereel's own engine beside others: `python -m tracereel.engine.adapters.session_tracereel`."""
+"""One recorded run of tracereel's own engine beside others: `python -m tracereel.engine.race_session`."""
 
 from pathlib import Path
 
-from tracereel.engine.adapters.session import Ask, Session, session_from_command_line
+from tracereel.engine.adapters.session import Session, SessionRequest, session_from_command_line
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.loading import load_model
 from tracereel.engine.recording import Runners, record_run
@@ -23,13 +23,13 @@ def main() -> None:
     )
     runners = Runners(loaded)
     record_run(loaded, config, workload_of(session, session.warmup), None, runners=runners)
-    whole = workload_of(session, session.asks)
+    whole = workload_of(session, session.requests)
     record_run(loaded, config, whole, Path(session.path), runners=runners, run=session.run)
 
 
-def workload_of(session: Session, asks: list[Ask]) -> Workload:
+def workload_of(session: Session, requests: list[SessionRequest]) -> Workload:
     """Some of a session's requests as the workload they came from."""
-    prompts = [Prompt(ask.id, ask.prompt, ask.output_tokens) for ask in asks]
+    prompts = [Prompt(request.id, request.prompt, request.output_tokens) for request in requests]
     return Workload.of(session.workload.name, prompts, Arrivals())
 
 

@@ -1,4 +1,4 @@
-"""One recorded run of vLLM: `python -m tracereel.engine.adapters.session_vllm SESSION.json`, by vLLM's own interpreter.
+"""One recorded run of vLLM: `python -m tracereel.engine.adapters.vllm.session SESSION.json`, by vLLM's own interpreter.
 
 vLLM is left as it comes (compiled, where it compiles), but for the limits of the suite (slots, token budget, as many
 tokens of KV cache; no prefix caching) and, on a CPU, its threads: it would leave a core to its scheduler, which on a
@@ -10,7 +10,7 @@ import os
 import time
 
 import msgspec
-from tracereel.engine.adapters.session import Ask, session_from_command_line
+from tracereel.engine.adapters.session import SessionRequest, session_from_command_line
 
 CPU_BLOCK_SIZE = 32
 """vLLM's attention on a CPU wants blocks of a multiple of this."""
@@ -50,24 +50,24 @@ def main() -> None:
         additional_config={"tracereel": settings},
     )
     answer(llm.llm_engine, session.warmup, "warmup-")
-    answer(llm.llm_engine, session.asks, "")
+    answer(llm.llm_engine, session.requests, "")
 
 
-def answer(engine: object, asks: list[Ask], prefix: str) -> None:
+def answer(engine: object, requests: list[SessionRequest], prefix: str) -> None:
     """Submit all at once and step until they are done."""
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
     arrival = time.time()
-    for ask in asks:
+    for request in requests:
         sampling = SamplingParams(
-            max_tokens=ask.output_tokens,
+            max_tokens=request.output_tokens,
             temperature=0,
             ignore_eos=True,
-            extra_args={"tracereel_prompt": ask.prompt},
+            extra_args={"tracereel_prompt": request.prompt},
         )
-        prompt = TokensPrompt(prompt_token_ids=ask.prompt_ids)
-        engine.add_request(prefix + ask.id, prompt, sampling, arrival_time=arrival)  # type: ignore[attr-defined]
+        prompt = TokensPrompt(prompt_token_ids=request.prompt_ids)
+        engine.add_request(prefix + request.id, prompt, sampling, arrival_time=arrival)  # type: ignore[attr-defined]
     while engine.has_unfinished_requests():  # type: ignore[attr-defined]
         engine.step()  # type: ignore[attr-defined]
 

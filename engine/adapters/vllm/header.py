@@ -1,0 +1,128 @@
+"""What is known of a run of vLLM before it starts, by vLLM's own configuration; and where its trace goes."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import vllm
+from tracereel.engine.adapters.export import dtype_name, read_note
+from tracereel.engine.adapters.vllm.settings import Settings
+from tracereel.trace.format.events import (
+    SCHEMA_VERSION,
+    DeviceInfo,
+    EngineInfo,
+    Header,
+    ModelInfo,
+    ParallelInfo,
+    WorkloadInfo,
+)
+from tracereel.trace.format.identity import cpu_name
+from tracereel.trace.format.recorder import start_clock
+from vllm.logger import init_logger
+from vllm.platforms import current_platform
+
+TRIED = ("0.32",)
+"""Versions of vLLM that this adapter has been tried with."""
+
+logger = init_logger("vllm.tracereel")
+
+
+def warn_of_untried(version: str) -> None:
+    """One line where this version of vLLM has not been tried."""
+    if ".".join(version.split(".")[:2]) not in TRIED:
+        logger.warning(
+            "tracereel: vLLM %s has not been tried (tried: %s); `tracereel check` tells whether the trace holds",
+            version,
+            ", ".join(TRIED),
+        )
+
+
+def trace_path(path: str, vllm_config: Any) -> Path:
+    """Where a replica's trace goes: a file in the folder `path`, or `path` itself, with the replica's number from 1."""
+    replica = vllm_config.parallel_config.data_parallel_index
+    target = Path(path)
+    for suffix in (".jsonl.zst", ".jsonl"):
+        if path.endswith(suffix):
+            return target if not replica else target.with_name(f"{target.name.removesuffix(suffix)}-{replica}{suffix}")
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return target / f"vllm-{started}-{os.getpid()}-replica-{replica}.jsonl.zst"
+
+
+def header(scheduler: Any, settings: Settings) -> Header:
+    """What is known of the run before it starts; its clock starts here."""
+    config = scheduler.vllm_config
+    parallel, options, cache_config = config.parallel_config, config.scheduler_config, config.cache_config
+    return Header(
+        schema=SCHEMA_VERSION,
+        engine=EngineInfo(name="vLLM", version=vllm.__version__),
+        policy="continuous",
+        slots=scheduler.max_num_running_reqs,
+        token_budget=scheduler.max_num_scheduled_tokens,
+        kv_blocks=scheduler.kv_cache_manager.block_pool.num_gpu_blocks - 1,
+        kv_block_tokens=scheduler.block_size,
+        model=model_info(config),
+        device=device_info(parallel),
+        workload=settings.workload or WorkloadInfo(name="served"),
+        run=settings.run,
+        parallel=ParallelInfo(
+            tensor=parallel.tensor_parallel_size,
+            pipeline=parallel.pipeline_parallel_size,
+            data=replicas_of(parallel),
+            replica=parallel.data_parallel_index,
+        ),
+        config={
+            "scheduler": type(scheduler).__mro__[1].__name__,
+            "scheduling_policy": str(options.policy),
+            "async_scheduling": bool(options.async_scheduling),
+            "chunked_prefill": bool(options.enable_chunked_prefill),
+            "prefix_caching": bool(cache_config.enable_prefix_caching),
+            "kv_cache_dtype": str(cache_config.cache_dtype),
+            "max_model_len": config.model_config.max_model_len,
+            "compiled": not config.model_config.enforce_eager,
+            "executor": str(parallel.distributed_executor_backend),
+            "quantization": config.model_config.quantization,
+        },
+        libraries={"torch": str(torch.__version__)},
+        clock=start_clock(),
+    )
+
+
+def replicas_of(parallel: Any) -> int:
+    """How many data-parallel replicas there are.
+
+    Each replica of a dense model is told that it is the only one; one field is left that says how many were asked for.
+    """
+    asked = 1 if parallel.enable_elastic_ep else getattr(parallel, "elastic_ep_max_dp_size", None) or 1
+    return int(max(parallel.data_parallel_size, asked, parallel.data_parallel_index + 1))
+
+
+def model_info(config: Any) -> ModelInfo:
+    """The model by its own name; an export of tracereel's carries a note of where its weights came from."""
+    model = config.model_config
+    weights = "random" if config.load_config.load_format == "dummy" else "real"
+    note = read_note(Path(model.model)) if weights == "real" else None
+    if note is not None:
+        return note.model_info(model.dtype)
+    name = Path(model.model).name if Path(model.model).is_dir() else model.model
+    architecture = model.hf_config.model_type
+    return ModelInfo(name=str(name), weights=weights, dtype=dtype_name(model.dtype), architecture=architecture)
+
+
+def device_info(parallel: Any) -> DeviceInfo:
+    """The device by its own name."""
+    kind = str(current_platform.device_type)
+    if kind == "cpu":
+        # The threads of a worker in a process of its own are not known here.
+        return DeviceInfo(
+            kind=kind,
+            name=cpu_name(),
+            threads=torch.get_num_threads() if parallel.distributed_executor_backend == "uni" else None,
+        )
+    return DeviceInfo(
+        kind=kind,
+        name=current_platform.get_device_name(),
+        driver=torch.version.cuda,
+        memory_bytes=current_platform.get_device_total_memory(),
+    )

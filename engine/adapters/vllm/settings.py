@@ -1,0 +1,38 @@
+"""What a user says of a recording of vLLM: in vLLM's additional configuration, or in the environment."""
+
+import os
+from typing import Annotated, Any
+
+import msgspec
+from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.vllm.plugin import ENVIRONMENT
+from tracereel.trace.format.events import RunInfo, WorkloadInfo
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands under "tracereel" in vLLM's additional configuration.
+
+    path: a folder, or a file that ends in .jsonl or .jsonl.zst. content: record prompts, token ids and texts too.
+    warmup: so many requests at the start are not recorded; the recording begins with the first after them. workload,
+    run: what is asked and which run of a suite this is, where somebody knows.
+    """
+
+    path: str
+    warmup: Annotated[int, msgspec.Meta(ge=0)] = 0
+    content: bool = True
+    workload: WorkloadInfo | None = None
+    run: RunInfo | None = None
+
+    @classmethod
+    def of(cls, vllm_config: Any) -> "Settings":
+        """The settings of a run. Raises AdapterError."""
+        extra = vllm_config.additional_config
+        given = extra.get("tracereel") if isinstance(extra, dict) else None
+        if given is None and (path := os.environ.get(ENVIRONMENT)):
+            given = {"path": path}
+        if given is None:
+            raise AdapterError("""tracereel: where to? Give --additional-config '{"tracereel": {"path": "run"}}'""")
+        try:
+            return msgspec.convert(given, cls)
+        except msgspec.ValidationError as error:
+            raise AdapterError(f"tracereel: additional_config: {error}") from None
