@@ -143,7 +143,8 @@ class Samples:
 class Request:
     """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
 
-    priority: lower goes first, in the queue and against preemption; the older one among equals.
+    priority: lower goes first, in the queue and against preemption; the older one among equals. client: whose request
+    it is, for a policy that shares the engine fairly; None where nobody says.
 
     Every field has the bounds of the trace (`trace/format/events`), so that what was run can be recorded. Raises
     RequestError where one is outside them.
@@ -154,6 +155,7 @@ class Request:
     sampling: SamplingParams = SamplingParams()
     prompt: str | None = None
     priority: int = 0
+    client: str | None = None
 
     def __post_init__(self) -> None:
         if what := fault(self.id, events.Name):
@@ -167,6 +169,7 @@ class Request:
             raise RequestError(f"request {shown(self.id)}: sampling: {shown(self.sampling)} is not SamplingParams")
         self._require("prompt", events.Prompt | None)
         self._require("priority", events.Priority)
+        self._require("client", events.Name | None)
 
     def _require(self, name: str, kind: Any) -> None:
         if what := fault(value := getattr(self, name), kind):

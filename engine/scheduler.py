@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.kv_cache import KVCacheManager
+from tracereel.engine.kv_cache import KVCacheManager, Prefix
 from tracereel.engine.policies import Batch, policy_named
 from tracereel.engine.request import Request, SampleSpec, SamplingParams, Sequence
 from tracereel.trace.format.events import DECODE, PREFILL, Admission, BlockGrant, Ending
@@ -78,9 +78,10 @@ class _Draft:
 class Scheduler:
     """Batches sequences under `max_num_seqs`, a token budget and a block pool.
 
-    One order holds everywhere, in the queue, for blocks, and against preemption: the lowest `priority` number first,
-    and among equals the oldest. When blocks run out the last running sequence in that order gives up its slot and its
-    blocks, goes back to its place in the queue, and is recomputed from the tokens it has.
+    `waiting` and `running` are ordered by rank: the lowest `priority` number first, the oldest among equals. Running
+    sequences are computed in that order. The policy says in which order waiting ones are admitted and, when blocks run
+    out, which running one gives up its slot and its blocks; by default that is the order of ranks too. A preempted
+    sequence goes back to its place in the queue and is recomputed from the tokens it has.
     """
 
     def __init__(self, config: EngineConfig, end_ids: frozenset[int] = frozenset()):
@@ -127,6 +128,7 @@ class Scheduler:
         self.require_fit(request)
         sequence = Sequence(number, request, list(request.prompt_ids), arrival_ns)
         self.sequences[number] = sequence
+        self.policy.arrived(sequence, self.waiting)
         insort(self.waiting, sequence, key=_rank)
 
     def cancel(self, number: int) -> bool:
@@ -164,7 +166,7 @@ class Scheduler:
         while self.running and draft.empty:  # the chosen ones had to give way: choose among those that are left
             self._advance(draft, self.policy.advances(self._batch(now_ns)))
         if room and not draft.preempted:
-            self._admit(draft, room, now_ns)
+            self._admit(draft, batch, room)
         self._just_admitted = bool(draft.admitted)
         return None if draft.empty else self._plan(draft)
 
@@ -192,7 +194,7 @@ class Scheduler:
     def _reserve(self, draft: _Draft, sequence: Sequence, tokens: int) -> bool:
         """Let the sequence's blocks hold `tokens` tokens, preempting later ones for it; False where it had to go."""
         while (blocks := self.kv.grow(sequence, tokens)) is None:
-            victim = self.running[-1]
+            victim = self.policy.gives_way(self.running)
             self._preempt(draft, victim)
             if victim is sequence:
                 return False
@@ -200,31 +202,39 @@ class Scheduler:
             draft.blocks.append(BlockGrant(request=sequence.number, blocks=blocks))
         return True
 
-    def _admit(self, draft: _Draft, room: int, now_ns: int) -> None:
+    def _admit(self, draft: _Draft, batch: Batch, room: int) -> None:
         """Let up to `room` waiting requests take free slots while budget and blocks last."""
         budget = self.config.max_num_batched_tokens - len(draft.decodes) - sum(count for _, count in draft.prefills)
-        while self.waiting and self._free_slots and budget > 0 and room > len(draft.admitted):
+        queue = iter(self.policy.queue_order(batch))
+        while self._free_slots and budget > 0 and room > len(draft.admitted):
             if self.policy.pads and self._rows == self.config.max_num_seqs:
                 break  # a row of this batch that has ended is not to be had again
-            sequence = self.waiting[0]
+            sequence = next(queue, None)
+            if sequence is None:
+                break
             prefix = self.kv.find_prefix(sequence)
             count = len(sequence.token_ids) - prefix.tokens
             if (count > budget and not self.policy.chunks) or not self.kv.fits(sequence, prefix):
                 break
             count = min(count, budget)
             budget -= count
-            del self.waiting[0]
-            if not self.running:
-                self._opened_ns = now_ns
-            self._rows += 1
-            sequence.slot = slot = heapq.heappop(self._free_slots)
-            insort(self.running, sequence, key=_rank)
-            self.kv.enter(sequence, prefix)
-            new_blocks = self.kv.grow(sequence, prefix.tokens + count)
-            assert new_blocks is not None
-            draft.blocks.append(BlockGrant(request=sequence.number, blocks=prefix.blocks + new_blocks))
-            draft.admitted.append(Admission(request=sequence.number, slot=slot, cached=prefix.tokens))
-            draft.prefills.append((sequence, count))
+            self._enter(draft, sequence, prefix, count, batch.now_ns)
+
+    def _enter(self, draft: _Draft, sequence: Sequence, prefix: Prefix, count: int, now_ns: int) -> None:
+        """Give a waiting sequence a slot, what the cache holds of it, and blocks for its first `count` tokens."""
+        del self.waiting[bisect_left(self.waiting, sequence.rank, key=_rank)]
+        if not self.running:
+            self._opened_ns = now_ns
+        self._rows += 1
+        sequence.slot = slot = heapq.heappop(self._free_slots)
+        insort(self.running, sequence, key=_rank)
+        self.policy.admitted(sequence)
+        self.kv.enter(sequence, prefix)
+        new_blocks = self.kv.grow(sequence, prefix.tokens + count)
+        assert new_blocks is not None
+        draft.blocks.append(BlockGrant(request=sequence.number, blocks=prefix.blocks + new_blocks))
+        draft.admitted.append(Admission(request=sequence.number, slot=slot, cached=prefix.tokens))
+        draft.prefills.append((sequence, count))
 
     def _preempt(self, draft: _Draft, sequence: Sequence) -> None:
         self._leave(sequence)
@@ -282,6 +292,7 @@ class Scheduler:
         token.
         """
         sequences, kv, size = self.sequences, self.kv, self.config.block_size
+        served = self.policy.served if self.policy.counts_service else None
         for number, ids, samples in zip(plan.requests, plan.token_ids, plan.samples, strict=True):
             sequence = sequences[number]
             sequence.num_computed_tokens += len(ids)
@@ -290,6 +301,8 @@ class Scheduler:
             if samples:
                 sequence.token_ids.append(UNKNOWN)
                 sequence.prefills = False
+                if served is not None:
+                    served(sequence)
                 if sequence.num_output_tokens >= sequence.request.sampling.max_tokens:
                     self._ending[number] = sequences.pop(number)
                     self._leave(sequence)

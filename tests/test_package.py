@@ -31,7 +31,7 @@ def test_the_wheel_holds_what_a_film_needs(wheel):
         *(ROOT / "film" / "text").glob("*.toml"),
         *(ROOT / "engine" / "suites").iterdir(),
         *((ROOT / "trace" / name) for name in ("SCHEMA.md", "schema.json", "example.jsonl")),
-        ROOT / "engine" / "kernels" / "cpu.c",
+        ROOT / "engine" / "layer_ops" / "cpu.c",
         ROOT / "trace" / "py.typed",
     ]:
         assert f"tracereel/{path.relative_to(ROOT)}" in names, path

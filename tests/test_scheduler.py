@@ -95,19 +95,24 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         burst=st.lists(
             st.tuples(
-                st.sampled_from(STEMS), st.integers(1, 20), st.integers(1, 15), st.sampled_from([0, 0, 0, -1, 5])
+                st.sampled_from(STEMS),
+                st.integers(1, 20),
+                st.integers(1, 15),
+                st.sampled_from([0, 0, 0, -1, 5]),
+                st.sampled_from([None, "a", "b"]),
             ),
             min_size=1,
             max_size=10,
         )
     )
     def submit(self, burst):
-        for stem, prompt, output, priority in burst:
-            self.submit_one(stem, prompt, output, priority)
+        for asked in burst:
+            self.submit_one(*asked)
 
-    def submit_one(self, stem, prompt, output, priority):
+    def submit_one(self, stem, prompt, output, priority, client):
         number = len(self.requests)
-        request = Request(str(number), stem[:prompt], SamplingParams(max_tokens=output), priority=priority)
+        sampling = SamplingParams(max_tokens=output)
+        request = Request(str(number), stem[:prompt], sampling, priority=priority, client=client)
         whole = prompt + output
         unchunked = self.config.policy == "continuous-unchunked"
         if whole > self.config.max_model_len or (unchunked and whole - 1 > self.config.max_num_batched_tokens):
@@ -164,11 +169,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert 0 <= plan.padding <= config.max_num_seqs - len(plan.requests)
         # Those admitted stood at the head of the queue, and who is preempted comes after all that still run.
         admitted = [admission.request for admission in plan.admitted]
-        assert admitted == self.queue[: len(admitted)]
-        ranks = {sequence.number: sequence.rank for sequence in self.scheduler.sequences.values()}
-        if plan.preempted:
-            last = max(sequence.rank for sequence in self.scheduler.running)
-            assert all(ranks[number] > last for number in plan.preempted)
+        order = {"fair": None, "shortest-prompt-first": self.by_prompt}.get(config.policy, self.by_rank)
+        if order is not None:
+            assert admitted == sorted(self.queue, key=order)[: len(admitted)]
+            if plan.preempted:
+                last = max(order(sequence.number) for sequence in self.scheduler.running)
+                assert all(order(number) > last for number in plan.preempted)
         if config.policy == "same-position":
             decoding = {position for position, phase in zip(plan.positions, plan.phases, strict=True) if phase == "D"}
             assert len(decoding) <= 1
@@ -178,6 +184,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert "D" not in plan.phases, "a closed batch took somebody in"
         if not config.enable_prefix_caching:
             assert not any(admission.cached for admission in plan.admitted)
+
+    def by_rank(self, number):
+        return self.requests[number].priority, number
+
+    def by_prompt(self, number):
+        return self.requests[number].priority, len(self.requests[number].prompt_ids), number
 
     @invariant()
     def nothing_leaks(self):
@@ -418,6 +430,74 @@ def test_unchunked_computes_a_prompt_in_one_step_or_refuses_it():
     scheduler = Scheduler(EngineConfig(policy="continuous-unchunked", **limits))
     with pytest.raises(NeverFitsError, match="max_num_batched_tokens is 31"):
         scheduler.add(0, asked(0, [7] * 30, 3))
+
+
+def client_requests(clients: str, prompt: int = 4, output: int = 4) -> list[Request]:
+    """A request of each client, named by a letter."""
+    sampling = SamplingParams(max_tokens=output, min_tokens=output)
+    return [Request(str(i), (7,) * prompt, sampling, client=client) for i, client in enumerate(clients)]
+
+
+def admissions(plans: list[StepPlan]) -> list[int]:
+    return [admission.request for plan in plans for admission in plan.admitted]
+
+
+def test_the_shortest_prompt_is_admitted_first_within_its_priority():
+    prompts = [9, 2, 5, 2]
+    requests = [asked(i, [7] * prompt) for i, prompt in enumerate(prompts)]
+    urgent = asked(4, [7] * 20, priority=-1)
+    plans = run_all("shortest-prompt-first", [*requests, urgent], max_num_seqs=1)
+    assert admissions(plans) == [4, 1, 3, 2, 0]
+
+
+def test_the_longest_prompt_gives_way_where_blocks_run_out():
+    requests = [asked(0, [1] * 8, 20), asked(1, [2] * 4, 20)]
+    limits = {"max_num_seqs": 2, "num_blocks": 8, "block_size": 4, "max_model_len": 32}
+    assert {number for plan in run_all("shortest-prompt-first", requests, **limits) for number in plan.preempted} == {0}
+    assert {number for plan in run_all("continuous", requests, **limits) for number in plan.preempted} == {1}
+
+
+def test_a_client_that_sends_more_is_not_served_more():
+    requests = client_requests("aaaaaaaabbb")
+    assert admissions(run_all("continuous", requests, max_num_seqs=1)) == list(range(11))
+    order = "".join(requests[number].client for number in admissions(run_all("fair", requests, max_num_seqs=1)))
+    assert order == "abababaaaaa"
+
+
+def test_tokens_are_what_is_shared_and_output_weighs_twice():
+    # Each of a's requests costs 2 + 2 x 9 = 20 tokens, each of b's 2 + 2 x 4 = 10: two of b's to one of a's.
+    long, short = client_requests("aaa", 2, 9), client_requests("bbbbbb", 2, 4)
+    plans = run_all("fair", [*long, *short], max_num_seqs=1)
+    clients = ["a"] * 3 + ["b"] * 6
+    assert "".join(clients[number] for number in admissions(plans)) == "abbabbabb"
+
+
+def test_a_client_that_was_away_saves_nothing_up():
+    scheduler = Scheduler(EngineConfig(policy="fair", max_num_seqs=1))
+    runner = fakes.FakeRunner(scheduler.config)
+    order = []
+
+    def steps(count):
+        for _ in range(count):
+            plan = scheduler.schedule(0)
+            order.extend(admission.request for admission in plan.admitted)
+            scheduler.update(plan, runner.execute(plan).tokens)
+
+    for number, request in enumerate(client_requests("aaaaaa")):
+        scheduler.add(number, request)
+    steps(16)  # four of a's requests are served before b comes
+    for number, request in enumerate(client_requests("bbbb"), 6):
+        scheduler.add(number, request)
+    steps(24)
+    assert order == [0, 1, 2, 3, 4, 6, 5, 7, 8, 9], "a and b take turns from where b came"
+
+
+def test_who_was_served_most_gives_way():
+    requests = [*client_requests("a", 4, 20), *client_requests("b", 4, 20)]
+    limits = {"max_num_seqs": 2, "num_blocks": 8, "block_size": 4, "max_model_len": 32}
+    first = Request("0", (9,) * 4, SamplingParams(max_tokens=2, min_tokens=2), client="a")
+    plans = run_all("fair", [first, *requests], **limits)
+    assert {number for plan in plans for number in plan.preempted} == {1}, "the older one, whose client had one before"
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
