@@ -71,8 +71,15 @@ class _Draft:
 
     @property
     def empty(self) -> bool:
-        """Is nobody to be computed?"""
+        """Is nothing to be computed?"""
         return not (self.decodes or self.prefills)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Note a preemption, and take back what this step was to do for the sequence."""
+        self.decodes = [other for other in self.decodes if other is not sequence]
+        self.prefills = [(other, count) for other, count in self.prefills if other is not sequence]
+        self.blocks = [grant for grant in self.blocks if grant.request != sequence.number]
+        self.preempted.append(sequence.number)
 
 
 class Scheduler:
@@ -240,7 +247,7 @@ class Scheduler:
         self._leave(sequence)
         sequence.num_computed_tokens = 0
         sequence.prefills = True
-        draft.preempted.append(sequence.number)
+        draft.preempt(sequence)
         insort(self.waiting, sequence, key=_rank)
 
     def _leave(self, sequence: Sequence) -> None:
