@@ -16,10 +16,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tracereel.engine.block_pool import START, BlockPool
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.policies import POLICIES
-from tracereel.engine.request import Request, Samples, SamplingParams
+from tracereel.engine.request import Request, RequestError, Samples, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError, Scheduler, StepPlan
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.recorder import Recorder
@@ -389,11 +390,14 @@ def test_what_was_written_before_a_preemption_is_found_after_it():
 
 
 def test_same_hashes_do_not_share():
-    twin = sys.hash_info.modulus
-    prompts = [[5] * 9, [5 + twin] * 9]
-    assert hash(tuple(prompts[0])) == hash(tuple(prompts[1]))
-    plans = run_all("continuous", [asked(i, prompt) for i, prompt in enumerate(prompts)], max_num_seqs=1, **CACHING)
-    assert cached_of(plans) == [(0, 0), (1, 0)]
+    contents = [(START, (token,) * 4) for token in (5, 5 + sys.hash_info.modulus)]
+    assert hash(contents[0]) == hash(contents[1])
+    pool = BlockPool(2)
+    first, second = pool.take(2)
+    pool.remember(first, contents[0])
+    assert pool.find(contents[1]) is None
+    pool.remember(second, contents[1])
+    assert [pool.find(content)[0] for content in contents] == [first, second]
 
 
 def test_a_lower_priority_number_goes_first_and_is_preempted_last():
@@ -533,3 +537,9 @@ def test_requests_that_can_never_fit_are_refused_by_the_limits_name():
 def test_a_wrong_setting_is_named(setting, message):
     with pytest.raises(ConfigError, match=message):
         Scheduler(EngineConfig(**setting))
+
+
+@pytest.mark.parametrize("client", [3, "x" * 10**6])
+def test_a_client_that_is_no_name_is_refused(client):
+    with pytest.raises(RequestError, match="client: "):
+        Request("r", (1,), client=client)
