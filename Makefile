@@ -56,8 +56,8 @@ lint: $(VENV)/.all ## ruff: lint and format
 typecheck: $(VENV)/.all ## mypy --strict
 	@# The rooms lie at the top of the repository, the packages are tracereel.*: mypy is shown a tree of links.
 	@mkdir -p build/typed/tracereel
-	@for room in engine trace film scenes cli; do ln -sfn ../../../$$room build/typed/tracereel/$$room; done
-	@$(BIN)/mypy -p tracereel.engine -p tracereel.trace -p tracereel.cli -p tracereel.film -p tracereel.scenes
+	@for room in engine trace film player scenes cli; do ln -sfn ../../../$$room build/typed/tracereel/$$room; done
+	@$(BIN)/mypy -p tracereel.engine -p tracereel.trace -p tracereel.cli -p tracereel.film -p tracereel.player -p tracereel.scenes
 
 wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 	@$(BIN)/python -m build --outdir dist .

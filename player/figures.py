@@ -1,0 +1,132 @@
+"""The figures of a page: which queries are asked of its runs, and how each answer is carried.
+
+A figure travels with its query, arguments, traces and lines, so that `tracereel verify` asks again. Knows queries; the
+page's words say how a figure is called.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from tracereel.film.phrases import shown_as
+from tracereel.trace.analysis.compare import NotComparableError, require_comparable
+from tracereel.trace.analysis.latency import worst_pause
+from tracereel.trace.analysis.measured import QUERIES, Argument, Run, Value, evaluate
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured value: `label` is the key of its words, `value` None where the traces do not say."""
+
+    label: str
+    query: str
+    args: dict[str, Argument]
+    traces: list[str]
+    lines: tuple[int, int]
+    value: Value | None
+    shown: str | None
+    style: str
+    definition: str
+
+
+Asked = tuple[str, str, dict[str, Argument], str]
+"""(key of the words, query, arguments, format)."""
+
+_LATENCIES = tuple((metric, percentile) for metric in ("ttft", "itl") for percentile in (50, 90, 99))
+OF_A_RUN: tuple[Asked, ...] = (
+    ("num_requests", "num_requests", {}, ",d"),
+    ("num_steps", "num_steps", {}, ",d"),
+    ("slots", "slots", {}, ",d"),
+    ("duration_s", "duration_s", {}, ",.2f"),
+    ("output_throughput", "output_throughput", {}, ",.1f"),
+    ("mean_batch", "mean_batch", {}, ".2f"),
+    ("idle_share_percent", "idle_share_percent", {}, ".1f"),
+    *(
+        (f"{metric}_percentile_ms", "latency_percentile_ms", {"metric": metric, "percentile": percentile}, ",.1f")
+        for metric, percentile in _LATENCIES
+    ),
+    ("tpot_median_ms", "tpot_median_ms", {}, ",.1f"),
+    ("e2el_median_s", "e2el_median_s", {}, ",.2f"),
+    ("worst_pause_ms", "worst_pause_ms", {}, ",.1f"),
+    ("prefill_tokens", "prefill_tokens", {}, ",d"),
+    ("preemptions", "preemptions", {}, ",d"),
+    ("refill_ceiling", "refill_ceiling", {}, ".2f"),
+)
+OF_TWO_CASES: tuple[Asked, ...] = (
+    ("ratio_median", "throughput_ratio_median", {}, ".2f"),
+    ("ratio_low", "throughput_ratio_low", {}, ".2f"),
+    ("ratio_high", "throughput_ratio_high", {}, ".2f"),
+    ("ratio_pairs", "throughput_ratio_pairs", {}, "d"),
+)
+
+
+def figures_of(run: Run) -> list[Figure]:
+    """What one run measured."""
+    return [_figure(asked, [run]) for asked in OF_A_RUN]
+
+
+def comparison(numerator: Sequence[Run], denominator: Sequence[Run]) -> tuple[list[Figure], str | None]:
+    """Output throughput of one case over another's, from all repeats; or why there is none: the field that differs."""
+    runs = [*numerator, *denominator]
+    try:
+        require_comparable([run.trace for run in runs])
+    except NotComparableError as error:
+        # The message names files, which a page that is given away has no business with.
+        return [], str(error).split(" differ in ")[-1] if " differ in " in str(error) else ""
+    figures = [
+        _figure((label, query, {**args, "numerator": len(numerator)}, style), runs)
+        for label, query, args, style in OF_TWO_CASES
+    ]
+    return (figures, None) if figures[0].value is not None else ([], "")
+
+
+def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:
+    label, query, args, style = asked
+    value: Value | None
+    try:
+        value, lines = evaluate(query, runs, args)
+    except (ValueError, LookupError, ZeroDivisionError):  # what a query raises where a trace does not say
+        value, lines = None, (0, 0)
+    if isinstance(value, float) and not np.isfinite(value):
+        value = None
+    return Figure(
+        label=label,
+        query=query,
+        args=args,
+        traces=[run.trace.digest for run in runs],
+        lines=lines,
+        value=value,
+        shown=None if value is None else shown_as(value, style),
+        style=style,
+        definition=" ".join((QUERIES[query].__doc__ or "").split()),
+    )
+
+
+class Moments(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a reader would want to look; None where the run has no such moment. Times are the trace's own."""
+
+    slowest_step: int | None
+    longest_wait_request: int | None
+    """The request that waited longest for its first slot."""
+    longest_wait_ns: int | None
+    worst_pause_request: int | None
+    """The request with the longest time between two of its output tokens."""
+    worst_pause_from_ns: int | None
+    worst_pause_to_ns: int | None
+
+
+def moments_of(run: Run) -> Moments:
+    """The moments of one run."""
+    trace, pause = run.trace, worst_pause(run.trace)
+    request, first = np.unique(trace.stays.request, return_index=True)
+    arrivals = np.array([trace.arrivals[i].arrival_ns for i in request.tolist()], dtype=np.int64)
+    waits = trace.stays.from_ns[first] - arrivals
+    longest = int(np.argmax(waits)) if len(waits) else None
+    steps = trace.steps.end_ns - trace.steps.start_ns
+    return Moments(
+        slowest_step=int(np.argmax(steps)) if len(steps) else None,
+        longest_wait_request=None if longest is None else int(request[longest]),
+        longest_wait_ns=None if longest is None else int(waits[longest]),
+        worst_pause_request=None if pause is None else pause.request,
+        worst_pause_from_ns=None if pause is None else pause.from_ns,
+        worst_pause_to_ns=None if pause is None else pause.to_ns,
+    )

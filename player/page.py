@@ -1,0 +1,216 @@
+"""The page: recordings, figures, words, palettes and program in one HTML file that opens from disk.
+
+Knows what goes into it and how it is escaped. Prompts and tokens are data: they travel compressed, or as JSON in which
+no character can end an element, and the page's policy lets nothing run but its own script.
+"""
+
+import base64
+import gzip
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import msgspec
+from tracereel.film.phrases import CATALOGUES
+from tracereel.film.theme import IDLE_SLOT, PALETTES, REQUESTS, Palette
+from tracereel.player.columns import packed
+from tracereel.player.errors import PlayerError
+from tracereel.player.figures import Figure, Moments, comparison, figures_of, moments_of
+from tracereel.player.program import program, web_text
+from tracereel.trace.analysis.compare import group_runs, median_run
+from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.step_bounds import BOUNDS
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
+
+DATA_ID = "tracereel-data"
+MOST_RUNS = 64
+
+
+class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page says of one run beside its columns; `begin_ns` is the trace's time at which the run begins."""
+
+    key: str
+    digest: str
+    case: str
+    group: str
+    name: str
+    median: bool
+    """Is it the run with the median throughput of its repeats?"""
+    begin_ns: int
+    slots: int
+    token_budget: int | None
+    kv_blocks: int | None
+    replicas: list[dict[str, int]]
+    provenance: dict[str, Any]
+    notes: list[str]
+    """What is not whole about the recording."""
+    figures: list[Figure]
+    moments: Moments
+
+
+class PairEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of repeats over another; `refused` says why the two are not compared, in an empty text if unknown."""
+
+    numerator: str
+    denominator: str
+    figures: list[Figure]
+    refused: str | None
+
+
+class PageData(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the page holds beside the columns."""
+
+    made_with: str
+    runs: list[RunEntry]
+    pairs: list[PairEntry]
+    bounds: tuple[str, ...]
+    language: str
+    words: dict[str, dict[str, str]]
+    palettes: dict[str, dict[str, str | list[str]]]
+
+
+def build_page(traces: Sequence[Trace], language: str = "en") -> str:
+    """The page that plays these traces, the first of two cases first.
+
+    Raises PlayerError where a trace does not keep to its schema, is given twice, or there are too many.
+    """
+    runs = [Run(trace) for trace in traces]
+    data, columns = page_data(runs, language), {run.trace.name: packed(run.trace, run.timeline) for run in runs}
+    return assemble(data, {key: base64.b64encode(gzip.compress(b, 9, mtime=0)) for key, b in columns.items()})
+
+
+def page_data(runs: Sequence[Run], language: str) -> PageData:
+    """What is said of the runs."""
+    traces = [run.trace for run in runs]
+    _require_playable(traces)
+    words = all_words()
+    if language not in words:
+        raise PlayerError(f"language: {language!r} is not one of {', '.join(words)}")
+    groups = group_runs(traces)
+    by_digest = {run.trace.digest: run for run in runs}
+    entries = []
+    for group in groups:
+        median = _median(group.traces)
+        entries += [_entry(by_digest[trace.digest], group.label, trace is median) for trace in group.traces]
+    pairs = []
+    for top in groups:
+        for bottom in groups:
+            if top is not bottom:
+                members = [[by_digest[trace.digest] for trace in group.traces] for group in (top, bottom)]
+                figures, refused = comparison(*members)
+                pairs.append(
+                    PairEntry(numerator=top.label, denominator=bottom.label, figures=figures, refused=refused)
+                )
+    return PageData(
+        made_with=f"tracereel {metadata.version('tracereel')}",
+        runs=entries,
+        pairs=pairs,
+        bounds=BOUNDS,
+        language=language,
+        words=words,
+        palettes={name: _palette(palette) for name, palette in PALETTES.items()},
+    )
+
+
+def _require_playable(traces: Sequence[Trace]) -> None:
+    if not traces:
+        raise PlayerError("no trace is given")
+    if len(traces) > MOST_RUNS:
+        raise PlayerError(f"{len(traces)} traces; a page holds at most {MOST_RUNS}: name fewer files or folders")
+    seen: dict[str, Trace] = {}
+    for trace in traces:
+        if trace.digest in seen:
+            raise PlayerError(f"{trace.path} is the same recording as {seen[trace.digest].path}: name it once")
+        seen[trace.digest] = trace
+        violations = check(trace.path, limit=1).violations
+        if violations:
+            raise PlayerError(f"{trace.path}: {violations[0]}; a recording that contradicts itself is not played")
+
+
+def _median(traces: Sequence[Trace]) -> Trace:
+    answered = [trace for trace in traces if len(trace.steps.token_id)]
+    return median_run(answered) if answered else traces[0]
+
+
+def _entry(run: Run, group: str, median: bool) -> RunEntry:
+    trace = run.trace
+    header, suite = trace.header, trace.header.run
+    notes = [trace.cut] if trace.cut else []
+    notes += [f"steps missing from the recording: {trace.missing_steps}"] if trace.missing_steps else []
+    return RunEntry(
+        key=trace.name,
+        digest=trace.digest,
+        case=suite.case if suite else header.policy,
+        group=group,
+        name=f"{group} {suite.repeat + 1}" if suite and suite.repeats > 1 else group,
+        median=median,
+        begin_ns=run.timeline.begin_ns,
+        slots=header.slots,
+        token_budget=header.token_budget,
+        kv_blocks=header.kv_blocks,
+        replicas=[{"replica": replica.replica, "slots": replica.slots} for replica in header.replicas],
+        provenance=msgspec.to_builtins(header),
+        notes=notes,
+        figures=figures_of(run),
+        moments=moments_of(run),
+    )
+
+
+def all_words() -> dict[str, dict[str, str]]:
+    """The player's words in every language, with those it shares with the films."""
+    found = {}
+    for path in sorted(CATALOGUES.glob("*.toml")):
+        catalogue = tomllib.loads(path.read_text("utf-8"))
+        cases = {f"case_{name}": text for name, text in catalogue["cases"].items()}
+        clock = {f"clock_{name}": catalogue["strip"][name] for name in ("slower", "faster", "even")}
+        found[path.stem] = {**catalogue["player"], **cases, **clock}
+    return found
+
+
+def _palette(palette: Palette) -> dict[str, str | list[str]]:
+    def code(rgb: tuple[float, float, float]) -> str:
+        return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+
+    plain = {name: code_ for name, code_ in palette.codes.items() if not name.startswith("request_")}
+    return {
+        **plain,
+        "idle_slot": code(palette.rgb(IDLE_SLOT)),
+        "requests": [code(palette.rgb(role)) for role in REQUESTS],
+    }
+
+
+def assemble(data: PageData, columns: Mapping[str, bytes]) -> str:
+    """The file's text from what it holds."""
+    style, script = web_text("page.css"), program()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{_sha256(script)}'; style-src 'sha256-{_sha256(style)}'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    blocks = [
+        f'<script type="text/plain" id="columns-{key}">{packed_columns.decode()}</script>'
+        for key, packed_columns in columns.items()
+    ]
+    blocks.append(f'<script type="application/json" id="{DATA_ID}">{encode_data(data)}</script>')
+    parts = {
+        "policy": policy,
+        "style": f"<style>{style}</style>",
+        "data": "\n".join(blocks),
+        "program": f'<script type="module">{script}</script>',
+    }
+    page = web_text("page.html")
+    for name, part in parts.items():
+        page = page.replace(f"@{name}@", part, 1)
+    return page
+
+
+def encode_data(data: PageData) -> str:
+    """JSON in which no text can end the element that holds it."""
+    text = msgspec.json.encode(data).decode()
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,82 @@
+// The panel beside the slots: the step and cell that are looked at, and one request's whole life.
+
+import { byId, element, facts } from "./dom.js";
+import { cellSentence, lifeOf, stepFacts } from "./why.js";
+import { duration, number, quotation, requestName, say } from "./words.js";
+
+/** Show the step at the clock, or the focused one. */
+export function showStep(app, lane, step) {
+  const panel = byId("step-facts");
+  if (step < 0) return panel.replaceChildren(element("p", {}, say("no_step_yet")));
+  const cell = app.focus && app.focus.lane === lane ? app.focus : null;
+  const parts = [];
+  if (app.lanes.length > 1) parts.push(element("p", { class: "of-run" }, app.nameOf(lane.run)));
+  if (cell) parts.push(element("p", { class: "cell" }, cellSentence(lane.run, cell.slot, cell.step)));
+  parts.push(facts(stepFacts(lane.run, step, app.data.bounds)));
+  panel.replaceChildren(...parts);
+}
+
+/** A request's life; its answer grows with the clock. */
+export class RequestPanel {
+  constructor(app) {
+    this.app = app;
+    this.panel = byId("request");
+    this.shown = "";
+  }
+
+  /** Bring the panel up to the clock; `selected` is {lane, request} or null. */
+  show(selected, t) {
+    byId("request-hint").hidden = Boolean(selected);
+    this.panel.hidden = !selected;
+    if (!selected) {
+      this.shown = "";
+      return;
+    }
+    const { lane, request } = selected;
+    const key = `${lane.run.facts.key}/${request}/${this.app.language}`;
+    if (this.shown !== key) this.#build(lane.run, request);
+    this.shown = key;
+    this.#update(lane.run, request, t);
+  }
+
+  #build(run, request) {
+    this.events = lifeOf(run, request).map((event) => ({
+      ...event,
+      line: element(
+        "li",
+        {},
+        element("button", { type: "button", class: "instant", onclick: () => this.app.goTo(event.at) }, duration(event.at)),
+        ` ${event.text}`,
+      ),
+    }));
+    const prompt = run.prompts[request];
+    this.answer = element("p", { class: "quote", dir: "auto", lang: "und" });
+    this.count = element("p", { class: "count" });
+    this.panel.replaceChildren(
+      element(
+        "h3",
+        {},
+        element("span", { class: "swatch", "data-colour": String(run.request.colour[request]) }),
+        say("request_is", { request: requestName(request) }),
+        element("button", { type: "button", class: "close", "aria-label": say("close_request"), onclick: () => this.app.select(null) }, "×"),
+      ),
+      element("p", { class: "id" }, quotation(run.ids[request])),
+      element("ol", { class: "life" }, ...this.events.map((event) => event.line)),
+      element("h4", {}, say("prompt")),
+      element("p", { class: "quote", dir: "auto", lang: "und" }, prompt === null ? say("text_unknown") : quotation(prompt)),
+      element("h4", {}, say("answer")),
+      this.count,
+      this.answer,
+    );
+    this.panel.querySelector(".swatch").style.background = this.app.theme.palette.requests[run.request.colour[request]];
+  }
+
+  #update(run, request, t) {
+    for (const { at, line } of this.events) line.classList.toggle("future", at > t);
+    const tokens = run.outputTokensOf(request, t);
+    const all = run.firstToken[request + 1] - run.firstToken[request];
+    this.count.textContent = say("tokens_of", { tokens: number(tokens), all: number(all) });
+    const text = run.text(request, 0, tokens);
+    this.answer.textContent = text === null ? say("text_unknown") : quotation(text);
+  }
+}
