@@ -17,6 +17,7 @@ from tracereel.cli import (
     inspect,
     merge,
     pin,
+    play,
     plot,
     record,
     render,
@@ -24,7 +25,7 @@ from tracereel.cli import (
 )
 from tracereel.cli.terminal import printable
 
-COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, export, verify, clip, pin, fetch, doctor)
+COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, play, export, verify, clip, pin, fetch, doctor)
 
 EXTRAS = {
     "engine": ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2"),

@@ -1,7 +1,7 @@
-"""Verify a film: recompute every number in it from the traces.
+"""Verify a film or a page of `play`: recompute every number in it from the traces.
 
-Reads the ledger beside the film. Exit code 0: every claim is what the traces say; 1: one is not, or the ledger is not
-the film's; 2: something cannot be read.
+Reads the ledger beside a film; a page carries its figures. Exit code 0: every claim is what the traces say; 1: one is not, or the ledger is
+not the film's; 2: something cannot be read.
 """
 
 import argparse
@@ -10,7 +10,9 @@ from pathlib import Path
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
-    parser.add_argument("film", type=Path, help="a film made by tracereel, its .ledger.json beside it")
+    parser.add_argument(
+        "film", type=Path, help="a film made by tracereel, its .ledger.json beside it, or a page of play"
+    )
     parser.add_argument(
         "--trace",
         type=Path,
@@ -24,10 +26,13 @@ def run(args: argparse.Namespace) -> int:
     """Recompute and say what differs."""
     import os
 
-    from tracereel.film.verification import verify
     from tracereel.trace.recordings.index import ENVIRONMENT, PACKAGE_RECORDINGS
 
     traces = args.trace or [Path(os.environ.get(ENVIRONMENT) or PACKAGE_RECORDINGS)]
+    if args.film.suffix == ".html":
+        return _verify_page(args.film, traces)
+    from tracereel.film.verification import verify
+
     verdict = verify(args.film, traces)
     for fault in verdict.faults[:20]:
         print(f"  {fault}")
@@ -35,4 +40,14 @@ def run(args: argparse.Namespace) -> int:
     if more > 0:
         print(f"  and {more} more")
     print(f"{args.film}: {verdict.claims} claims, {len(verdict.faults)} fault(s)")
+    return 1 if verdict.faults else 0
+
+
+def _verify_page(page: Path, traces: list[Path]) -> int:
+    from tracereel.player.verification import verify_page
+
+    verdict = verify_page(page, traces)
+    for fault in verdict.faults[:20]:
+        print(f"  {fault}")
+    print(f"{page}: {verdict.runs} run(s), {verdict.figures} figures, {len(verdict.faults)} fault(s)")
     return 1 if verdict.faults else 0

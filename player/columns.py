@@ -8,7 +8,7 @@ more in them. Times are nanoseconds since `begin_ns`. Knows traces; not how the 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import msgspec
@@ -58,9 +58,7 @@ def _columns(trace: Trace, begin_ns: int) -> Mapping[str, Ints]:
         "request.priority": _ints(arrival.priority for arrival in arrivals),
         "request.colour": _ints(REQUESTS.index(request_colour(request)) for request in requests),
         "request.end": _ints(trace.endings[r][0] - begin_ns if r in trace.endings else ABSENT for r in requests),
-        "request.reason": _ints(
-            reasons.index(trace.endings[r][1]) if r in trace.endings else ABSENT for r in requests
-        ),
+        "request.reason": _ints(reasons.index(trace.endings[r][1]) if r in trace.endings else ABSENT for r in requests),
         "stay.request": stays.request,
         "stay.slot": stays.slot,
         "stay.cached": stays.cached,
@@ -95,8 +93,8 @@ def _reasons(trace: Trace) -> list[str]:
     return sorted({reason for _, reason, _ in trace.endings.values()})
 
 
-def _ints(values: "object") -> Ints:
-    return np.array(list(values), dtype=np.int64)  # type: ignore[call-overload, no-any-return]
+def _ints(values: Iterable[int]) -> Ints:
+    return np.fromiter(values, dtype=np.int64)
 
 
 def _encoded(name: str, column: Ints) -> tuple[bool, int, bytes]:

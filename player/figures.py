@@ -9,9 +9,18 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from tracereel.film.phrases import shown_as
-from tracereel.trace.analysis.compare import NotComparableError, require_comparable
-from tracereel.trace.analysis.latency import worst_pause
-from tracereel.trace.analysis.measured import QUERIES, Argument, Run, Value, evaluate
+from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
+from tracereel.trace.analysis.moments import worst_pause
+from tracereel.trace.analysis.queries import (
+    QUERIES,
+    Answer,
+    Argument,
+    Run,
+    Value,
+    evaluate,
+    lines_of_run,
+    query,
+)
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +40,11 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 Asked = tuple[str, str, dict[str, Argument], str]
 """(key of the words, query, arguments, format)."""
 
-_LATENCIES = tuple((metric, percentile) for metric in ("ttft", "itl") for percentile in (50, 90, 99))
+_LATENCIES: tuple[Asked, ...] = tuple(
+    (f"{metric}_percentile_ms", "latency_percentile_ms", {"metric": metric, "percentile": percentile}, ",.1f")
+    for metric in ("ttft", "itl")
+    for percentile in (50, 90, 99)
+)
 OF_A_RUN: tuple[Asked, ...] = (
     ("num_requests", "num_requests", {}, ",d"),
     ("num_steps", "num_steps", {}, ",d"),
@@ -40,11 +53,7 @@ OF_A_RUN: tuple[Asked, ...] = (
     ("output_throughput", "output_throughput", {}, ",.1f"),
     ("mean_batch", "mean_batch", {}, ".2f"),
     ("idle_share_percent", "idle_share_percent", {}, ".1f"),
-    *(
-        (f"{metric}_percentile_ms", "latency_percentile_ms", {"metric": metric, "percentile": percentile}, ",.1f")
-        for metric, percentile in _LATENCIES
-    ),
-    ("tpot_median_ms", "tpot_median_ms", {}, ",.1f"),
+    *_LATENCIES,
     ("e2el_median_s", "e2el_median_s", {}, ",.2f"),
     ("worst_pause_ms", "worst_pause_ms", {}, ",.1f"),
     ("prefill_tokens", "prefill_tokens", {}, ",d"),
@@ -57,6 +66,20 @@ OF_TWO_CASES: tuple[Asked, ...] = (
     ("ratio_high", "throughput_ratio_high", {}, ".2f"),
     ("ratio_pairs", "throughput_ratio_pairs", {}, "d"),
 )
+
+
+@query
+def idle_share_percent(run: Run) -> Answer:
+    """Slot-steps in which no sequence advanced, in percent of slots x steps."""
+    if not run.metrics.slot_steps:
+        raise ValueError("the trace holds no step")
+    return 100 * run.metrics.idle_slot_steps / run.metrics.slot_steps, lines_of_run(run)
+
+
+@query
+def preemptions(run: Run) -> Answer:
+    """How often a running request lost its slot and blocks."""
+    return run.metrics.preemptions, lines_of_run(run)
 
 
 def figures_of(run: Run) -> list[Figure]:
@@ -73,31 +96,31 @@ def comparison(numerator: Sequence[Run], denominator: Sequence[Run]) -> tuple[li
         # The message names files, which a page that is given away has no business with.
         return [], str(error).split(" differ in ")[-1] if " differ in " in str(error) else ""
     figures = [
-        _figure((label, query, {**args, "numerator": len(numerator)}, style), runs)
-        for label, query, args, style in OF_TWO_CASES
+        _figure((label, name, {**args, "numerator": len(numerator)}, style), runs)
+        for label, name, args, style in OF_TWO_CASES
     ]
     return (figures, None) if figures[0].value is not None else ([], "")
 
 
 def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:
-    label, query, args, style = asked
+    label, name, args, style = asked
     value: Value | None
     try:
-        value, lines = evaluate(query, runs, args)
+        value, lines = evaluate(name, runs, args)
     except (ValueError, LookupError, ZeroDivisionError):  # what a query raises where a trace does not say
         value, lines = None, (0, 0)
     if isinstance(value, float) and not np.isfinite(value):
         value = None
     return Figure(
         label=label,
-        query=query,
+        query=name,
         args=args,
         traces=[run.trace.digest for run in runs],
         lines=lines,
         value=value,
         shown=None if value is None else shown_as(value, style),
         style=style,
-        definition=" ".join((QUERIES[query].__doc__ or "").split()),
+        definition=" ".join((QUERIES[name].__doc__ or "").split()),
     )
 
 

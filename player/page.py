@@ -19,8 +19,9 @@ from tracereel.player.columns import packed
 from tracereel.player.errors import PlayerError
 from tracereel.player.figures import Figure, Moments, comparison, figures_of, moments_of
 from tracereel.player.program import program, web_text
-from tracereel.trace.analysis.compare import group_runs, median_run
-from tracereel.trace.analysis.measured import Run
+from tracereel.trace.analysis.compare import group_runs
+from tracereel.trace.analysis.pairs import median_run
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.step_bounds import BOUNDS
 from tracereel.trace.check.invariants import check
 from tracereel.trace.state.columns import Trace
@@ -101,9 +102,7 @@ def page_data(runs: Sequence[Run], language: str) -> PageData:
             if top is not bottom:
                 members = [[by_digest[trace.digest] for trace in group.traces] for group in (top, bottom)]
                 figures, refused = comparison(*members)
-                pairs.append(
-                    PairEntry(numerator=top.label, denominator=bottom.label, figures=figures, refused=refused)
-                )
+                pairs.append(PairEntry(numerator=top.label, denominator=bottom.label, figures=figures, refused=refused))
     return PageData(
         made_with=f"tracereel {metadata.version('tracereel')}",
         runs=entries,

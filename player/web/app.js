@@ -57,6 +57,7 @@ class App {
     this.focus = this.selected = null;
     byId("lanes").replaceChildren(...this.lanes.map((lane) => lane.element));
     for (const lane of this.lanes) listen(this, lane);
+    this.#layout();
     this.clock.end = Math.max(...runs.map((run) => run.endNs), 1);
     this.clock.t = this.clock.end;
     this.clock.factor = Clock.fitting(this.clock.end / 1e9);
@@ -96,18 +97,22 @@ class App {
   /** A stretch in which the step's neighbours can be read. */
   #closeUp(lane, step) {
     const [from, to] = lane.axis.column(step);
-    const columns = Math.max(Math.min(lane.grid?.width ?? 800, 1600) / 34, 8);
+    const columns = Math.max(Math.min(lane.grid.width, 1600) / 34, 8);
     const near = lane.axis.mode === BY_STEP ? columns : columns * Math.max((lane.run.endNs / Math.max(lane.run.steps, 1)), to - from);
     if (this.view.width > near) this.look(new View((from + to - near) / 2, (from + to + near) / 2));
     else this.look(this.view.holding(from));
   }
 
   /** What a run is called: its case in the films' words, and which repeat it is. */
-  nameOf({ facts }) {
+  nameOf(run) {
+    const { name, group } = run.facts;
+    return name === group ? this.caseOf(run) : `${this.caseOf(run)} ${name.slice(group.length + 1)}`;
+  }
+
+  /** What a run's case is called: by the films' word where there is one. */
+  caseOf({ facts }) {
     const word = `case_${facts.case.replaceAll("-", "_")}`;
-    const plain = facts.group === facts.case;
-    const name = plain && has(word) ? say(word) : facts.group;
-    return facts.name === facts.group ? name : `${name} ${facts.name.slice(facts.group.length + 1)}`;
+    return facts.group === facts.case && has(word) ? say(word) : facts.group;
   }
 
   /** The longest axis of the runs that are shown. */
@@ -137,7 +142,12 @@ class App {
     const ends = [lane.axis.time(this.view.from), lane.axis.time(this.view.to)];
     this.mode = this.mode === BY_TIME ? BY_STEP : BY_TIME;
     this.look(new View(...ends.map((t) => lane.axis.x(t))));
-    announce(say(this.mode === BY_TIME ? "axis_time" : "axis_step"));
+    this.writeAxis();
+    announce(byId("axis").textContent);
+  }
+
+  writeAxis() {
+    byId("axis").textContent = say(this.mode === BY_TIME ? "axis_time" : "axis_step");
   }
 
   turnLanguage() {
@@ -148,6 +158,7 @@ class App {
 
   rename() {
     write(this);
+    this.writeAxis();
     for (const lane of this.lanes) lane.rename();
     document.title = `${this.lanes.map((lane) => this.nameOf(lane.run)).join(" · ")} – tracereel`;
     byId("machine").textContent = machineOf(this.lanes[0].run.facts);
@@ -213,7 +224,9 @@ class App {
     this.redraw();
   }
 
+  /** The first slot's cell at the clock, where no cell is focused yet; null in a run without a step. */
   focusAtClock(lane) {
+    if (!lane.run.steps) return null;
     return { lane, slot: 0, step: Math.max(lane.run.newestStep(this.clock.t), 0) };
   }
 
@@ -275,13 +288,17 @@ class App {
     });
   }
 
-  #draw() {
-    const { t, playing, factor } = this.clock;
+  #layout() {
     const width = byId("lanes").clientWidth;
     const room = Math.max(innerHeight * (this.lanes.length > 1 ? 0.26 : 0.5), 120);
+    for (const lane of this.lanes) lane.layout(width, room);
+  }
+
+  #draw() {
+    const { t, playing, factor } = this.clock;
+    this.#layout();
     let whole = true;
     for (const lane of this.lanes) {
-      lane.layout(width, room);
       whole = lane.draw() && whole;
       lane.count(t);
     }

@@ -55,7 +55,7 @@ export class Bands {
     const { run } = this;
     const step = run.newestStep(t);
     const values = { band_waiting: run.waitingCount(t), band_batch: step < 0 ? 0 : run.batch[step], band_kv: run.kvUsed(t) };
-    const found = this.lines.map(({ key, top }) => [say(key), `${number(values[key] ?? 0)} / ${number(top)}`]);
+    const found = this.lines.map(({ key }) => [say(key), number(values[key] ?? 0)]);
     const rate = step < 0 ? null : run.rate(t, t);
     found.push([say("band_rate"), rate === null ? "–" : number(rate)]);
     return found;
@@ -73,7 +73,7 @@ export class Bands {
     rates.forEach((rate, i) => {
       if (rate) surface.rect(box.x + i, box.y + box.height * (1 - rate / most), 1, (box.height * rate) / most, palette.finished);
     });
-    surface.text(number(most), box.x + box.width - 4, box.y + 11, { size: 10, fill: palette.text, align: 1 });
+    scaleTop(surface, most, box, palette);
   }
 
   #paintBounds(surface, pixels, box, palette) {
@@ -115,8 +115,9 @@ function columnsOf(run, axis, view, box) {
     next = Math.min(next, last);
     // A step's value holds until the next one's schedule.
     const right = next < run.steps ? axis.column(next)[0] : axis.column(next - 1)[1];
-    const begin = Math.max(left, box.x);
-    const end = Math.min(box.x + (right - view.from) * scale, box.x + box.width);
+    // Whole pixels: between two columns nothing shines through.
+    const begin = Math.max(Math.round(left), box.x);
+    const end = Math.min(Math.round(box.x + (right - view.from) * scale), box.x + box.width);
     if (end > begin) found.push({ left: begin, width: end - begin, first: step, last: next });
     step = next;
   }
@@ -131,6 +132,15 @@ function paintExtent(surface, pixels, { extent, top, colour }, box, palette) {
     const lifted = (box.height * (high - low)) / top;
     surface.rect(left, box.y + box.height * (1 - high / top), width, Math.max(lifted, high ? 1.5 : 0), palette[colour]);
   }
+  scaleTop(surface, top, box, palette);
+}
+
+/** The number that the band's upper edge stands for. */
+function scaleTop(surface, value, box, palette) {
+  const text = number(value);
+  const width = surface.textWidth(text, 10) + 6;
+  surface.rect(box.x + box.width - width, box.y, width, 13, palette.ground, 0.75);
+  surface.text(text, box.x + box.width - 3, box.y + 10, { size: 10, fill: palette.text, align: 1 });
 }
 
 /** The clock's line over a box. */

@@ -33,7 +33,7 @@ export function showDifference(app) {
     element("p", { class: "ahead" }, ahead),
     table(say("difference_caption"), [say("at_this_time"), app.nameOf(first), app.nameOf(second), say("change")], rows),
     ratioLine(app, first, second),
-    selectedLine(app, first, second),
+    ...selectedLine(app, first, second),
   );
 }
 
@@ -47,21 +47,29 @@ function ratioLine(app, first, second) {
     return element("p", { class: "ratio" }, why);
   }
   const of = (label) => pair.figures.find((figure) => figure.label === label).shown;
-  const facts = { ratio: of("ratio_median"), low: of("ratio_low"), high: of("ratio_high"), pairs: of("ratio_pairs") };
-  const one = pair.figures.find((figure) => figure.label === "ratio_pairs").value === 1;
-  return element("p", { class: "ratio" }, say(one ? "ratio_once" : "ratio", { ...facts, first: first.facts.group, second: second.facts.group }));
+  const key = { 0: "ratio_of_medians", 1: "ratio_of_one_pair" }[of("ratio_pairs")] ?? "ratio";
+  const facts = {
+    ratio: of("ratio_median"),
+    low: of("ratio_low"),
+    high: of("ratio_high"),
+    pairs: of("ratio_pairs"),
+    first: app.caseOf(first),
+    second: app.caseOf(second),
+  };
+  return element("p", { class: "ratio" }, say(key, facts));
 }
 
 /** The selected request in both runs, where both hold it under the same name. */
 function selectedLine(app, first, second) {
-  if (!app.selected) return null;
+  if (!app.selected) return [];
   const id = app.selected.lane.run.ids[app.selected.request];
   const [one, other] = [first, second].map((run) => run.ids.indexOf(id));
-  if (one < 0 || other < 0) return null;
+  if (one < 0 || other < 0) return [];
   const t = app.clock.t;
-  return element("p", {}, say("same_request", {
+  const facts = {
     request: requestName(app.selected.request),
     first: number(first.outputTokensOf(one, t)),
     second: number(second.outputTokensOf(other, t)),
-  }));
+  };
+  return [element("p", {}, say("same_request", facts))];
 }

@@ -59,7 +59,12 @@ function paintRows(scene, first, last) {
     for (let at = begin; at < bounds[slot + 1] && run.spanOrdinal[order[at]] <= to; at++) {
       paintSpan(scene, slot, order[at], from, to);
     }
+    if (meanColumn(scene, first, last) < LEAST_LETTERED.width) paintNames(scene, slot, first, last);
   }
+}
+
+function meanColumn({ axis, scale }, first, last) {
+  return ((axis.column(last - 1)[1] - axis.column(first)[0]) * scale) / (last - first);
 }
 
 function x(scene, value) {
@@ -93,28 +98,37 @@ function paintSpan(scene, slot, span, from, to) {
   const width = Math.max(right - left, 0.7);
   surface.rect(left, top, width, height, look.palette.panel);
   surface.rect(left, top, width, height, colour, alpha);
-  if (!run.span.decode[span]) surface.rect(left, top, width, height * 0.62, look.palette.prefill, alpha);
-  const cell = (right - left) / (end - begin + 1);
-  if (cell >= LEAST_CELL) paintCells(scene, span, begin, end, top, height, alpha);
-  else if (begin === run.spanOrdinal[span] && startsStay(run, span)) {
-    surface.rect(left, top, 1, height, look.palette.ground);
-    const next = nextDecode(run, slot, span);
-    const room = next === ABSENT ? width : x(scene, axis.column(lastStep(run, next, to))[1]) - left;
-    label(scene, requestName(request), left + 3, top, height, room - 4, alpha);
+  if (!run.span.decode[span]) paintPrefill(surface, left, top, width, height, look.palette, alpha);
+  if ((right - left) / (end - begin + 1) >= LEAST_CELL) paintCells(scene, span, begin, end, top, height, alpha);
+  else if (begin === run.spanOrdinal[span] && startsStay(run, span)) surface.rect(left, top, 1, height, look.palette.ground);
+}
+
+/** Prefill is told by its colour and by its hatching, the request's colour left as a strip below. */
+function paintPrefill(surface, left, top, width, height, palette, alpha) {
+  const high = height * 0.72;
+  surface.rect(left, top, width, high, palette.prefill, alpha);
+  if (width < 4 || high < 5) return;
+  for (let i = 4 - high; i < width; i += 5) {
+    const from = Math.max(i, 0);
+    const to = Math.min(i + high, width);
+    surface.line([[left + from, top + high - (from - i)], [left + to, top + high - (to - i)]], palette.panel, 1);
   }
 }
 
-function lastStep(run, span, to) {
-  const { steps } = run.replicas[run.replicaOfSlot[run.span.slot[span]]];
-  return steps[Math.min(run.spanOrdinal[span] + run.span.length[span] - 1, to)];
-}
-
-/** The span of the same request that follows in the slot: a name stands over prefill and decode together. */
-function nextDecode(run, slot, span) {
-  const at = run.firstSpanAfter(slot, run.spanOrdinal[span]);
-  if (at >= run.spansOfSlot.bounds[slot + 1]) return ABSENT;
-  const next = run.spansOfSlot.order[at];
-  return run.span.request[next] === run.span.request[span] ? next : ABSENT;
+/** In a row of bars the requests' names, each over its whole stay, where they fit. */
+function paintNames(scene, slot, first, last) {
+  const { run, axis, box, row, look } = scene;
+  const { order, bounds } = run.staysOfSlot;
+  for (let at = bounds[slot]; at < bounds[slot + 1]; at++) {
+    const stay = order[at];
+    const end = run.stay.last_step[stay] === ABSENT ? run.steps - 1 : run.stay.last_step[stay];
+    if (end < first || run.stay.first_step[stay] >= last || end < run.stay.first_step[stay]) continue;
+    const left = Math.max(x(scene, axis.column(run.stay.first_step[stay])[0]), box.x);
+    const right = Math.min(x(scene, axis.column(end)[1]), box.x + box.width);
+    const request = run.stay.request[stay];
+    const alpha = look.request === null || look.request === request ? 1 : 0.3;
+    label(scene, requestName(request), left + 4, box.y + slot * row, row, right - left - 6, alpha);
+  }
 }
 
 function startsStay(run, span) {
@@ -124,7 +138,7 @@ function startsStay(run, span) {
 
 function label(scene, text, left, top, height, room, alpha) {
   const { surface, look } = scene;
-  const size = Math.min(12, height - 2);
+  const size = Math.min(12, height - 4);
   if (size < 8 || alpha < 1 || surface.textWidth(text, size, 600) > room) return;
   surface.text(text, left, top + height / 2 + size * 0.36, { size, fill: look.palette.ink, weight: 600 });
 }

@@ -47,7 +47,7 @@ export class Lane {
 
   /** Sizes for a width: where ruler, slots, bands and minimap lie. */
   layout(width, available) {
-    const gutter = width > 640 ? 122 : 8;
+    const gutter = width > 640 ? 146 : 8;
     const row = Math.max(Math.min(available / this.run.slots, ROW.most), ROW.least);
     const inner = { x: gutter, width: Math.max(width - gutter - 8, 50) };
     const grid = { ...inner, y: RULER_HEIGHT, height: row * this.run.slots };

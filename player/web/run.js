@@ -107,6 +107,11 @@ export class Run {
     });
   }
 
+  /** The slots that a step could fill: all, or those of its replica. */
+  slotsOf(step) {
+    return this.facts.replicas.length ? this.facts.replicas[this.step.replica[step]].slots : this.slots;
+  }
+
   stepsStarted(t) {
     return upTo(this.step.start, t);
   }

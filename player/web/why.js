@@ -9,7 +9,7 @@ const MOST_NAMED = 12;
 export function stepFacts(run, step, bounds) {
   const found = [
     [say("step"), say("step_is", { step: number(run.step.index[step]), ms: duration(stepNs(run, step)) })],
-    [say("batch"), say("batch_is", { rows: number(run.batch[step]), tokens: number(run.computed[step]), out: number(run.sampled[step]) })],
+    [say("batch"), say("batch_is", { rows: number(run.batch[step]), slots: number(run.slotsOf(step)), tokens: number(run.computed[step]), out: number(run.sampled[step]) })],
   ];
   if (run.step.device[step] >= 0) found.push([say("device_time"), duration(run.step.device[step])]);
   if (run.step.padding[step]) found.push([say("padding"), number(run.step.padding[step])]);
