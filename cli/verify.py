@@ -1,7 +1,7 @@
 """Verify a film or a page of `play`: recompute every number in it from the traces.
 
-Reads the ledger beside a film; a page carries its figures. Exit code 0: every claim is what the traces say; 1: one is not, or the ledger is
-not the film's; 2: something cannot be read.
+Reads the ledger beside a film; a page carries its figures. Exit code 0: every claim is what the traces say;
+1: one is not, or the ledger is not the film's; 2: something cannot be read.
 """
 
 import argparse
