@@ -11,16 +11,8 @@ import numpy as np
 from tracereel.film.phrases import shown_as
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
 from tracereel.trace.analysis.moments import worst_pause
-from tracereel.trace.analysis.queries import (
-    QUERIES,
-    Answer,
-    Argument,
-    Run,
-    Value,
-    evaluate,
-    lines_of_run,
-    query,
-)
+from tracereel.trace.analysis.queries import QUERIES, Argument, Run, Value, evaluate
+from tracereel.trace.analysis.registry import METRICS
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,51 +32,28 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 Asked = tuple[str, str, dict[str, Argument], str]
 """(key of the words, query, arguments, format)."""
 
-_LATENCIES: tuple[Asked, ...] = tuple(
-    (f"{metric}_percentile_ms", "latency_percentile_ms", {"metric": metric, "percentile": percentile}, ",.1f")
-    for metric in ("ttft", "itl")
-    for percentile in (50, 90, 99)
-)
-OF_A_RUN: tuple[Asked, ...] = (
-    ("num_requests", "num_requests", {}, ",d"),
-    ("num_steps", "num_steps", {}, ",d"),
-    ("slots", "slots", {}, ",d"),
-    ("duration_s", "duration_s", {}, ",.2f"),
-    ("output_throughput", "output_throughput", {}, ",.1f"),
-    ("mean_batch", "mean_batch", {}, ".2f"),
-    ("idle_share_percent", "idle_share_percent", {}, ".1f"),
-    *_LATENCIES,
-    ("e2el_median_s", "e2el_median_s", {}, ",.2f"),
-    ("worst_pause_ms", "worst_pause_ms", {}, ",.1f"),
-    ("prefill_tokens", "prefill_tokens", {}, ",d"),
-    ("preemptions", "preemptions", {}, ",d"),
-    ("refill_ceiling", "refill_ceiling", {}, ".2f"),
-)
+PARTS = ("p50", "p90", "p99")
+"""What is shown of a distribution."""
 OF_TWO_CASES: tuple[Asked, ...] = (
-    ("ratio_median", "throughput_ratio_median", {}, ".2f"),
-    ("ratio_low", "throughput_ratio_low", {}, ".2f"),
-    ("ratio_high", "throughput_ratio_high", {}, ".2f"),
-    ("ratio_pairs", "throughput_ratio_pairs", {}, "d"),
+    ("figure_ratio_median", "throughput_ratio_median", {}, ".2f"),
+    ("figure_ratio_low", "throughput_ratio_low", {}, ".2f"),
+    ("figure_ratio_high", "throughput_ratio_high", {}, ".2f"),
+    ("figure_ratio_pairs", "throughput_ratio_pairs", {}, "d"),
 )
-
-
-@query
-def idle_share_percent(run: Run) -> Answer:
-    """Slot-steps in which no sequence advanced, in percent of slots x steps."""
-    if not run.metrics.slot_steps:
-        raise ValueError("the trace holds no step")
-    return 100 * run.metrics.idle_slot_steps / run.metrics.slot_steps, lines_of_run(run)
-
-
-@query
-def preemptions(run: Run) -> Answer:
-    """How often a running request lost its slot and blocks."""
-    return run.metrics.preemptions, lines_of_run(run)
 
 
 def figures_of(run: Run) -> list[Figure]:
-    """What one run measured."""
-    return [_figure(asked, [run]) for asked in OF_A_RUN]
+    """What one run measured: every metric there is."""
+    found = []
+    for metric in METRICS.values():
+        if metric.name in QUERIES:  # asked at an instant, as output_tokens is: the page counts it itself
+            continue
+        parts = PARTS if metric.distribution else (None,)
+        style = ",.1f" if metric.unit == "ms" else ",.2f"
+        for part in parts:
+            args: dict[str, Argument] = {} if part is None else {"part": part}
+            found.append(_figure((f"metric_{metric.name}", metric.name, args, style), [run]))
+    return found
 
 
 def comparison(numerator: Sequence[Run], denominator: Sequence[Run]) -> tuple[list[Figure], str | None]:
@@ -109,7 +78,9 @@ def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:
         value, lines = evaluate(name, runs, args)
     except (ValueError, LookupError, ZeroDivisionError):  # what a query raises where a trace does not say
         value, lines = None, (0, 0)
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, int):
+        style = ",d"
+    elif isinstance(value, float) and not np.isfinite(value):
         value = None
     return Figure(
         label=label,
@@ -120,7 +91,7 @@ def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:
         value=value,
         shown=None if value is None else shown_as(value, style),
         style=style,
-        definition=" ".join((QUERIES[name].__doc__ or "").split()),
+        definition=" ".join((METRICS[name].definition if name in METRICS else QUERIES[name].__doc__ or "").split()),
     )
 
 

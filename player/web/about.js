@@ -1,7 +1,7 @@
 // Where a page comes from: provenance, digests, every figure with its query, and how to check all of it.
 
 import { byId, element, facts, table } from "./dom.js";
-import { oneLine, say } from "./words.js";
+import { has, oneLine, say } from "./words.js";
 
 /** Fill the dialog for the runs that are shown. */
 export function fillAbout(app) {
@@ -30,8 +30,13 @@ function pairShown(app, pair) {
 function figures(app, all, run) {
   const known = all.filter((figure) => figure.value !== null);
   const caption = run ? say("figures_of", { run: app.nameOf(run) }) : say("figures_of_both");
-  const rows = known.map((figure) => [say(`figure_${figure.label}`, figure.args), figure.shown, figure.definition, query(figure)]);
+  const rows = known.map((figure) => [labelOf(figure), figure.shown, figure.definition, query(figure)]);
   return element("div", { class: "scroll" }, table(caption, [say("figure"), say("value"), say("definition"), say("query")], rows));
+}
+
+/** A metric that the catalogue has no words for, such as one of the reader's own, is called by its name. */
+function labelOf({ label, args }) {
+  return has(label) ? say(label, args) : label.replace(/^metric_/, "");
 }
 
 function query(figure) {

@@ -46,7 +46,7 @@ function ratioLine(app, first, second) {
     const why = pair.refused ? say("not_comparable", { field: pair.refused }) : say("no_ratio");
     return element("p", { class: "ratio" }, why);
   }
-  const of = (label) => pair.figures.find((figure) => figure.label === label).shown;
+  const of = (label) => pair.figures.find((figure) => figure.label === `figure_${label}`).shown;
   const key = { 0: "ratio_of_medians", 1: "ratio_of_one_pair" }[of("ratio_pairs")] ?? "ratio";
   const facts = {
     ratio: of("ratio_median"),

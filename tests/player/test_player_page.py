@@ -69,10 +69,14 @@ def test_a_page_is_what_the_traces_say(capsys, tmp_path, film, page):
         ),
         (
             "how it is shown",
-            lambda t: re.sub(r'("label":"num_steps".*?"shown":)"[\d,]+"', r'\1"7"', t, count=1),
+            lambda t: re.sub(r'("label":"metric_steps".*?"shown":)"[\d,]+"', r'\1"7"', t, count=1),
             "shows '7'",
         ),
-        ("a label", lambda t: t.replace('"label":"num_steps"', '"label":"slots"', 1), "runs: not what is made"),
+        (
+            "a label",
+            lambda t: t.replace('"label":"metric_steps"', '"label":"metric_requests"', 1),
+            "runs: not what is made",
+        ),
         ("a name", lambda t: t.replace('"name":"static 1"', '"name":"continuous 9"'), "runs: not what is made"),
         ("a word", lambda t: t.replace("is ahead by {tokens}", "is behind by {tokens}"), "words: not what is made"),
         ("the program", lambda t: t.replace("other - one", "one - other"), "program"),
