@@ -64,7 +64,7 @@ def test_a_page_is_what_the_traces_say(capsys, tmp_path, film, page):
     [
         (
             "a figure",
-            lambda t: re.sub(r'("label":"output_throughput".*?"value":)[\d.]+', r"\g<1>999.5", t, count=1),
+            lambda t: re.sub(r'("label":"metric_output_throughput".*?"value":)[\d.]+', r"\g<1>999.5", t, count=1),
             "999.5",
         ),
         (
