@@ -60,11 +60,11 @@ def measure(kind: str, scene: str, quality: str) -> dict[str, float]:
 def film(name: str, width: int, height: int, fps: int) -> dict[str, float]:
     """Render a scene as `tracereel render` does: from reading the traces to the finished file."""
     from manim import tempconfig
-    from tracereel.scenes.playbill import scene_class, scene_file
+    from tracereel.scenes.film_scene import scene_class
 
     with tempfile.TemporaryDirectory() as folder:
         options = {"pixel_width": width, "pixel_height": height, "frame_rate": fps, "media_dir": folder}
-        quiet = {"verbosity": "ERROR", "progress_bar": "none", "input_file": str(scene_file(name))}
+        quiet = {"verbosity": "ERROR", "progress_bar": "none", "input_file": f"{name}.py"}
         with tempconfig({**options, **quiet}):
             begin = time.perf_counter()
             scene = scene_class(name)()
@@ -82,17 +82,17 @@ def replay(naive: bool) -> dict[str, float]:
     import numpy as np
     from manim import ManimColor, Rectangle, Scene, VGroup, config, tempconfig
     from tracereel.film.components.slot_grid import SlotGrid, View
-    from tracereel.film.phrases import Catalogue as Words
+    from tracereel.film.phrases import Phrasebook
     from tracereel.film.stage import Box
     from tracereel.film.theme import DARK, request_colour
-    from tracereel.scenes.layer import Layer, ReelRenderer
+    from tracereel.scenes.film_scene import FilmRenderer, Layer
     from tracereel.trace.analysis.queries import Run
     from tracereel.trace.recordings.index import Catalogue
 
     run = Run(Catalogue().case("continuous")[0].read())
     steps, view = run.trace.steps, View.of_run(run)
     with tempconfig({"pixel_width": 1920, "pixel_height": 1080, "verbosity": "ERROR"}):
-        renderer = ReelRenderer()
+        renderer = FilmRenderer()
         scene = Scene(renderer=renderer)
         box, now = Box(60, 60, 1800, 960), [0]
         cells: list[tuple[int, Rectangle]] = []
@@ -115,7 +115,7 @@ def replay(naive: bool) -> dict[str, float]:
                     cell.move_to(corner + np.array([middle[0], -middle[1], 0.0]))
                     cells.append((int(steps.end_ns[step]), cell))
         else:
-            grid = SlotGrid(run, Words())
+            grid = SlotGrid(run, Phrasebook())
             layer = Layer(lambda canvas: grid.paint(canvas, box, view, now[0]), run.trace.digest)
         seconds = 0.0
         for frame in range(NAIVE_FRAMES):

@@ -1,6 +1,6 @@
 """Render a scene, the whole film, or everything, from recordings.
 
-The scenes are those of the package; `manim -pql scenes/NAME.py` renders the same. With --all every scene is rendered,
+`--list` prints the scenes; `manim -pql scenes/NAME.py` renders the same. With --all every scene is rendered,
 side by side on the cores there are; a scene whose recordings are not there is left out, with a line that says why. What
 is there already and still true is left as it is, and the films are joined from their scenes without encoding anew.
 --part K/N renders the K-th of N shares of the scenes, for machines that share a folder; whoever renders with --all last
@@ -11,15 +11,21 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import printable
-from tracereel.scenes.playbill import FILMS, SCENES
+
+if TYPE_CHECKING:
+    from tracereel.film.beat import Beat
+    from tracereel.film.settings import Settings
+    from tracereel.film.show import Show
 
 QUALITIES = {
     "l": (854, 480, 15.0),
@@ -29,19 +35,15 @@ QUALITIES = {
     "k": (3840, 2160, 60.0),
 }
 FORMATS = ("mp4", "webm", "gif")
-_ENVIRONMENT = {
-    "recordings": "TRACEREEL_RECORDINGS",
-    "device": "TRACEREEL_DEVICE",
-    "brand": "TRACEREEL_BRAND",
-    "theme": "TRACEREEL_THEME",
-    "language": "TRACEREEL_LANGUAGE",
-    "captions": "TRACEREEL_CAPTIONS",
-}
+_DEFAULT = "continuous_batching"
+_SETTINGS = ("recordings", "device", "brand", "theme", "language", "captions")
+"""The options that are settings of the film, as they are called there."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `render`."""
-    parser.add_argument("scene", nargs="?", default=SCENES[0], choices=SCENES, help=f"default: {SCENES[0]}")
+    parser.add_argument("scene", nargs="?", default=_DEFAULT, metavar="SCENE", help=f"default: {_DEFAULT}")
+    parser.add_argument("--list", action="store_true", help="print the scenes and what each is about")
     parser.add_argument("--all", action="store_true", help="every scene, side by side, and the film joined from them")
     parser.add_argument("--part", type=_part, metavar="K/N", help="the K-th of N shares of the scenes, not joined")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="renders at a time (default: the cores)")
@@ -85,23 +87,38 @@ def _part(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Render and print what was made."""
-    for name, variable in _ENVIRONMENT.items():
-        if (value := getattr(args, name)) is not None:
-            os.environ[variable] = str(value)
-    for name in ("sound", "narration"):
-        if getattr(args, name):
-            os.environ[f"TRACEREEL_{name.upper()}"] = "on"
-    if args.font:
-        os.environ["TRACEREEL_FONTS"] = os.pathsep.join(map(str, args.font))
-    options = _options(args)
+    if args.list:
+        return _list()
+    settings, options = _settings(args), _options(args)
     if args.all or args.part:
-        return _render_all(args, options)
+        return _render_all(args, settings, options)
     with ProgressReport() as report:
-        print(_render(args.scene, options, None, lambda done, total: report(f"rendering {args.scene}", done, total)))
+        label = f"rendering {args.scene}"
+        print(_render(args.scene, settings, options, {}, lambda done, total: report(label, done, total)))
     return 0
 
 
-def _options(args: argparse.Namespace) -> dict[str, object]:
+def _list() -> int:
+    from tracereel.film.storyboards import about, names
+
+    width = max(map(len, names()))
+    for name in names():
+        print(f"{name:{width}}  {about(name)}")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> "Settings":
+    """What was asked for; what was not is as the environment says."""
+    from tracereel.film.settings import Settings
+
+    asked = {name: str(value) for name in _SETTINGS if (value := getattr(args, name)) is not None}
+    asked |= {name: "on" for name in ("sound", "narration") if getattr(args, name)}
+    if args.font:
+        asked["fonts"] = os.pathsep.join(map(str, args.font))
+    return Settings.from_environment(asked)
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Manim's settings, but for the scene's."""
     width, height, fps = QUALITIES[args.quality]
     encoder = {name: str(value) for name in ("crf", "preset") if (value := getattr(args, name)) is not None}
@@ -126,87 +143,105 @@ def _folder(width: int, height: int, fps: float) -> str:
     return f"{height}p{fps:g}" if tells else f"{width}x{height}p{fps:g}"
 
 
-def _render(name: str, options: dict[str, object], job: str | None, report: Any) -> str:
-    """Render one scene; `report(done, total)` is told of frames. Returns the film's path."""
-    from manim import tempconfig
-    from tracereel.film.assembly import JOB
-    from tracereel.scenes.playbill import scene_class, scene_file
+def _render(
+    name: str, settings: "Settings", options: dict[str, Any], facts: dict[str, str], report: Callable[[int, int], None]
+) -> str:
+    """Render one scene; `report` is called with the frames done and all frames. Returns the film's path."""
+    from tracereel.film.registry import find
+    from tracereel.film.storyboards import FILMS
 
-    with tempconfig({**options, "input_file": str(scene_file(name))}):
-        scene = scene_class(name)()
-        scene.extra_facts = {JOB: job} if job else {}
-        scene.renderer.on_progress = lambda done: report(done, scene.expected_frames)
+    if name not in FILMS:
+        find(name)
+    from manim import tempconfig
+    from tracereel.scenes.film_scene import scene_class
+
+    with tempconfig({**options, "input_file": f"{name}.py"}):
+        scene = scene_class(name)(settings, facts, report)
         scene.render()
         return str(scene.renderer.file_writer.final_file_path)
 
 
-_told: Any = None
-"""In a worker: the queue by which it tells how far it is."""
+_progress: Any = None
+"""In a worker: the queue by which it reports how far it is."""
 
 
-def _start_worker(told: Any) -> None:
-    global _told
-    _told = told
+def _start_worker(progress: Any) -> None:
+    global _progress
+    _progress = progress
 
 
-def _work(name: str, options: dict[str, object], job: str) -> str:
-    return _render(name, options, job, lambda done, total: _told.put((name, done, total)))
+def _work(name: str, settings: "Settings", options: dict[str, Any], job: str) -> str:
+    from tracereel.film.assembly import JOB
+
+    return _render(name, settings, options, {JOB: job}, lambda done, total: _progress.put((name, done, total)))
 
 
-def _render_all(args: argparse.Namespace, options: dict[str, object]) -> int:
-    from manim import tempconfig
-    from tracereel.film.assembly import is_fresh, job_digest, join
-    from tracereel.scenes.playbill import scene_class
+@dataclass
+class _Plan:
+    """The scenes that the recordings can tell, with their beats and what each render depends on."""
+
+    shows: dict[str, "Show"] = field(default_factory=dict)
+    beats: dict[str, "list[Beat]"] = field(default_factory=dict)
+    jobs: dict[str, str] = field(default_factory=dict)
+
+
+def _plan(settings: "Settings", options: dict[str, Any]) -> _Plan:
+    """Ask every scene for its beats; one that cannot be told is left out, with a line that says why."""
+    from tracereel.film.assembly import job_digest
+    from tracereel.film.show import Show
+    from tracereel.film.storyboards import names, storyboard
     from tracereel.trace.analysis.comparable import NotComparableError
     from tracereel.trace.format.storage import TraceError
 
-    # What each scene would tell is made here too, unpainted: whether it can, how long it is, what it says.
-    reels, scripts, played = {}, {}, {}
-    with tempconfig(options):
-        for name in SCENES:
-            reels[name] = reel = scene_class(name)()
-            try:
-                scripts[name] = reel.script()
-            except (TraceError, NotComparableError) as error:
-                if name == SCENES[0]:
-                    raise
-                print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
-            else:
-                played[name] = reel.show.files
-    asked = {name: os.environ.get(name, "") for name in sorted(os.environ) if name.startswith("TRACEREEL_")}
-    asked |= {name: str(value) for name, value in options.items() if name != "media_dir"}
-    extra = [*reel.show.settings.brand.files, *reel.show.settings.fonts]
-    cast = [name for name in played if name not in FILMS]
+    asked = {name: str(value) for name, value in options.items() if name != "media_dir"} | settings.facts
+    plan = _Plan()
+    for name in names():
+        show = Show(settings, (options["pixel_width"], options["pixel_height"]))
+        try:
+            plan.beats[name] = storyboard(name, show)
+        except (TraceError, NotComparableError) as error:
+            if name == _DEFAULT:
+                raise
+            print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
+        else:
+            plan.shows[name] = show
+            plan.jobs[name] = job_digest([*show.files, *settings.files], asked)
+    return plan
+
+
+def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[str, Any]) -> int:
+    from tracereel.film.assembly import is_fresh, join
+    from tracereel.film.storyboards import FILMS
+
+    plan = _plan(settings, options)
+    cast = [name for name in plan.beats if name not in FILMS]
     if args.part:
         k, n = args.part
         cast = cast[k - 1 :: n]
     paths = {name: _path(name, options) for name in cast}
-    jobs = {name: job_digest([*files, *extra], asked) for name, files in played.items()}
-    todo = {name: jobs[name] for name in cast if not is_fresh(paths[name], jobs[name])}
-    _work_off(todo, options, args.jobs)
+    todo = {name: plan.jobs[name] for name in cast if not is_fresh(paths[name], plan.jobs[name])}
+    _work_off(todo, settings, options, args.jobs)
     for name in cast:
         print(paths[name])
     if args.part or options["format"] == "gif":
         return 0
-    for film in FILMS:
-        target, beats, reel = _path(film, options), scripts[film], reels[film]
-        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, jobs[film]):
-            join([paths[beat.name] for beat in beats], beats, target, reel.show.settings, jobs[film])
-            with tempconfig(options):
-                reel.write_still(target, beats)
+    for film in (name for name in FILMS if name in plan.beats):
+        target, beats = _path(film, options), plan.beats[film]
+        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, plan.jobs[film]):
+            join([paths[beat.name] for beat in beats], beats, target, plan.shows[film], plan.jobs[film])
         print(target)
     return 0
 
 
-def _path(name: str, options: dict[str, object]) -> Path:
+def _path(name: str, options: dict[str, Any]) -> Path:
     """Where Manim puts a scene's film."""
-    from tracereel.scenes.playbill import scene_class
+    from tracereel.film.registry import class_name
 
     folder = str(options["video_dir"]).format(media_dir=options["media_dir"], module_name=name)
-    return Path(folder) / f"{scene_class(name).__name__}.{options['format']}"
+    return Path(folder) / f"{class_name(name)}.{options['format']}"
 
 
-def _work_off(todo: dict[str, str], options: dict[str, object], at_once: int) -> None:
+def _work_off(todo: dict[str, str], settings: "Settings", options: dict[str, Any], at_once: int) -> None:
     """Render scenes, each with what its render depends on, side by side, with one bar for all of them.
 
     Raises what the first that fails raises.
@@ -215,28 +250,30 @@ def _work_off(todo: dict[str, str], options: dict[str, object], at_once: int) ->
         return
     context = get_context("spawn")
     with context.Manager() as manager, ProgressReport() as report:
-        told = manager.Queue()
-        with ProcessPoolExecutor(max(at_once, 1), context, _start_worker, (told,)) as pool:
-            running: dict[str, Future[str]] = {
-                name: pool.submit(_work, name, options, job) for name, job in todo.items()
-            }
-            frames: dict[str, tuple[int, int]] = {}
-            while not all(future.done() for future in running.values()):
-                failed = [f for f in running.values() if f.done() and f.exception()]
-                if failed:
-                    for future in running.values():
-                        future.cancel()
-                    break
-                try:
-                    name, done, total = told.get(timeout=0.2)
-                except Empty:
-                    continue
-                frames[name] = (done, total)
-                # A scene that has not begun is taken to be as long as those that have.
-                known = sum(total for _, total in frames.values())
-                ended = sum(future.done() for future in running.values())
-                label = f"{ended} of {len(todo)} scenes are rendered"
-                report(label, sum(done for done, _ in frames.values()), known * len(todo) // len(frames))
+        progress = manager.Queue()
+        with ProcessPoolExecutor(max(at_once, 1), context, _start_worker, (progress,)) as pool:
+            running = {name: pool.submit(_work, name, settings, options, job) for name, job in todo.items()}
+            _follow(running, progress, report)
         for future in running.values():
             if not future.cancelled():
                 future.result()
+
+
+def _follow(running: dict[str, Future[str]], progress: Any, report: ProgressReport) -> None:
+    """Report how far the renders are until all are done, or one has failed."""
+    frames: dict[str, tuple[int, int]] = {}
+    while not all(future.done() for future in running.values()):
+        if any(future.done() and future.exception() for future in running.values()):
+            for future in running.values():
+                future.cancel()
+            return
+        try:
+            name, done, total = progress.get(timeout=0.2)
+        except Empty:
+            continue
+        frames[name] = (done, total)
+        # A scene that has not begun is taken to be as long as those that have.
+        known = sum(total for _, total in frames.values())
+        ended = sum(future.done() for future in running.values())
+        label = f"{ended} of {len(running)} scenes are rendered"
+        report(label, sum(done for done, _ in frames.values()), known * len(running) // len(frames))

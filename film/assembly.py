@@ -11,12 +11,10 @@ from pathlib import Path
 import av
 import msgspec
 from tracereel.film.beat import BEAT_FADE_S, Beat
-from tracereel.film.captions import chapters_of, cues_of, write_captions
-from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path
-from tracereel.film.provenance import read_stamp, stamp
-from tracereel.film.settings import Settings
-from tracereel.film.sound import soundtrack
-from tracereel.trace.format.storage import replace_text
+from tracereel.film.ledger import LedgerFile, ledger_path
+from tracereel.film.provenance import read_stamp
+from tracereel.film.publishing import publish
+from tracereel.film.show import Show
 
 JOB = "job"
 """The entry of a film's metadata that says from what it was rendered: equal for equal films."""
@@ -30,7 +28,11 @@ def job_digest(recordings: Sequence[Path], settings: dict[str, str]) -> str:
     """What a render depends on: the recordings, everything that was asked for, and this package's own source."""
     digest = hashlib.sha256()
     here = Path(__file__).resolve().parent
-    sources = [path for room in (here, here.parent / "trace") for path in sorted(room.rglob("*.py"))]
+    sources = [
+        path
+        for room in (here, *(here.parent / name for name in ("trace", "scenes")))
+        for path in sorted(room.rglob("*.py"))
+    ]
     for path in [*sources, *sorted(here.glob("text/*.toml")), *recordings]:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
@@ -47,7 +49,7 @@ def is_fresh(film: Path, job: str) -> bool:
         return False
 
 
-def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, settings: Settings, job: str) -> None:
+def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, show: Show, job: str) -> None:
     """Put the films of scenes, each of one beat, one after the other into `target`.
 
     Raises AssemblyError where a part cannot be read, or the parts were not encoded alike.
@@ -65,12 +67,8 @@ def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, settings: S
         traces.update(ledger.provenance.get("traces", "").split())
         first += ledger.frames
     facts |= {"traces": " ".join(sorted(traces)), JOB: job}
-    file = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
-    text = encode_ledger(file)
-    replace_text(ledger_path(target), text)
-    cues, chapters = cues_of(told), chapters_of(told, first / rate)
-    write_captions(target, cues, chapters)
-    stamp(target, {**facts, LEDGER_DIGEST: digest_of(text)}, chapters, soundtrack(settings, told, cues, first / rate))
+    ledger = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
+    publish(target, show, told, ledger)
 
 
 def _ledger(film: Path) -> LedgerFile:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.lettering import width, wrap
-from tracereel.film.phrases import Catalogue, Phrase, figure, quote
+from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Stage
 from tracereel.film.theme import CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
 from tracereel.trace.analysis.queries import Run, measure
@@ -59,7 +59,7 @@ class Beat:
         ]
 
 
-def framed(beat: Beat, stage: Stage, say: Catalogue) -> Paint:
+def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
     """The beat's picture with what frames it."""
     if not beat.framed:
         return beat.picture
@@ -75,7 +75,7 @@ def framed(beat: Beat, stage: Stage, say: Catalogue) -> Paint:
 class _Chrome:
     """Draws title, caption and strip."""
 
-    def __init__(self, beat: Beat, stage: Stage, say: Catalogue):
+    def __init__(self, beat: Beat, stage: Stage, say: Phrasebook):
         self._beat, self._stage, self._say = beat, stage, say
         self._spoken = beat.spoken()
 
@@ -143,7 +143,7 @@ class _Chrome:
         return named
 
 
-def factor_phrase(say: Catalogue, clock: FilmClock, film_s: float) -> Phrase:
+def factor_phrase(say: Phrasebook, clock: FilmClock, film_s: float) -> Phrase:
     """How the film's clock runs against the engine's at a second of film."""
     passage = clock.passage_at(film_s)
     if passage.engine_s == 0:

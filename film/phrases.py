@@ -1,4 +1,4 @@
-"""Everything that is lettered on screen: words from the catalogue, and figures and quotations from measured values.
+"""Everything that is lettered on screen: words from the phrasebook, and figures and quotations from measured values.
 
 A `Phrase` is the only thing that can be drawn as text. Its digits come from `Measured` values: a digit anywhere else
 is refused when the phrase is made. Knows no fonts and no places.
@@ -103,12 +103,22 @@ def one_line(text: str) -> str:
 _SIGNS = {"\n": "↵ ", "\r": "", "\t": " ", "\u00a0": " "}
 
 
-class Catalogue:
-    """The words of one language, by key (`scene.key`), from text/<language>.toml."""
+_own_words: dict[str, Mapping[str, Mapping[str, str]]] = {}
+"""The words that scenes brought along, by scene and language."""
+
+
+def add_words(scene: str, words: Mapping[str, Mapping[str, str]]) -> None:
+    """Add a scene's own words by language and key; a language that it lacks is given the words of its first."""
+    _own_words[scene] = words
+
+
+class Phrasebook:
+    """The words of one language, by key (`scene.key`): from text/<language>.toml, and scenes' own."""
 
     def __init__(self, language: str = "en"):
         self.language = language
-        self._entries = _load(language)
+        own = {scene: words.get(language) or next(iter(words.values())) for scene, words in _own_words.items()}
+        self._entries = {**own, **_load(language)}
 
     def texts(self) -> list[str]:
         """All words of the language."""

@@ -1,11 +1,12 @@
-"""What a render is asked for beyond its recordings: palette, brand, language, captions, sound.
+"""What a render is asked for: recordings, device, palette, brand, language, captions, sound.
 
-`tracereel render` sets it from its options; plain `manim` takes it from the environment. Knows files and names; draws
+A value. `tracereel render` makes it from its options, plain `manim` from the environment. Knows files and names; draws
 nothing.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Brand:
     url: str | None = None
     files: tuple[Path, ...] = ()
     """Every file it rests on."""
+
+    def with_theme(self, theme: str) -> "Brand":
+        """The same brand on another theme's ground, with its own accent where it has one."""
+        accent = self.palette.codes["accent"]
+        own = accent != PALETTES[self.palette.name].codes["accent"]
+        return replace(self, palette=PALETTES[theme].with_accent(accent) if own else PALETTES[theme])
 
 
 def read_brand(path: Path) -> Brand:
@@ -133,7 +140,11 @@ def contrast_of(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked for; `captions`: are they lettered into the picture?"""
+    """What is asked for.
+
+    `captions`: are they lettered into the picture? `recordings` is a folder or a trace file, `device` leaves those of
+    one device (`tracereel.trace.recordings.index` says what is played where they are None).
+    """
 
     brand: Brand = field(default_factory=Brand)
     language: str = "en"
@@ -141,46 +152,76 @@ class Settings:
     sound: bool = False
     narration: bool = False
     fonts: tuple[Path, ...] = ()
+    recordings: Path | None = None
+    device: str | None = None
 
     @property
     def palette(self) -> Palette:
         """What colours look like."""
         return self.brand.palette
 
-    @classmethod
-    def from_environment(cls) -> "Settings":
-        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION and _FONTS. Raises SettingsError."""
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that a film depends on beside its recordings."""
+        return *self.brand.files, *self.fonts
 
-        def named(name: str) -> str:
-            return os.environ.get(PREFIX + name, "")
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a film depends on beside recordings and files, by name."""
+        switches = {"captions": self.captions, "sound": self.sound, "narration": self.narration}
+        colours = {"theme": self.palette.name, "accent": self.palette.codes["accent"]}
+        return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}}
+
+    @classmethod
+    def read(cls, asked: Mapping[str, str]) -> "Settings":
+        """From texts by name: brand, theme, language, captions, sound, narration, fonts, recordings, device.
+
+        `fonts` are joined as in $PATH. Raises SettingsError that names the setting.
+        """
+
+        def refuse(name: str, text: str, wanted: str) -> SettingsError:
+            return SettingsError(f"{name} (--{name} or ${PREFIX}{name.upper()}): {text!r} is {wanted}")
 
         def switch(name: str, default: bool) -> bool:
-            text = named(name) or ("on" if default else "off")
-            if text not in ("on", "off"):
-                raise SettingsError(f"{PREFIX}{name}: {text!r} is neither on nor off")
-            return text == "on"
+            text = asked.get(name) or _SWITCH[default]
+            if text not in _SWITCH.values():
+                raise refuse(name, text, "neither on nor off")
+            return text == _SWITCH[True]
 
-        brand = read_brand(Path(named("BRAND"))) if named("BRAND") else Brand()
-        if theme := named("THEME"):
+        brand = read_brand(Path(asked["brand"])) if asked.get("brand") else Brand()
+        if theme := asked.get("theme"):
             if theme not in PALETTES:
-                raise SettingsError(f"{PREFIX}THEME: {theme!r} is not one of {', '.join(PALETTES)}")
-            accent = brand.palette.codes["accent"]
-            own = accent != PALETTES[brand.palette.name].codes["accent"]
-            palette = PALETTES[theme].with_accent(accent) if own else PALETTES[theme]
-            brand = replace(brand, palette=palette)
-        language = named("LANGUAGE") or "en"
+                raise refuse("theme", theme, f"not one of {', '.join(PALETTES)}")
+            brand = brand.with_theme(theme)
+        language = asked.get("language") or "en"
         if language not in languages():
-            raise SettingsError(f"{PREFIX}LANGUAGE: {language!r} is not one of {', '.join(languages())}")
+            raise refuse("language", language, f"not one of {', '.join(languages())}")
         return cls(
             brand,
             language,
-            switch("CAPTIONS", True),
-            switch("SOUND", False),
-            switch("NARRATION", False),
-            tuple(Path(name) for name in named("FONTS").split(os.pathsep) if name),
+            switch("captions", True),
+            switch("sound", False),
+            switch("narration", False),
+            tuple(Path(name) for name in asked.get("fonts", "").split(os.pathsep) if name),
+            Path(asked["recordings"]) if asked.get("recordings") else None,
+            asked.get("device") or None,
         )
+
+    @classmethod
+    def from_environment(cls, asked: Mapping[str, str] | None = None) -> "Settings":
+        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION, _FONTS, _RECORDINGS and _DEVICE.
+
+        What was `asked` for goes before the environment. Raises SettingsError.
+        """
+        there = {
+            name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)
+        }
+        return cls.read({**there, **(asked or {})})
+
+
+_SWITCH = {True: "on", False: "off"}
 
 
 def languages() -> list[str]:
-    """The languages there is a catalogue of."""
+    """The languages there is a phrasebook of."""
     return sorted(path.stem for path in CATALOGUES.glob("*.toml"))

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracereel.film.lettering import FontError, add_faces, can_set
-from tracereel.film.phrases import Catalogue as Words
-from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.settings import Settings
 from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
@@ -27,7 +26,7 @@ class Show:
         self.settings = settings
         self.pixels = pixels
         add_faces((*settings.brand.fonts, *settings.fonts))
-        self.say = Words(settings.language)
+        self.say = Phrasebook(settings.language)
         if not can_set("".join(self.say.texts())):
             raise FontError(
                 f"the words in {settings.language!r} need a face that is not here: name its file with"
@@ -53,7 +52,7 @@ class Show:
         """The recordings of a suite that are played. Raises TraceError where there are none."""
         found = self._catalogues.get(suite)
         if found is None:
-            found = self._catalogues[suite] = Catalogue(suite=suite)
+            found = self._catalogues[suite] = Catalogue(self.settings.recordings, suite, self.settings.device)
         return found
 
     def runs(self, case: str, suite: str = FILM) -> list[Run]:
@@ -77,7 +76,7 @@ class Show:
         return median_of(answered) if answered else runs[0]
 
     def case_name(self, case: str, run: Run) -> Phrase:
-        """What a case is called on screen: by its word in the catalogue, else by the policy its trace names."""
+        """What a case is called on screen: by its word in the phrasebook, else by the policy its trace names."""
         key = case.replace("-", "_")
         return self.say.say(f"cases.{key}") if self.say.has(f"cases.{key}") else quote(run.measure("policy"))
 

@@ -1,51 +1,94 @@
-"""The films: which beats each tells, one after the other."""
+"""What each scene and each film tells: its beats, one after the other.
 
-from collections.abc import Iterator
+Importing this module registers the package's scenes. Knows the registry and shows; draws nothing.
+"""
+
+import sys
+from collections.abc import Callable
 
 from tracereel.film.beat import Beat
-from tracereel.film.beats.batch_size_sweep import batch_size_sweep
-from tracereel.film.beats.cards import end_card, title_card
-from tracereel.film.beats.chunked_prefill import chunked_prefill
-from tracereel.film.beats.decode_batching import decode_batching
-from tracereel.film.beats.engine_race import engine_race
-from tracereel.film.beats.kv_cache_paging import kv_cache_paging
-from tracereel.film.beats.latency import latency
-from tracereel.film.beats.pipeline_flow import pipeline_flow
-from tracereel.film.beats.same_position import same_position
-from tracereel.film.beats.speedup_waterfall import speedup_waterfall
-from tracereel.film.beats.throughput_comparison import throughput_comparison
-from tracereel.film.beats.where_it_hurts import where_it_hurts
+from tracereel.film.beats import (
+    batch_size_sweep,
+    chunked_prefill,
+    decode_batching,
+    end_card,
+    engine_race,
+    kv_cache_paging,
+    latency,
+    pipeline_flow,
+    same_position,
+    speedup_waterfall,
+    throughput_comparison,
+    title_card,
+    where_it_hurts,
+)
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, find, registered, scenes_of
 from tracereel.film.show import Show
 from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
+from tracereel.trace.recordings.index import FILM
 
-_BEATS = (
-    *(pipeline_flow, decode_batching, same_position),
-    *(throughput_comparison, latency, speedup_waterfall),
-    *(batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts),
-    engine_race,
+PACKAGE_BEATS = (
+    *(title_card, pipeline_flow, decode_batching, same_position, throughput_comparison, latency, speedup_waterfall),
+    *(batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts, engine_race, end_card),
 )
+"""The modules that register the package's scenes."""
 
 
-def full_length(show: Show) -> Iterator[Beat]:
-    """Every beat that the recordings can tell, between the cards. Raises TraceError where there are none at all."""
-    yield title_card(show)
-    for beat in _BEATS:
-        try:
-            told = beat(show)
-        except (TraceError, NotComparableError):
-            continue
-        yield told
-    yield end_card(show)
+def continuous_batching(show: Show) -> list[Beat]:
+    """Continuous batching: the film.
 
-
-def continuous_batching(show: Show) -> Iterator[Beat]:
-    """The film's beats, each of the scene of its name; a beat whose recordings are not there is left out."""
+    A scene is left out where a case that it needs was not recorded. Raises TraceError and NotComparableError as its
+    scenes do.
+    """
     has = show.recordings.has
-    yield title_card(show)
-    yield pipeline_flow(show)
-    yield decode_batching(show)
-    if has("same-position") and has("continuous"):
-        yield same_position(show)
-    yield throughput_comparison(show)
-    yield end_card(show)
+    return [scene.make(show) for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
+
+
+def full_length(show: Show) -> list[Beat]:
+    """Continuous batching at full length: everything that the recordings tell.
+
+    Raises TraceError where there are no recordings at all.
+    """
+    beats: list[Beat] = []
+    for scene in scenes_of(FULL_LENGTH):
+        try:
+            beats.append(scene.make(show))
+        except (TraceError, NotComparableError):
+            if not beats:
+                raise
+    return beats
+
+
+FILMS: dict[str, Callable[[Show], list[Beat]]] = {
+    CONTINUOUS_BATCHING: continuous_batching,
+    FULL_LENGTH: full_length,
+}
+"""The films by name: each is several scenes' beats, one after the other."""
+
+
+def names() -> tuple[str, ...]:
+    """All films and scenes, the films first."""
+    return (*FILMS, *(scene.name for scene in registered()))
+
+
+def about(name: str) -> str:
+    """What a scene or a film is about, in one line. Raises UnknownSceneError."""
+    text = FILMS[name].__doc__ if name in FILMS else sys.modules[find(name).make.__module__].__doc__
+    return (text or "").strip().partition("\n")[0]
+
+
+def suite_of(name: str) -> str:
+    """The suite whose recordings a scene plays; a film begins with the film's. Raises UnknownSceneError."""
+    return FILM if name in FILMS else find(name).suite
+
+
+def storyboard(name: str, show: Show) -> list[Beat]:
+    """The beats of a scene or a film.
+
+    Raises UnknownSceneError that lists all names, TraceError or NotComparableError where the recordings that it needs
+    are not there.
+    """
+    if name in FILMS:
+        return FILMS[name](show)
+    return [find(name).make(show)]

@@ -1,1 +1,1 @@
-"""What is handed to `manim`: one scene a file, and the modules that know Manim."""
+"""What is handed to `manim`: one scene a file, and the one module that knows Manim."""

@@ -1,12 +1,9 @@
 """Batch sizes, alone."""
 
-from tracereel.film.beats.batch_size_sweep import batch_size_sweep
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class BatchSizeSweep(ReelScene):
+class BatchSizeSweep(FilmScene):
     """Batch sizes, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(batch_size_sweep(self.show))
+    name = "batch_size_sweep"

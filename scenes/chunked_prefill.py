@@ -1,12 +1,9 @@
 """A long prompt among decodes, alone."""
 
-from tracereel.film.beats.chunked_prefill import chunked_prefill
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class ChunkedPrefill(ReelScene):
+class ChunkedPrefill(FilmScene):
     """A long prompt among decodes, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(chunked_prefill(self.show))
+    name = "chunked_prefill"

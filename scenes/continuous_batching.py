@@ -1,13 +1,9 @@
 """Continuous batching: the film."""
 
-from tracereel.film.storyboards import continuous_batching
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class ContinuousBatching(ReelScene):
+class ContinuousBatching(FilmScene):
     """The whole film."""
 
-    def construct(self) -> None:
-        """Title, the beats that the recordings can tell, end."""
-        for beat in continuous_batching(self.show):
-            self.tell(beat)
+    name = "continuous_batching"

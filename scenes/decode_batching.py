@@ -1,12 +1,9 @@
 """Slots against time, alone."""
 
-from tracereel.film.beats.decode_batching import decode_batching
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class DecodeBatching(ReelScene):
+class DecodeBatching(FilmScene):
     """Slots against time, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(decode_batching(self.show))
+    name = "decode_batching"

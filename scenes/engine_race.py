@@ -1,12 +1,9 @@
 """The race of engines, alone."""
 
-from tracereel.film.beats.engine_race import engine_race
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class EngineRace(ReelScene):
+class EngineRace(FilmScene):
     """The race of engines, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(engine_race(self.show))
+    name = "engine_race"

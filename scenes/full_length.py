@@ -1,13 +1,9 @@
-"""Continuous batching, at full length: everything that the recordings tell, from the loop to other engines."""
+"""Continuous batching at full length: everything that the recordings tell."""
 
-from tracereel.film.storyboards import full_length
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class FullLength(ReelScene):
+class FullLength(FilmScene):
     """The long film."""
 
-    def construct(self) -> None:
-        """Title, the beats that the recordings can tell, end."""
-        for beat in full_length(self.show):
-            self.tell(beat)
+    name = "full_length"

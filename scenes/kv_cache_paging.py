@@ -1,12 +1,9 @@
 """Blocks and block tables, alone."""
 
-from tracereel.film.beats.kv_cache_paging import kv_cache_paging
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class KvCachePaging(ReelScene):
+class KvCachePaging(FilmScene):
     """Blocks and block tables, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(kv_cache_paging(self.show))
+    name = "kv_cache_paging"

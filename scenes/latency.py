@@ -1,12 +1,9 @@
 """Latencies, alone."""
 
-from tracereel.film.beats.latency import latency
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class Latency(ReelScene):
+class Latency(FilmScene):
     """Latencies, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(latency(self.show))
+    name = "latency"

@@ -1,12 +1,9 @@
 """The pipeline, alone."""
 
-from tracereel.film.beats.pipeline_flow import pipeline_flow
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class PipelineFlow(ReelScene):
+class PipelineFlow(FilmScene):
     """The pipeline, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(pipeline_flow(self.show))
+    name = "pipeline_flow"

@@ -1,12 +1,9 @@
 """Same-position batch decoding, alone."""
 
-from tracereel.film.beats.same_position import same_position
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class SamePosition(ReelScene):
+class SamePosition(FilmScene):
     """Same-position batch decoding, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(same_position(self.show))
+    name = "same_position"

@@ -1,12 +1,9 @@
 """The speed-up in its parts, alone."""
 
-from tracereel.film.beats.speedup_waterfall import speedup_waterfall
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class SpeedupWaterfall(ReelScene):
+class SpeedupWaterfall(FilmScene):
     """The speed-up in its parts, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(speedup_waterfall(self.show))
+    name = "speedup_waterfall"

@@ -1,12 +1,9 @@
 """The race and the ratio, alone."""
 
-from tracereel.film.beats.throughput_comparison import throughput_comparison
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class ThroughputComparison(ReelScene):
+class ThroughputComparison(FilmScene):
     """The race and the ratio, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(throughput_comparison(self.show))
+    name = "throughput_comparison"

@@ -1,12 +1,9 @@
 """The worst moment, alone."""
 
-from tracereel.film.beats.where_it_hurts import where_it_hurts
-from tracereel.scenes.reel import ReelScene
+from tracereel.scenes.film_scene import FilmScene
 
 
-class WhereItHurts(ReelScene):
+class WhereItHurts(FilmScene):
     """The worst moment, alone."""
 
-    def construct(self) -> None:
-        """Tell it."""
-        self.tell(where_it_hurts(self.show))
+    name = "where_it_hurts"

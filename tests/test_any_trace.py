@@ -5,18 +5,18 @@ import random
 import fakes
 import msgspec
 import pytest
-from test_layout import laid_out
+from films import laid_out
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.film.layout import Kind
-from tracereel.scenes.playbill import SCENES
+from tracereel.film.storyboards import names
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.recordings.index import ENVIRONMENT
 
 PAIRED = ("same_position", "kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
 """Scenes of recordings that hold what they show; they say in one line when one does not."""
-ALONE = [name for name in SCENES if name not in PAIRED and name != "full_length"]
+ALONE = [name for name in names() if name not in PAIRED and name != "full_length"]
 """The rest; the long film holds nothing but them."""
 STRANGE = [
     "🎬🎉👩‍👩‍👧",
@@ -154,10 +154,10 @@ def test_the_traces_are_valid(trace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALONE)
-def test_any_trace_renders(trace, name, tmp_path, monkeypatch):
+def test_any_trace_renders(trace, name, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(trace))
     size = (854, 480) if name != "continuous_batching" else (480, 854)
-    _, frames = laid_out(name, size, tmp_path, rate=0.4, texts=0)
+    _, frames = laid_out(name, size, rate=0.4, texts=0)
     if trace.stem == "many" and name in ("pipeline_flow", "decode_batching"):
         said = {thing.name for drawn in frames for thing in drawn if thing.kind is Kind.TEXT}
         assert any("256" in text or "more slots" in text for text in said), "what does not fit is said"

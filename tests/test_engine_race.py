@@ -2,20 +2,18 @@
 
 import numpy as np
 import pytest
-from manim import tempconfig
-from test_layout import SIZES, laid_out
-from test_scenes import LOOK, colour_at, draw, near
-from test_suite_scenes import SCALE, SIZE, prompts, record
+from drawing import LOOK, SCALE, SIZE, colour_at, draw, near
+from films import SIZES, laid_out, rendered
+from suites import prompts, record
 from tracereel.film import theme
 from tracereel.film.beats.engine_race import SUITE, engine_race
 from tracereel.film.components.lanes import Lanes
 from tracereel.film.components.race import Contender
-from tracereel.film.phrases import Catalogue as Words
-from tracereel.film.phrases import words
+from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
+from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.verification import verify
-from tracereel.scenes.playbill import scene_class
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
 
@@ -40,9 +38,10 @@ def runs_of(folder):
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_race_is_laid_out_and_verified(recorded, shape, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(recorded))
-    laid_out("engine_race", SIZES[shape], tmp_path)
+    laid_out("engine_race", SIZES[shape])
     if shape == "wide":
-        verdict = verify(next(tmp_path.rglob("*.mp4")), [recorded])
+        _, film = rendered("engine_race", SIZES[shape], tmp_path, rate=1)
+        verdict = verify(film, [recorded])
         assert verdict.claims > 20
         assert not verdict.faults, verdict.faults[:3]
 
@@ -51,7 +50,7 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
     runs = runs_of(recorded)
     contenders = [Contender(words(case), theme.VLLM, some[0], tuple(some)) for case, some in runs.items()]
     spans = [contender.run.timeline.end_ns - contender.run.timeline.begin_ns for contender in contenders]
-    lanes, box = Lanes(contenders, max(spans), Words()), Box(40, 40, 1800, 1000)
+    lanes, box = Lanes(contenders, max(spans), Phrasebook()), Box(40, 40, 1800, 1000)
     seated = ended = 0
     for share in (0.35, 0.7, 1.0):
         since = round(max(spans) * share)
@@ -79,9 +78,7 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
 
 def test_the_first_is_who_was_first_and_the_slowest_sets_the_clock(recorded, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(recorded))
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
-        scene = scene_class("engine_race")(Settings())
-        beat = engine_race(scene)
+    beat = engine_race(Show(Settings(), SIZE))
     spans = [run.timeline.end_ns - run.timeline.begin_ns for run in beat.runs]
     assert spans == sorted(spans, reverse=True)
     assert beat.clock.engine_ns(beat.clock.film_s) == beat.runs[0].timeline.end_ns
@@ -94,7 +91,6 @@ def test_one_engine_alone_is_no_race(tmp_path, monkeypatch):
     settings = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 200, "block_size": 4}
     record(tmp_path, SUITE, "vllm", prompts(6), policy="continuous", repeats=1, **settings)
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
-        beat = engine_race(scene_class("engine_race")(Settings()))
+    beat = engine_race(Show(Settings(), SIZE))
     assert [len(beat.runs), len(beat.captions)] == [1, 1]
     assert "from its first request to its last" in beat.captions[0].phrase.text

@@ -2,11 +2,11 @@
 
 import hashlib
 
+import av
 import numpy as np
 import pytest
-from manim import tempconfig
-from test_layout import SIZES, drawn_by
-from test_scenes import LOOK, colour_at, draw, near
+from drawing import LOOK, SCALE, SIZE, draw, near, pixel
+from films import SIZES, drawn_by, rendered
 from tracereel.film import theme
 from tracereel.film.beats.decode_batching import decode_batching
 from tracereel.film.clock import Script
@@ -14,17 +14,14 @@ from tracereel.film.components.distribution import Axis, Histogram, Swarm
 from tracereel.film.components.pipeline import MOVE_S, PipelineView
 from tracereel.film.components.race import Bars, Contender
 from tracereel.film.components.ring import Ring
-from tracereel.film.phrases import Catalogue, words
+from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
+from tracereel.film.show import Show
 from tracereel.film.stage import Box, Stage
-from tracereel.scenes.playbill import scene_class
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.moments import worst_pause
 from tracereel.trace.analysis.queries import Run
-
-SIZE = (1708, 960)
-SCALE = min(SIZE) / 1080
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +32,12 @@ def runs(film_recordings):
     }
 
 
-def pixel(picture, x, y):
-    return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["online", "continuous"])
 def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
     run = runs[case]
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 40.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Catalogue())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
     checked = instants = 0
     for i in range(1, 80):
         film_s = i * 0.5
@@ -74,7 +67,7 @@ def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
     run = runs[case]
     steps = run.trace.steps
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 600.0).clock()
-    ring, box = Ring(run, clock, Catalogue(), "same", theme.SAME_POSITION), Box(60, 100, 900, 800)
+    ring, box = Ring(run, clock, Phrasebook(), "same", theme.SAME_POSITION), Box(60, 100, 900, 800)
     _, _, node, places = ring.places(box)
     lit = 0
     for step in range(20, 60, 2):
@@ -104,7 +97,7 @@ def test_bars_are_as_long_as_the_ratios(film_recordings):
         Contender(words(name), colour, found[0], tuple(found))
         for (name, found), colour in zip(sides.items(), (theme.STATIC, theme.CONTINUOUS), strict=True)
     ]
-    bars = Bars(contenders, Box(100, 100, 1500, 700), Catalogue())
+    bars = Bars(contenders, Box(100, 100, 1500, 700), Phrasebook())
     picture, _ = draw(lambda canvas: bars.paint(canvas, 9.0), SIZE)
     for i, contender in enumerate(contenders):
         box = bars.bar_box(i)
@@ -164,12 +157,11 @@ def test_latencies_are_the_metrics(runs):
 
 def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings):
     """The far view of the whole scene, through its own painter: 20 instants of both grids."""
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
-        scene = scene_class("decode_batching")(Settings())
-        beat = decode_batching(scene)
+    show = Show(Settings(), SIZE)
+    beat = decode_batching(show)
     main, static = beat.runs
     end = max(run.timeline.end_ns for run in beat.runs)
-    content = scene.show.stage.content
+    content = show.stage.content
     half = (content.h - 2 * 62 - 34) / 2
     boxes = {
         static: Box(content.x, content.y + 62, content.w, half),
@@ -204,13 +196,9 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
 @pytest.mark.parametrize("name", ["pipeline_flow", "where_it_hurts"])
 def test_rendering_twice_gives_the_same_frames(name, tmp_path):
     def digest(folder):
-        found = hashlib.sha256()
-        scene, frames = drawn_by(name, SIZES["wide"], folder, rate=1)
-        for drawn in frames:
-            found.update(repr(drawn).encode())
-        film = next(path for path in folder.rglob("*.mp4") if "partial" not in str(path))
-        import av
-
+        _, _, frames = drawn_by(name, SIZES["wide"], rate=1)
+        found = hashlib.sha256(repr(frames).encode())
+        scene, film = rendered(name, SIZES["wide"], folder, rate=1)
         with av.open(str(film)) as container:
             for packet in container.demux(video=0):
                 found.update(bytes(packet))

@@ -6,9 +6,10 @@ import shutil
 import msgspec
 import pytest
 from fakes import header, make_engine, make_requests, record_small_run
-from manim import tempconfig
 from tracereel.engine.config import EngineConfig
-from tracereel.scenes.playbill import scene_class
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
 from tracereel.trace.analysis.pairs import apart, interleaved
 from tracereel.trace.format.recorder import Recorder
@@ -67,8 +68,8 @@ def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
 
 def captions_of(name, recordings, monkeypatch) -> list[str]:
     monkeypatch.setenv(ENVIRONMENT, str(recordings))
-    with tempconfig({"verbosity": "ERROR"}):
-        return [caption.phrase.text for beat in scene_class(name)().script() for caption in beat.captions]
+    beats = storyboard(name, Show(Settings(), (854, 480)))
+    return [caption.phrase.text for beat in beats for caption in beat.captions]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

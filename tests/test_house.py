@@ -59,7 +59,7 @@ def test_the_arrows_point_one_way(room, forbidden):
         ("tracereel.cli.main", "matplotlib"),
         ("tracereel.cli.main", "torch"),
         ("tracereel.cli.main", "manim"),
-        ("tracereel.scenes.reel", "torch"),
+        ("tracereel.scenes.film_scene", "torch"),
     ],
 )
 def test_importing_does_not_bring_in(module, absent):
@@ -76,7 +76,7 @@ def test_no_scene_file_bears_a_standard_name():
 def test_one_scene_class_a_file():
     # With several Manim asks which one is meant.
     for path in (ROOT / "scenes").glob("*.py"):
-        if path.stem in ("reel", "playbill"):
+        if path.stem == "film_scene":
             continue
         classes = [
             node.name

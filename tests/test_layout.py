@@ -1,15 +1,14 @@
 """The layout check finds what is wrong, and finds nothing wrong in any scene in any shape."""
 
 import pytest
-from manim import tempconfig
+from films import SIZES, drawn_by, laid_out
 from tracereel.film.layout import Drawn, Kind, faults, grounds
 from tracereel.film.settings import AA, Brand, Settings, contrast_of
+from tracereel.film.storyboards import names, suite_of
 from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
-from tracereel.scenes.playbill import SCENES, scene_class, scene_file, suite_of
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
-SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
-RECORDED = [name for name in SCENES if (PACKAGE_RECORDINGS / suite_of(name)).is_dir() and name != "full_length"]
+RECORDED = [name for name in names() if (PACKAGE_RECORDINGS / suite_of(name)).is_dir() and name != "full_length"]
 """The scenes whose suites the package holds recordings of; the long film holds nothing but them."""
 SAFE = (40.0, 40.0, 1880.0, 1040.0)
 WHITE = (1.0, 1.0, 1.0)
@@ -64,56 +63,29 @@ def test_the_ground_of_a_text_is_what_lies_under_it():
     assert grounds([card, on_card, beside], WHITE) == [(on_card, (0.0, 0.0, 0.0)), (beside, WHITE)]
 
 
-def drawn_by(name, size, folder, settings=None, rate=2):
-    """Render a scene without keeping it; (scene, everything drawn frame by frame)."""
-    frames = []
-    options = {
-        "pixel_width": size[0],
-        "pixel_height": size[1],
-        "frame_rate": rate,
-        "media_dir": str(folder),
-        "input_file": str(scene_file(name)),
-        "verbosity": "ERROR",
-        "progress_bar": "none",
-    }
-    with tempconfig(options):
-        scene = scene_class(name)(settings or Settings(), on_frame=lambda pixels, drawn: frames.append(drawn))
-        scene.render()
-    return scene, frames
-
-
-def laid_out(name, size, folder, rate=1, texts=50):
-    """The same, with more than so many texts in all its frames, and nothing in the way of anything else."""
-    scene, frames = drawn_by(name, size, folder, rate=rate)
-    assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > texts
-    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, scene.show.stage.safe)}
-    assert not found, "\n".join(f"{i / rate:.1f} s: {fault}" for fault, i in list(found.items())[:8])
-    return scene, frames
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("short", [720, 1080, 2160])
 @pytest.mark.parametrize(("wide", "high"), [(16, 9), (9, 16), (1, 1)])
-def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high, tmp_path):
+def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high):
     # Its code takes whole pixels a module, and so is larger in some frames than in others.
     size = short * wide // min(wide, high), short * high // min(wide, high)
-    laid_out("closing", size, tmp_path)
+    laid_out("closing", size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape_name", SIZES)
 @pytest.mark.parametrize("name", RECORDED)
-def test_every_scene_is_laid_out_in_every_shape(name, shape_name, tmp_path):
-    laid_out(name, SIZES[shape_name], tmp_path, rate=2)
+def test_every_scene_is_laid_out_in_every_shape(name, shape_name):
+    laid_out(name, SIZES[shape_name], rate=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", PALETTES)
 @pytest.mark.parametrize("name", [name for name in RECORDED if name != "continuous_batching"])
-def test_text_can_be_read_on_its_ground(name, theme, tmp_path):
+def test_text_can_be_read_on_its_ground(name, theme):
     """WCAG 2.1 AA: a contrast of 4.5, whatever the size of the text."""
     palette = PALETTES[theme]
-    _, frames = drawn_by(name, SIZES["wide"], tmp_path, Settings(brand=Brand(palette)), rate=3)
+    _, _, frames = drawn_by(name, SIZES["wide"], Settings(brand=Brand(palette)), rate=3)
     read = 0
     for drawn in frames:
         for thing, under in grounds(drawn, palette.rgb(GROUND)):

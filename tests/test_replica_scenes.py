@@ -2,16 +2,16 @@
 
 import msgspec
 import pytest
+from drawing import LOOK, SCALE, SIZE, colour_at, draw, near
 from fakes import header, make_engine
-from test_layout import SIZES, laid_out
-from test_scenes import LOOK, colour_at, draw, near
-from test_suite_scenes import SCALE, SIZE, prompts
+from films import SIZES, laid_out
+from suites import prompts
 from tracereel.engine.config import EngineConfig
 from tracereel.film import theme
 from tracereel.film.clock import Script
 from tracereel.film.components.pipeline import FLASH_S, MOVE_S, PipelineView
 from tracereel.film.layout import Kind
-from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.phrases import Phrasebook
 from tracereel.film.stage import Stage
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.export.merge import merge
@@ -47,9 +47,9 @@ def merged(tmp_path_factory, request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SIZES)
-def test_replicas_are_laid_out_one_above_the_other(merged, shape, tmp_path, monkeypatch):
+def test_replicas_are_laid_out_one_above_the_other(merged, shape, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(merged))
-    _, frames = laid_out("pipeline_flow", SIZES[shape], tmp_path)
+    _, frames = laid_out("pipeline_flow", SIZES[shape])
     said = {thing.name for drawn in frames for thing in drawn if thing.kind is Kind.TEXT}
     assert {"replica 0", "replica 1"} <= said
 
@@ -58,7 +58,7 @@ def test_replicas_are_laid_out_one_above_the_other(merged, shape, tmp_path, monk
 def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     run = Run.read(merged / "run.jsonl")
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 400.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Words())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
     places, parts = view.places, run.trace.header.replicas
     starts = [sum(part.slots for part in parts[:i]) for i in range(len(parts))]
     # Each replica that has room has as many lanes as the others.
@@ -99,7 +99,7 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
 def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
     run = Run.read(merged / "run.jsonl")
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 60.0).hold(2.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Words())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
     picture, _ = draw(lambda canvas: view.paint(canvas, 62.0), SIZE)
     order, places = run.timeline.ended_order, view.places
     assert len(order) == len(run.trace.arrivals)

@@ -11,33 +11,25 @@ import av
 import numpy as np
 import pytest
 import zxingcpp
-from manim import tempconfig
-from test_layout import SIZES, drawn_by
-from test_scenes import LOOK, colour_at, draw, near
-from test_suite_scenes import blocks_agree
+from drawing import LOOK, SIZE, draw, near, pixel
+from films import SIZES, rendered
+from pools import blocks_agree
 from tracereel.film import theme
 from tracereel.film.components.race import Contender, Curves
 from tracereel.film.components.slot_grid import View
-from tracereel.film.phrases import Catalogue, words
+from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
+from tracereel.film.show import Show
 from tracereel.film.stage import Box
-from tracereel.scenes.playbill import scene_class
 from tracereel.trace.analysis.latency import TTFT
 from tracereel.trace.analysis.queries import Run, measure
 
-SIZE = (1708, 960)
-SCALE = min(SIZE) / 1080
 INSTANTS = 24
 
 
 def telling_of(name):
     """What a scene tells, from the package's recordings."""
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1]}):
-        return importlib.import_module(f"tracereel.scenes.{name}")._Telling(scene_class(name)(Settings()))
-
-
-def pixel(picture, x, y):
-    return colour_at(picture, min(x * SCALE, SIZE[0] - 1), min(y * SCALE, SIZE[1] - 1))
+    return importlib.import_module(f"tracereel.film.beats.{name}")._Telling(Show(Settings(), SIZE))
 
 
 def seen_of(telling, first, last, count=INSTANTS):
@@ -82,7 +74,7 @@ def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
     colours = (theme.STATIC, theme.SAME_POSITION, theme.CONTINUOUS)
     contenders = [Contender(words(n), c, run, (run,)) for (n, run), c in zip(sides.items(), colours, strict=True)]
     span = max(run.timeline.end_ns - run.timeline.begin_ns for n, run in sides.items() if n != "same-position")
-    curves, box = Curves(contenders, sides["continuous"], span, Catalogue()), Box(80, 100, 1500, 800)
+    curves, box = Curves(contenders, sides["continuous"], span, Phrasebook()), Box(80, 100, 1500, 800)
     plot, checked = curves.plot(box), 0
     for i in range(1, INSTANTS + 1):
         since = span * i // (INSTANTS + 1)
@@ -224,8 +216,8 @@ def test_both_sawtooths_are_as_high_as_the_others_have_waited():
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_end_cards_code_can_be_read_from_the_film(shape, film_recordings, tmp_path):
     """From the encoded film, as a phone would see it, in the smallest quality there is."""
-    scene, _ = drawn_by("closing", SIZES[shape], tmp_path, rate=1)
-    with av.open(str(next(tmp_path.rglob("*.mp4")))) as film:
+    scene, path = rendered("closing", SIZES[shape], tmp_path, rate=1)
+    with av.open(str(path)) as film:
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     read = {code.text for picture in pictures for code in zxingcpp.read_barcodes(picture)}
     assert read == {measure("provenance", scene.told[0][1].runs).value}

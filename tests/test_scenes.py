@@ -8,21 +8,21 @@ import tomllib
 from pathlib import Path
 from string import Formatter
 
-import cairo
 import numpy as np
 import pytest
-from manim import tempconfig
+from drawing import LOOK, colour_at, draw, near
+from films import SIZES
+from films import rendered as render_film
 from PIL import Image
 from tracereel.film import theme
-from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, Passage, Script
 from tracereel.film.components.pipeline import PipelineView
 from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
 from tracereel.film.ledger import Ledger
 from tracereel.film.phrases import (
     CATALOGUES,
-    Catalogue,
     Phrase,
+    Phrasebook,
     TypedDigitError,
     figure,
     fill,
@@ -30,19 +30,15 @@ from tracereel.film.phrases import (
     quote,
     words,
 )
-from tracereel.film.settings import Settings
 from tracereel.film.stage import Box, Stage
-from tracereel.scenes import playbill
-from tracereel.scenes.playbill import scene_class, scene_file
+from tracereel.film.storyboards import names, suite_of
 from tracereel.trace.analysis.queries import Run, median_of
 from tracereel.trace.recordings.index import FILM
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOK = theme.DARK.rgb
 _NOT_ALONE = ("opening", "closing", "full_length")
-SCENES = [name for name in playbill.SCENES if name not in _NOT_ALONE and playbill.suite_of(name) == FILM]
+SCENES = [name for name in names() if name not in _NOT_ALONE and suite_of(name) == FILM]
 """The cards have no clock, and the film holds them; the long film holds nothing but these and the other suites'."""
-SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +49,6 @@ def continuous(film_recordings):
 @pytest.fixture(scope="module")
 def static(film_recordings):
     return Run.read(film_recordings / "static-1.jsonl.zst")
-
-
-def draw(paint, size=(854, 480)):
-    """Run a paint function on a blank picture; returns pixels (r, g, b) and the phrases drawn."""
-    surface = cairo.ImageSurface(cairo.FORMAT_RGB24, *size)
-    pen = cairo.Context(surface)
-    pen.set_source_rgb(*LOOK(theme.GROUND))
-    pen.paint()
-    phrases = []
-    paint(Canvas(pen, size, lambda phrase, text: phrases.append(phrase)))
-    surface.flush()
-    rows = np.frombuffer(surface.get_data(), np.uint8).reshape(size[1], surface.get_stride() // 4, 4)
-    return rows[:, : size[0], 2::-1].copy(), phrases
 
 
 # No digit but a measured one.
@@ -146,26 +129,13 @@ def test_numbers_in_phrases_are_no_literals():
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """Every scene in every shape at two frames a second, without files: (phrases by frame count, stills, ledger)."""
+    """Scenes as Manim renders them at two frames a second: (scene, film) by shape and name."""
     results = {}
-    for shape, (width, height) in SIZES.items():
+    for shape, size in SIZES.items():
         for name in SCENES:
             # The layout test looks at every shape; here it is what is said in a frame.
-            if shape == "square" or (shape == "tall" and name == "continuous_batching"):
-                continue
-            settings = {
-                "pixel_width": width,
-                "pixel_height": height,
-                "frame_rate": 2,
-                "media_dir": str(tmp_path_factory.mktemp("media")),
-                "input_file": str(scene_file(name)),
-                "verbosity": "ERROR",
-                "progress_bar": "none",
-            }
-            with tempconfig(settings):
-                scene = scene_class(name)(Settings())
-                scene.render()
-                results[shape, name] = (scene, Path(scene.renderer.file_writer.final_file_path))
+            if shape != "square" and (shape, name) != ("tall", "continuous_batching"):
+                results[shape, name] = render_film(name, size, tmp_path_factory.mktemp("media"))
     return results
 
 
@@ -243,7 +213,7 @@ def test_the_clock_and_the_provenance_stand_on_screen_wherever_engine_time_runs(
 
 def test_a_painter_may_be_asked_in_any_order(continuous):
     clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
-    stage, say = Stage.of_pixels(854, 480), Catalogue()
+    stage, say = Stage.of_pixels(854, 480), Phrasebook()
     one = PipelineView(continuous, clock, stage, say)
     forward = {s: draw(lambda canvas, s=s: one.paint(canvas, s))[0] for s in (2.0, 5.0, 9.0)}
     other = PipelineView(continuous, clock, stage, say)
@@ -251,20 +221,11 @@ def test_a_painter_may_be_asked_in_any_order(continuous):
         assert (draw(lambda canvas, s=s: other.paint(canvas, s))[0] == forward[s]).all()
 
 
-def colour_at(pixels, x, y):
-    """The colour of a pixel, components 0 to 1."""
-    return tuple(pixels[round(y), round(x)] / 255)
-
-
-def near(one, other):
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 0.03
-
-
 @pytest.mark.parametrize("case", ["continuous", "static"])
 def test_bars_show_who_sat_where(request, case):
     """Pixels of the far view, read back at many instants, against the state at that instant."""
     run = request.getfixturevalue(case)
-    grid, size = SlotGrid(run, Catalogue()), (1708, 960)
+    grid, size = SlotGrid(run, Phrasebook()), (1708, 960)
     end = run.timeline.end_ns
     box, view = Box(40, 40, 1841, 900), View(0, end)
     scale = min(size) / 1080
@@ -290,7 +251,7 @@ def test_bars_show_who_sat_where(request, case):
 def test_cells_fill_step_by_step(continuous):
     """Close up, at many instants: what has been computed is coloured, what is to come is not."""
     steps = continuous.trace.steps
-    grid, size = SlotGrid(continuous, Catalogue()), (1708, 960)
+    grid, size = SlotGrid(continuous, Phrasebook()), (1708, 960)
     box = Box(40, 40, 1841, 900)
     scale = min(size) / 1080
     rows = grid.rows(box)
@@ -314,7 +275,7 @@ def test_cells_fill_step_by_step(continuous):
 
 def test_the_pipeline_shows_the_states_counts(continuous):
     clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
-    view = PipelineView(continuous, clock, Stage.of_pixels(854, 480), Catalogue())
+    view = PipelineView(continuous, clock, Stage.of_pixels(854, 480), Phrasebook())
     for i in range(1, 25):
         film_s = i * 0.8
         state = continuous.timeline.at(clock.engine_ns(film_s))
@@ -396,7 +357,7 @@ def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
 @pytest.mark.slow
 def test_the_last_frame_alone_is_a_still_of_the_scene(tmp_path):
     options = ["-s", "-v", "ERROR", "--resolution", "256,144", "--media_dir", str(tmp_path)]
-    subprocess.run([sys.executable, "-m", "manim", *options, str(scene_file("latency"))], check=True)
+    subprocess.run([sys.executable, "-m", "manim", *options, str(ROOT / "scenes" / "latency.py")], check=True)
     (still,) = tmp_path.rglob("*.png")
     pixels = np.asarray(Image.open(still).convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 50

@@ -3,16 +3,16 @@
 Recordings of the real engine around the fake model; the film's own where a scene plays the film.
 """
 
-import random
 import subprocess
 import sys
 
 import fakes
 import numpy as np
 import pytest
-from test_layout import SIZES, laid_out
-from test_scenes import LOOK, colour_at, draw, near
-from tracereel.engine.config import EngineConfig
+from drawing import LOOK, SIZE, draw, near, pixel
+from films import SIZES, laid_out, rendered
+from pools import blocks_agree
+from suites import prompts, record
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.film import theme
 from tracereel.film.beats.kv_cache_paging import first_eviction, first_sharing
@@ -20,52 +20,19 @@ from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.plot import Plot
 from tracereel.film.components.slot_grid import View
 from tracereel.film.components.waits import Waits
-from tracereel.film.phrases import Catalogue as Words
+from tracereel.film.phrases import Phrasebook
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
 from tracereel.film.stage import Box
+from tracereel.film.storyboards import suite_of
 from tracereel.film.verification import verify
-from tracereel.scenes.playbill import suite_of
 from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.queries import Run, measure, split
 from tracereel.trace.format.events import RunInfo
-from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import ENVIRONMENT, FILM, Catalogue
 
 SCENES = ("kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
-SIZE = (1708, 960)
-SCALE = min(SIZE) / 1080
-SHARED = tuple(range(1, 17))
-"""The beginning of every prompt."""
-
-
-def prompts(count):
-    rng = random.Random(3)
-    return [
-        Request(
-            f"request-{i}",
-            (*SHARED, *(rng.randrange(1, fakes.VOCABULARY) for _ in range(rng.randint(2, 9)))),
-            SamplingParams(max_tokens=rng.randint(6, 30), min_tokens=6),
-            f"prompt {i}",
-        )
-        for i in range(count)
-    ]
-
-
-def record(folder, suite, case, requests, late=(), repeats=2, **settings):
-    """Record a case's repeats; the requests of `late` arrive when the others have decoded for a while."""
-    config = EngineConfig(max_model_len=512, **settings)
-    for repeat in range(repeats):
-        run = RunInfo(suite=suite, case=case, repeat=repeat, repeats=repeats)
-        with Recorder(folder / f"{suite}-{case}-{repeat}.jsonl", fakes.header(config, run=run)) as recorder:
-            engine = fakes.make_engine(config, recorder)
-            for request in requests:
-                engine.add(request)
-            for _ in range(8 if late else 0):
-                engine.step()
-            for request in late:
-                engine.add(request)
-            while engine.has_work:
-                engine.step()
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +77,11 @@ def playing(recorded, film_recordings, monkeypatch):
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
     folder = playing(name)
-    scene, _ = laid_out(name, SIZES[shape], tmp_path)
-    beat = scene.told[0][1]
+    (beat,), _ = laid_out(name, SIZES[shape])
     assert 10 <= beat.clock.film_s <= 26
     if shape == "wide":
-        verdict = verify(next(tmp_path.rglob("*.mp4")), [folder])
+        _, film = rendered(name, SIZES[shape], tmp_path, rate=1)
+        verdict = verify(film, [folder])
         assert verdict.claims > 20
         assert not verdict.faults, verdict.faults[:3]
 
@@ -122,35 +89,9 @@ def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
 # The pool and the tables.
 
 
-def pixel(picture, x, y):
-    return colour_at(picture, x * SCALE, y * SCALE)
-
-
-def blocks_agree(picture, run, pool, box, t_ns, seen):
-    """Every block's pixels are the colours of its holders at that instant, filled as far as they have computed."""
-    state = run.timeline.at(t_ns)
-    computed = {seat.request: seat.computed_tokens for seat in state.seats if seat}
-    for block, cell in enumerate(pool.cells(box)):
-        fill, holders = pool.fill_of(cell), state.block_holders.get(block, ())
-        for band, request in zip(fill.rows(max(len(holders), 1), 0), holders or (None,), strict=True):
-            first = pixel(picture, band.x + 5, band.y + band.h / 2)
-            last = pixel(picture, band.right - 5, band.y + band.h / 2)
-            if request is None:
-                assert near(first, LOOK(theme.mix(theme.GROUND, theme.LINE, 0.5)))
-                seen["free"] += 1
-                continue
-            place = state.block_table(request).index(block)
-            tokens = computed[request] - place * pool.block_tokens
-            full = LOOK(theme.request_colour(request))
-            # The first and the last of a block's tokens are as wide as they are: none stands only in part there.
-            assert near(first, full) == (tokens * fill.w > 6 * pool.block_tokens), (t_ns, block)
-            assert near(last, full) == (tokens >= pool.block_tokens), (t_ns, block)
-            seen["shared" if len(holders) > 1 else "held"] += 1
-
-
 def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
     run = read(recorded, "paging", "prefix-caching")
-    pool, box = BlockPool(run, Words()), Box(40, 40, 1200, 900)
+    pool, box = BlockPool(run, Phrasebook()), Box(40, 40, 1200, 900)
     seen = {"shared": 0, "held": 0, "free": 0}
     steps = run.trace.steps
     for step in np.linspace(0, len(steps) - 1, 30).astype(int).tolist():
@@ -163,7 +104,7 @@ def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
 
 def test_the_tables_show_the_block_tables(recorded):
     run = read(recorded, "paging", "prefix-caching")
-    pool, box = BlockPool(run, Words()), Box(40, 40, 1200, 900)
+    pool, box = BlockPool(run, Phrasebook()), Box(40, 40, 1200, 900)
     steps, checked = run.trace.steps, 0
     for step in np.linspace(0, len(steps) - 1, 25).astype(int).tolist():
         t_ns = int(steps.end_ns[step]) - 1
@@ -212,7 +153,7 @@ def test_prefix_caching_computes_less(recorded):
 def test_the_sawtooth_is_as_high_as_the_gap(recorded):
     run = read(recorded, "chunked", "unchunked")
     request = int(np.argmax([arrival.prompt_tokens for arrival in run.trace.arrivals]))
-    waits, box = Waits(run, request, Words()), Box(40, 40, 1800, 900)
+    waits, box = Waits(run, request, Phrasebook()), Box(40, 40, 1800, 900)
     begins, ends = gaps_beside(run.timeline, request)
     assert len(begins)
     longest = int((ends - begins).max())
@@ -252,15 +193,11 @@ def test_a_gap_beside_is_one_while_the_prompt_waits_and_is_read(recorded):
 # Batch sizes.
 
 
-def test_dots_and_medians_stand_where_their_steps_are(recorded, playing, tmp_path):
-    from manim import tempconfig
+def test_dots_and_medians_stand_where_their_steps_are(recorded, playing):
     from tracereel.film.beats.batch_size_sweep import _Telling
-    from tracereel.film.settings import Settings
-    from tracereel.scenes.playbill import scene_class
 
     playing("batch_size_sweep")
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):
-        telling = _Telling(scene_class("batch_size_sweep")(Settings()))
+    telling = _Telling(Show(Settings(), SIZE))
     plot = telling.step_plot()
     film_s = telling.free_s + 1
     picture, phrases = draw(lambda canvas: telling.paint(canvas, film_s), SIZE)
@@ -286,15 +223,11 @@ def test_a_plot_doubles_evenly():
 # The parts of a speed-up.
 
 
-def test_the_waterfalls_bars_end_where_the_next_begin(playing, tmp_path):
-    from manim import tempconfig
+def test_the_waterfalls_bars_end_where_the_next_begin(playing):
     from tracereel.film.beats.speedup_waterfall import _Telling
-    from tracereel.film.settings import Settings
-    from tracereel.scenes.playbill import scene_class
 
     playing("speedup_waterfall")
-    with tempconfig({"pixel_width": SIZE[0], "pixel_height": SIZE[1], "media_dir": str(tmp_path)}):
-        telling = _Telling(scene_class("speedup_waterfall")(Settings()))
+    telling = _Telling(Show(Settings(), SIZE))
     found = split(telling.before, telling.after)
     places = telling.places()
     picture, phrases = draw(lambda canvas: telling.paint(canvas, telling.ghost_s - 0.01), SIZE)

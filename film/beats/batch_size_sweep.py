@@ -17,6 +17,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.plot import Plot
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, TEXT
@@ -31,7 +32,7 @@ _COLOURS = {"static": STATIC, "continuous": CONTINUOUS}
 
 
 def guessed_efficiency(rows: float) -> float:
-    """The notebook's guess of a batch's efficiency, as `measured.guessed_efficiency` says it in words."""
+    """The notebook's guess of a batch's efficiency, as the query `guessed_efficiency` says it in words."""
     return max(0.5, 1 - 0.1 * math.log(rows))
 
 
@@ -72,6 +73,7 @@ class _Against:
         self.most = max(value for points in self.repeats.values() for _, value in points) * 1.06
 
 
+@scene("batch_size_sweep", suite=SUITE, order=70, films=(FULL_LENGTH,))
 def batch_size_sweep(show: Show) -> Beat:
     """The beat of the runs with few and with many slots. Raises TraceError where there is only one number of them."""
     return _Telling(show).beat()

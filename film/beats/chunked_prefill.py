@@ -14,6 +14,7 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid, View
 from tracereel.film.components.waits import Waits, longest_gap, ms_style
 from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, HEADING, SMALL, STATIC, STRONG, TEXT, Colour
@@ -52,6 +53,7 @@ class _Side:
         return figure(value, ms_style(float(value.value)))
 
 
+@scene("chunked_prefill", suite=SUITE, order=80, films=(FULL_LENGTH,))
 def chunked_prefill(show: Show) -> Beat:
     """The beat of the runs with and without chunks. Raises TraceError where one is not there."""
     return _Telling(show).beat()

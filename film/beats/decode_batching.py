@@ -12,6 +12,7 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
@@ -38,6 +39,7 @@ _MOST_LINES = 4
 _COLOURS: dict[str, Colour] = {"continuous": CONTINUOUS, "static": STATIC}
 
 
+@scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def decode_batching(show: Show) -> Beat:
     """The beat of the continuous run, with the static run of the same requests where there is one."""
     return _Telling(show).beat()

@@ -13,6 +13,7 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.lanes import Lanes
 from tracereel.film.components.race import Bars, Contender
 from tracereel.film.phrases import figure, quote
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Shape
 from tracereel.film.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
@@ -31,6 +32,7 @@ _COLOURS = {
 }
 
 
+@scene("engine_race", suite=SUITE, order=110, films=(FULL_LENGTH,))
 def engine_race(show: Show) -> Beat:
     """The beat of all repeats of the engines that were recorded beside each other.
 

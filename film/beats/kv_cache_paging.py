@@ -17,6 +17,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.block_pool import BlockPool, paint_free
 from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, request_colour
@@ -73,6 +74,7 @@ def first_eviction(run: Run) -> Eviction | None:
     return found[0] if found else None
 
 
+@scene("kv_cache_paging", suite=SUITE, order=90, films=(FULL_LENGTH,))
 def kv_cache_paging(show: Show) -> Beat:
     """The beat of the run with prefix caching, beside the one without where it is there.
 

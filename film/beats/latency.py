@@ -15,6 +15,7 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.distribution import Axis, Histogram, Swarm, lane
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
@@ -42,6 +43,7 @@ class _Side:
     """What is said of it in the end, by metric; None where no request has such a latency."""
 
 
+@scene("latency", order=50, films=(FULL_LENGTH,))
 def latency(show: Show) -> Beat:
     """The beat of the static and the continuous run, or of one run alone where there is only one."""
     return _Telling(show).beat()

@@ -11,6 +11,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.clock import FilmClock, Script
 from tracereel.film.components.pipeline import PipelineView
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
 from tracereel.trace.analysis.queries import Run
@@ -26,6 +27,7 @@ _ENDS = {
 """What is said of those that end, by what becomes of their slots."""
 
 
+@scene("pipeline_flow", order=10, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def pipeline_flow(show: Show) -> Beat:
     """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
     run = show.run(show.recordings.preferred("online", "continuous"))

@@ -12,6 +12,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.ring import Ring
 from tracereel.film.phrases import figure
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STRONG, TEXT
@@ -21,6 +22,7 @@ _RUN_S = 8.0
 _STEPS = 26
 
 
+@scene("same_position", order=30, films=(CONTINUOUS_BATCHING, FULL_LENGTH), needs=("same-position", "continuous"))
 def same_position(show: Show) -> Beat:
     """The beat of the same-position run, the continuous run beside it. Raises TraceError where one is not there."""
     same, continuous = show.run("same-position"), show.run("continuous")

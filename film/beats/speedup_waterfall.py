@@ -16,6 +16,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
@@ -75,6 +76,7 @@ def change_figure(value: Measured) -> Phrase:
     return figure(value, "+.2f" if abs(float(value.value)) >= 0.005 else "+.3f")
 
 
+@scene("speedup_waterfall", order=60, films=(FULL_LENGTH,))
 def speedup_waterfall(show: Show) -> Beat:
     """The beat of the pair of a static and a continuous run whose speed-up is the median of all pairs.
 

@@ -10,6 +10,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.race import Bars, Contender, Curves
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STATIC
 from tracereel.trace.analysis.batching_facts import came_together
@@ -20,6 +21,7 @@ RACE_S = 9.0
 _COLOURS = {"static": STATIC, "same-position": SAME_POSITION, "continuous": CONTINUOUS}
 
 
+@scene("throughput_comparison", order=40, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def throughput_comparison(show: Show) -> Beat:
     """The beat of all repeats of the static, the same-position and the continuous case, of those that are there.
 

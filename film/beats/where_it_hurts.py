@@ -18,6 +18,7 @@ from tracereel.film.components.distribution import Axis
 from tracereel.film.components.slot_grid import SlotGrid, View
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.theme import (
@@ -67,6 +68,7 @@ class Dots:
         return cls(gaps.at_ns[pick], gaps.value_ms[pick], gaps.request[pick], len(pick) < count)
 
 
+@scene("where_it_hurts", order=100, films=(FULL_LENGTH,))
 def where_it_hurts(show: Show) -> Beat:
     """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
     return _Telling(show).beat()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, Phrase, figure, quote
+from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box
 from tracereel.film.theme import (
     DIM,
@@ -52,7 +52,7 @@ class _Row:
 class BlockPool:
     """Draws a pool's blocks into a box, and block tables into another."""
 
-    def __init__(self, run: Run, say: Catalogue):
+    def __init__(self, run: Run, say: Phrasebook):
         self._run, self._say = run, say
         header, grants = run.trace.header, run.trace.grants
         self.blocks = min(header.kv_blocks or 0, _MOST_BLOCKS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tracereel.film.canvas import Canvas
 from tracereel.film.components.race import Contender
 from tracereel.film.components.slot_grid import SlotGrid, View
-from tracereel.film.phrases import Catalogue, Phrase, figure
+from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import GROUND, SMALL_STRONG, TEXT
 
@@ -18,7 +18,7 @@ _HEAD = 48.0
 class Lanes:
     """Draws a lane for each contender; `span_ns` is how much engine time fills one."""
 
-    def __init__(self, contenders: Sequence[Contender], span_ns: int, say: Catalogue):
+    def __init__(self, contenders: Sequence[Contender], span_ns: int, say: Phrasebook):
         self._contenders, self._span_ns, self._say = contenders, max(span_ns, 1), say
         self._grids = [SlotGrid(contender.run, say) for contender in contenders]
 

@@ -11,7 +11,7 @@ import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, Phrase, figure, quote
+from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Shape, Stage
 from tracereel.film.theme import (
     DECODE,
@@ -164,7 +164,7 @@ class Places:
 class PipelineView:
     """Draws the whole pipeline at a second of film."""
 
-    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Catalogue):
+    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Phrasebook):
         self._run, self._clock, self._say = run, clock, say
         header = run.trace.header
         self.places = Places(stage, [replica.slots for replica in header.replicas] or [header.slots])

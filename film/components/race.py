@@ -10,7 +10,7 @@ import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import ease
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, Phrase, figure
+from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
 from tracereel.trace.analysis.pairs import throughput_ratio
@@ -35,7 +35,7 @@ class Curves:
     `main` is the contender whose clock is read, `span_ns` how much of it is shown.
     """
 
-    def __init__(self, contenders: Sequence[Contender], main: Run, span_ns: int, say: Catalogue):
+    def __init__(self, contenders: Sequence[Contender], main: Run, span_ns: int, say: Phrasebook):
         self._contenders, self._main, self._span_ns, self._say = contenders, main, max(span_ns, 1), say
         self._most = max(len(contender.run.trace.steps.token_step) for contender in contenders)
 
@@ -113,7 +113,7 @@ class Curves:
 class Bars:
     """Throughput against the first contender's: a bar each, the pairs of runs as dots, the figure beside it."""
 
-    def __init__(self, contenders: Sequence[Contender], box: Box, say: Catalogue):
+    def __init__(self, contenders: Sequence[Contender], box: Box, say: Phrasebook):
         self._contenders, self._box, self._say = contenders, box, say
         base = contenders[0].runs
         self._dots = [

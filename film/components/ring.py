@@ -8,7 +8,7 @@ import math
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, figure, quote
+from tracereel.film.phrases import Phrasebook, figure, quote
 from tracereel.film.stage import Box
 from tracereel.film.theme import (
     DIM,
@@ -36,7 +36,7 @@ _MOST_NODES = 16
 class Ring:
     """Draws one run's slots as a ring."""
 
-    def __init__(self, run: Run, clock: FilmClock, say: Catalogue, key: str, colour: Colour, shift_ns: int = 0):
+    def __init__(self, run: Run, clock: FilmClock, say: Phrasebook, key: str, colour: Colour, shift_ns: int = 0):
         """The run's own clock is `shift_ns` ahead of the film's."""
         self._run, self._clock, self._say, self._colour, self._shift_ns = run, clock, say, colour, shift_ns
         self._title = say.say(f"same_position.{key}")

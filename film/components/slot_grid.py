@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, Phrase, quote
+from tracereel.film.phrases import Phrase, Phrasebook, quote
 from tracereel.film.stage import Box
 from tracereel.film.theme import (
     GROUND,
@@ -68,7 +68,7 @@ class _Stay:
 class SlotGrid:
     """Draws the slots of one run into a box."""
 
-    def __init__(self, run: Run, say: Catalogue):
+    def __init__(self, run: Run, say: Phrasebook):
         self._run, self._say = run, say
         trace = run.trace
         self.slots = trace.header.slots

@@ -11,7 +11,7 @@ import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.components.slot_grid import View
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Catalogue, Phrase, figure
+from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import LINE, SMALL_STRONG, TEXT, Colour
 from tracereel.trace.analysis.gaps import gaps_beside
@@ -37,7 +37,7 @@ def ms_style(ms: float) -> str:
 class Waits:
     """Draws the waits of all requests but one into a box."""
 
-    def __init__(self, run: Run, request: int, say: Catalogue):
+    def __init__(self, run: Run, request: int, say: Phrasebook):
         self._run, self._request, self._say = run, request, say
 
     @cached_property
@@ -100,11 +100,17 @@ class Waits:
             x = min(max(x, box.x + half), box.right - half)
             if free_of is not None and abs(x - free_of) < half + 12:
                 x = free_of + half + 12
-            # Above every peak that it stands over.
-            near = [
-                self.point(box, view, most_ns, other_end, other_end - other)
-                for other, other_end in self._gaps
-                if other_end <= now_ns
-            ]
-            y = min([y, *(other_y for other_x, other_y in near if abs(other_x - x) < half + 10)])
+            y = min(y, self._highest(box, view, most_ns, now_ns, x - half - 10, x + half + 10))
             canvas.text(longest, x, y - 14, SMALL_STRONG, TEXT, align=0.5)
+
+    def _highest(self, box: Box, view: View, most_ns: int, now_ns: int, left: float, right: float) -> float:
+        """How high the sawtooth reaches between two places, as far as it has been drawn; a figure stands above it."""
+        reached = [box.bottom]
+        for begin, end in self._gaps:
+            if begin < now_ns:
+                until = min(end, now_ns)
+                foot, _ = self.point(box, view, most_ns, begin, 0)
+                peak, y = self.point(box, view, most_ns, until, until - begin)
+                if foot < right and peak > left:
+                    reached.append(y)
+        return min(reached)

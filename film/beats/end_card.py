@@ -1,0 +1,74 @@
+"""Closing: what the film rests on, and how anybody makes it again.
+
+What the viewer should understand: nothing had to be believed. Beat one: how many runs gave the same tokens. Beat two:
+the commands that measure and render it again, and the provenance in words and as a QR code.
+"""
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
+from tracereel.film.lettering import wrap
+from tracereel.film.phrases import figure, quote
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, TEXT, Type
+from tracereel.trace.analysis.queries import measure
+
+_END_S = 6.0
+
+
+@scene("closing", order=1000, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
+def end_card(show: Show) -> Beat:
+    """What the film rests on, in words and as a QR code, and the commands that make it again."""
+    compared = [case for case in ("static", "same-position", "continuous") if show.recordings.has(case)]
+    runs = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
+    say, stage, brand = show.say.say, show.stage, show.settings.brand
+    room = stage.width - 2 * stage.margin
+    head = say("end.name")
+    # A square frame has no height to spare: its code stands right below the table.
+    heads = wrap(head.text, Type(92, 700), room) if stage.shape is Shape.TALL else (head.text,)
+    style = fitting(heads, Type(92, 700), room)
+    top = stage.height * {Shape.WIDE: 0.2, Shape.TALL: 0.2, Shape.SQUARE: 0.15}[stage.shape]
+    below = top + (len(heads) - 1) * style.size * 1.1
+    claim = say(
+        "end.same_tokens" if len(runs) > 1 else "end.one_run",
+        runs=figure(measure("num_runs", runs)),
+        same=figure(measure("requests_with_same_tokens", runs)),
+        requests=figure(runs[0].measure("num_requests")),
+    )
+    claims = wrap(claim.text, CAPTION, room)
+    rows = [
+        Fact(say("end.record"), say("end.record_command"), typed=True),
+        Fact(say("end.render"), say("end.render_command"), typed=True),
+        Fact(say("title.engine"), show.quote(runs[0], "engine")),
+        Fact(say("title.model"), show.quote(runs[0], "model")),
+        Fact(say("title.device"), show.quote(runs[0], "device")),
+    ]
+    if len(runs) == 1:
+        rows = rows[1:]
+    side = {Shape.WIDE: 500.0, Shape.TALL: 500.0, Shape.SQUARE: 400.0}[stage.shape]
+    foot = stage.safe[3] - (stage.height * 0.08 if stage.shape is Shape.TALL else 16)
+    code = Box(stage.width - stage.margin - side, foot - side, side, side)
+    beside = stage.wide
+    table = FactTable(stage, rows, below + 96 + 50 * len(claims) + 24, room - side - 60 if beside else room)
+    evidence = quote(measure("provenance", runs))
+    notes = [*brand.end, say("end.link") if brand.url else say("end.scan")]
+
+    def picture(canvas: Canvas, film_s: float) -> None:
+        for i, line in enumerate(heads):
+            shown = ease((film_s - 0.1 * i) / 0.8)
+            y = top + i * style.size * 1.1 + RISE * (1 - shown)
+            canvas.text(head, stage.margin, y, style, TEXT, shown, part=line)
+        shown = ease((film_s - 0.4) / 0.6)
+        for i, line in enumerate(claims):
+            canvas.text(claim, stage.margin, below + 84 + i * 50, CAPTION, ACCENT, shown, part=line)
+        table.paint(canvas, film_s - 0.8)
+        canvas.code(evidence, code.sides, ease((film_s - 1.6) / 0.6), url=brand.url)
+        shown = ease((film_s - 1.8) / 0.6)
+        for i, words in enumerate(reversed(notes)):
+            canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
+
+    clock = Script(runs[0].timeline.begin_ns).hold(_END_S).clock()
+    return Beat("closing", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)

@@ -1,0 +1,75 @@
+"""Opening: the film's name, and where everything that follows comes from.
+
+What the viewer should understand: this is a recording. Beat one: the name, and one line of what it is. Beat two: the
+engine, model, device, workload and trace by their own names, and under them the whole run in one look.
+"""
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
+from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.lettering import wrap
+from tracereel.film.phrases import figure, quote
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import ACCENT, CAPTION, HUGE, TEXT, Type
+
+_TITLE_S = 5.4
+
+
+@scene("opening", order=0, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
+def title_card(show: Show) -> Beat:
+    """The film's name, and the provenance of what follows: of the continuous run, or the one there is."""
+    run = show.run(show.recordings.preferred("continuous", "online"))
+    say, stage, brand = show.say.say, show.stage, show.settings.brand
+    name = brand.title or say("title.name")
+    claim = brand.claim or say("title.claim")
+    room = stage.width - 2 * stage.margin
+    # In a narrow frame the name stands in as many lines as make it large.
+    lines = (name.text,) if stage.wide else tuple(wrap(name.text, Type(HUGE.size * 0.8, HUGE.weight), room))
+    style = fitting(lines, HUGE, room)
+    top = stage.height * {Shape.WIDE: 0.27, Shape.TALL: 0.3, Shape.SQUARE: 0.2}[stage.shape]
+    below = top + (len(lines) - 1) * style.size * 1.08
+    rows = [
+        Fact(say("title.engine"), show.quote(run, "engine")),
+        Fact(say("title.model"), show.quote(run, "model")),
+        Fact(say("title.device"), show.quote(run, "device")),
+        Fact(
+            say("title.workload"),
+            say(
+                "title.workload_is",
+                requests=figure(run.measure("num_requests"), ",d"),
+                name=quote(run.measure("header", field="workload.name")),
+                slots=figure(run.measure("slots")),
+            ),
+        ),
+        Fact(
+            say("title.recorded"),
+            say("title.recorded_is", day=quote(run.measure("recorded_on")), digest=quote(run.measure("digest"))),
+        ),
+    ]
+    table = FactTable(stage, rows, below + (200 if stage.shape is not Shape.SQUARE else 150))
+    bottom = stage.safe[3] - (0 if stage.shape is not Shape.TALL else 60)
+    band = Box(stage.margin, bottom - 132, room, 120)
+    grid, timeline = SlotGrid(run, show.say), run.timeline
+    view = View.of_run(run)
+
+    def picture(canvas: Canvas, film_s: float) -> None:
+        if brand.logo:
+            canvas.image(brand.logo, Box(stage.margin, stage.safe[1] + 12, room, 110).sides, ease(film_s / 0.6))
+        for i, line in enumerate(lines):
+            shown = ease((film_s - 0.15 * i) / 0.9)
+            y = top + i * style.size * 1.08 + RISE * (1 - shown)
+            canvas.text(name, stage.margin, y, style, TEXT, shown, part=line)
+        shown = ease((film_s - 0.7) / 0.6)
+        canvas.text(claim, stage.margin, below + 78 + RISE * (1 - shown), CAPTION, ACCENT, shown, room=room)
+        table.paint(canvas, film_s - 1.2)
+        # The run that follows, in one look: drawn from left to right.
+        drawn = ease((film_s - 1.4) / 1.8)
+        if drawn and table.bottom < band.y - 10:
+            grid.paint(canvas, band, view, round(view.from_ns + (timeline.end_ns + 1 - view.from_ns) * drawn))
+
+    clock = Script(timeline.begin_ns).hold(_TITLE_S).clock()
+    return Beat("opening", name, (Caption(0.0, name), Caption(0.9, claim)), clock, (run,), picture, framed=False)

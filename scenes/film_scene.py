@@ -1,0 +1,314 @@
+"""The one module that knows Manim: how a scene's beats become a film.
+
+A scene is a `FilmScene` with the name under which it is registered; `play_beat` plays a beat from start to end as a
+single animation, driven by one tracker of film time. One `Layer` mobject holds what the beat paints, `LayerCamera` lets
+it draw straight into the frame's pixels, and `FilmRenderer` keeps the ledger.
+"""
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cairo
+import numpy as np
+from manim import WHITE, Camera, FadeIn, FadeOut, Mobject, Scene, ValueTracker, VMobject, config, linear, logger
+from manim.renderer.cairo_renderer import CairoRenderer
+from manim.scene.scene_file_writer import SceneFileWriter
+from manim.scene.video_segment_encoder import VideoSegmentEncoder
+from manim.utils.color import ManimColor
+from tracereel.film.beat import BEAT_FADE_S, Beat, framed
+from tracereel.film.canvas import Canvas
+from tracereel.film.ledger import Ledger, LedgerFile
+from tracereel.film.lettering import FontError
+from tracereel.film.provenance import provenance_of
+from tracereel.film.publishing import publish
+from tracereel.film.registry import UnknownSceneError, class_name
+from tracereel.film.settings import Settings, SettingsError
+from tracereel.film.show import Show
+from tracereel.film.sound import SoundError, voice
+from tracereel.film.storyboards import storyboard
+from tracereel.film.theme import DARK, GROUND, Palette
+from tracereel.trace.analysis.comparable import NotComparableError
+from tracereel.trace.format.storage import TraceError
+
+Paint = Callable[[Canvas], None]
+OnProgress = Callable[[int, int], None]
+
+# The look-ahead of veryfast on the quicker preset, without frames between frames: a fifth larger than veryfast's, as
+# near to the original, with a third less work.
+_PRESET = {"preset": "superfast", "rc-lookahead": "10", "mbtree": "1", "bf": "0"}
+X264 = {
+    "crf": "20",
+    "thread_type": "frame",
+    # Manim writes BT.601 without saying so, and players guess otherwise.
+    "colorspace": "smpte170m",
+    "color_range": "tv",
+}
+_OPENERS = ("xdg-open", "open", "cygstart")
+
+
+class _Painter:
+    """Holds the paint function outside the mobject: animations copy mobjects, and a painter is not to be copied."""
+
+    def __init__(self, paint: Paint):
+        self.paint = paint
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Painter":
+        return self
+
+
+class Layer(VMobject):
+    """A mobject that is drawn by a painter; fades like any other.
+
+    `identity` is a string that changes with what would be drawn (the trace's digest, say): Manim's cache of rendered
+    segments sees nothing else of it.
+    """
+
+    def __init__(self, paint: Paint, identity: str):
+        super().__init__(stroke_width=0, fill_color=WHITE, fill_opacity=1)
+        self.points = np.zeros((4, 3))  # a mobject without points is left out of the frame
+        self.painter = _Painter(paint)
+        self.identity = identity
+
+
+class LayerCamera(Camera):
+    """Manim's camera, with a way for layers to draw themselves."""
+
+    ledger: Ledger
+    palette: Palette
+    _plain: tuple[object, np.uint32 | None] = (None, None)
+    """A background, and its pixels where they are all the same."""
+
+    def reset(self) -> "LayerCamera":
+        """Begin a frame with the background; one of a single colour is filled in, which is quicker than a copy."""
+        assert self.background is not None
+        if self._plain[0] is not self.background:
+            super().reset()
+            pixels = self.background.view(np.uint32)
+            self._plain = self.background, pixels.flat[0] if (pixels == pixels.flat[0]).all() else None
+        elif self._plain[1] is None:
+            super().reset()
+        else:
+            self.pixel_array.view(np.uint32).fill(self._plain[1])
+        return self
+
+    def hand_over(self) -> np.ndarray[Any, Any]:
+        """The frame that was drawn, for good: the next one is drawn into other memory, and none is copied."""
+        frame, self.pixel_array = self.pixel_array, np.empty_like(self.pixel_array)
+        self.pixel_array_to_cairo_context.clear()
+        return frame
+
+    def display_vectorized(self, vmobject: VMobject, ctx: "cairo.Context[Any]") -> "LayerCamera":
+        """Draw a mobject; a layer by its painter."""
+        painter = getattr(vmobject, "painter", None)
+        if painter is None:
+            super().display_vectorized(vmobject, ctx)
+            return self
+        opacity = float(vmobject.get_fill_opacity())
+        if opacity <= 0:
+            return self
+        ctx.save()
+        canvas = Canvas(
+            ctx,
+            (self.pixel_width, self.pixel_height),
+            self.ledger.note,
+            self.palette,
+            swapped=True,
+        )
+        if opacity < 1:
+            ctx.push_group()
+            painter.paint(canvas)
+            ctx.pop_group_to_source()
+            ctx.identity_matrix()
+            ctx.paint_with_alpha(opacity)
+        else:
+            painter.paint(canvas)
+        ctx.restore()
+        return self
+
+
+class _Encoder(VideoSegmentEncoder):
+    """Hands frames to the encoder without copying them twice."""
+
+    def write_frame(self, pixels: np.ndarray[Any, Any], *, repeat: int = 1) -> None:
+        if repeat > 1:
+            super().write_frame(pixels, repeat=repeat)
+            return
+        self._validate_frame(pixels, repeat)
+        rate = self.spec.frame_rate
+        frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgba")
+        frame.pts, frame.time_base = self._next_pts, Fraction(rate.denominator, rate.numerator)
+        self._next_pts += 1
+        for packet in self._stream.encode(frame):  # type: ignore[union-attr, arg-type]
+            self._container.mux(packet)
+
+
+# The encoder uses Manim's private fields: where they are not there, Manim's own encoder does the work.
+_KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame") and hasattr(SceneFileWriter, "_create_segment_encoder")
+
+
+class _Writer(SceneFileWriter):
+    def _create_segment_encoder(self, target: Any) -> VideoSegmentEncoder:
+        assert self.video_encoder is not None
+        return _Encoder(target=target, spec=self.video_encoder)
+
+
+class FilmRenderer(CairoRenderer):
+    """Manim's renderer with layers, a quicker encoder, and a ledger of every frame.
+
+    `on_frame` is called with the number of frames done.
+    """
+
+    camera: LayerCamera
+
+    def __init__(self, palette: Palette = DARK, on_frame: Callable[[int], None] = lambda frames: None) -> None:
+        writer = _Writer if _KNOWS_ENCODER else SceneFileWriter
+        super().__init__(file_writer_class=writer, camera_class=LayerCamera)
+        self.ledger = Ledger()
+        self.camera.ledger = self.ledger
+        self.camera.palette = palette
+        self._on_frame = on_frame
+
+    def render(self, scene: Scene, time: float, moving_mobjects: Iterable[Mobject] | None = None) -> None:
+        """Draw a frame and add it to the film."""
+        self.update_frame(scene, moving_mobjects)
+        self.add_frame(self.camera.hand_over())
+
+    def add_frame(self, frame: np.ndarray[Any, Any], num_frames: int = 1) -> None:
+        """Add a frame to the film and to the ledger."""
+        if not self.skip_animations and num_frames:
+            self.ledger.frame(num_frames)
+            self._on_frame(self.ledger.frames)
+        super().add_frame(frame, num_frames)
+
+
+class FilmScene(Scene):
+    """A scene or a film of the registry, by its `name`.
+
+    `settings` default to those in the environment, `facts` go into the film's metadata too, `on_progress` is called
+    with the frames done and the frames there will be.
+    """
+
+    name: str
+    renderer: FilmRenderer
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        facts: Mapping[str, str] | None = None,
+        on_progress: OnProgress = lambda done, total: None,
+        **options: Any,
+    ):
+        with _one_line():
+            pixels = config.pixel_width, config.pixel_height
+            self.show = show = Show(settings or Settings.from_environment(), pixels)
+        _configure(show.palette)
+        renderer = options.pop("renderer", None) or FilmRenderer(
+            show.palette, lambda done: on_progress(done, self._expected)
+        )
+        super().__init__(renderer=renderer, **options)
+        self._facts, self._expected = facts or {}, 0
+        self.told: list[tuple[float, Beat]] = []
+        """The beats that were played, each with the second of film at which its own clock begins."""
+
+    def render(self, preview: bool = False) -> bool:
+        """Render; recordings that cannot be played end it with one line and exit code 2."""
+        with _one_line():
+            if self.show.settings.narration:
+                voice()  # rather now than after an hour of rendering
+            rerun = super().render(preview)
+            self._publish()
+        return rerun
+
+    def construct(self) -> None:
+        """Play what the storyboard says."""
+        beats = storyboard(self.name, self.show)
+        self._expected = sum(sum(_frames_of(beat)) for beat in beats)
+        for beat in beats:
+            self.play_beat(beat)
+
+    def play_beat(self, beat: Beat) -> None:
+        """Play a beat: it fades in, runs, and fades out."""
+        film_s = beat.clock.film_s
+        film_time = ValueTracker(0.0)
+        paint = framed(beat, self.show.stage, self.show.say)
+        layer = Layer(
+            lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
+        )
+        if config.save_last_frame:  # the last one is faded out: a still shows the beat
+            self.clear()
+            film_time.set_value(film_s - 0.1 if beat.still_s is None else beat.still_s)
+            self.add(layer)
+            return
+        self.play(FadeIn(layer), run_time=BEAT_FADE_S)
+        self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
+        layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame
+        self.play(film_time.animate.set_value(film_s), run_time=film_s, rate_func=linear)
+        layer.clear_updaters()
+        self.play(FadeOut(layer), run_time=BEAT_FADE_S)
+        # A tracker left in the scene would make everything that is added later move with it.
+        self.remove(layer, film_time)
+
+    def _publish(self) -> None:
+        """Write what goes with the film, where there is one."""
+        path = getattr(self.renderer.file_writer, "final_file_path", None)
+        ledger = self.renderer.ledger
+        if path is None or not ledger.frames or not Path(path).is_file():
+            return
+        file = LedgerFile(
+            film=Path(path).name,
+            frames=ledger.frames,
+            frame_rate=float(config.frame_rate),
+            provenance={**provenance_of(list(self.show.shown.values())), **self._facts},
+            claims=ledger.claims(),
+        )
+        publish(Path(path), self.show, self.told, file)
+
+
+def scene_class(name: str) -> type[FilmScene]:
+    """The Manim scene of a registered name, as its file in scenes/ defines it."""
+    return type(class_name(name), (FilmScene,), {"name": name, "__doc__": f"The scene {name}."})
+
+
+def _frames_of(beat: Beat) -> tuple[int, ...]:
+    """The frames that a beat takes to come, to run and to go; Manim gives every animation whole ones."""
+    parts = (BEAT_FADE_S, beat.clock.film_s, BEAT_FADE_S)
+    return tuple(math.ceil(round(seconds * config.frame_rate, 6)) for seconds in parts)
+
+
+def _configure(palette: Palette) -> None:
+    """Set what Manim takes from its configuration alone."""
+    if config.preview and not _can_open():
+        logger.info("Nothing here can open a film; it is rendered all the same.")
+        config.preview = False
+    if config.video_codec == "auto" and not config.transparent and "webm" not in str(config.format):
+        asked = config.video_encoder_options
+        config.video_encoder_options = {**X264, **({} if "preset" in asked else _PRESET), **asked}
+    # Manim keeps the width of a 16:9 frame whatever the resolution; and its cache of segments would leave frames out
+    # of the ledger.
+    config.frame_width = config.frame_height * config.pixel_width / config.pixel_height
+    config.disable_caching = True
+    config.background_color = ManimColor.from_rgb(palette.rgb(GROUND))
+
+
+class _one_line:  # noqa: N801 (used as a function)
+    """Within it what cannot be used (a trace, a setting) ends the program with one line and exit code 2."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        expected = TraceError | SettingsError | FontError | SoundError | NotComparableError | UnknownSceneError
+        if isinstance(error, expected):
+            print(f"tracereel: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def _can_open() -> bool:
+    return os.name == "nt" or any(shutil.which(opener) for opener in _OPENERS)

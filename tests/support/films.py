@@ -1,0 +1,55 @@
+"""Scenes as films: what they draw frame by frame, without Manim, and the files that Manim makes of them."""
+
+from pathlib import Path
+
+from tracereel.film.frames import BeatFrames
+from tracereel.film.layout import Kind, faults
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
+
+SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
+
+
+def drawn_by(name, size, settings=None, rate=2):
+    """What a scene draws: (show, beats, everything drawn in each of so many frames a second)."""
+    show = Show(settings or Settings(), size)
+    beats = storyboard(name, show)
+    frames = []
+    for beat in beats:
+        drawn = []
+        painted = BeatFrames(beat, show, watch=drawn.append)
+        for i in range(painted.count(rate)):
+            painted.at(i / rate)
+            frames.append(list(drawn))
+            drawn.clear()
+    return show, beats, frames
+
+
+def laid_out(name, size, rate=1, texts=50):
+    """(Beats, frames) of a scene with more than so many texts in all, and nothing in the way of anything else."""
+    show, beats, frames = drawn_by(name, size, rate=rate)
+    assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > texts
+    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, show.stage.safe)}
+    assert not found, "\n".join(f"{i / rate:.1f} s: {fault}" for fault, i in list(found.items())[:8])
+    return beats, frames
+
+
+def rendered(name, size, folder, rate=2):
+    """Let Manim render a scene into a folder; (its scene, the film)."""
+    from manim import tempconfig
+    from tracereel.scenes.film_scene import scene_class
+
+    options = {
+        "pixel_width": size[0],
+        "pixel_height": size[1],
+        "frame_rate": rate,
+        "media_dir": str(folder),
+        "input_file": f"{name}.py",
+        "verbosity": "ERROR",
+        "progress_bar": "none",
+    }
+    with tempconfig(options):
+        scene = scene_class(name)(Settings())
+        scene.render()
+        return scene, Path(scene.renderer.file_writer.final_file_path)
