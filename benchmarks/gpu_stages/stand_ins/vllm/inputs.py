@@ -1,0 +1,3 @@
+"""Prompts as vLLM takes them."""
+
+TokensPrompt = dict
