@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracereel.cli.options import allow_broken_option
+
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.compare import Estimate, Group
     from tracereel.trace.analysis.waterfall import Waterfall
+    from tracereel.trace.state.columns import Trace
 
 FEW = 5
 
@@ -25,21 +28,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object for each comparison instead of tables")
     how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+    allow_broken_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare the first group with each of the others."""
     import msgspec
-    from tracereel.cli.files import trace_files
+    from tracereel.cli.files import read_traces
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
     from tracereel.trace.analysis.compare import estimate, group_runs
     from tracereel.trace.analysis.metrics import parse_slo
     from tracereel.trace.analysis.registry import compared
-    from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
-    traces = [Trace.read(path) for path in trace_files(args.traces)]
+    traces = read_traces(args.traces, args)
     require_comparable(traces)
     base, *others = group_runs(traces, slo)
     if not others:
@@ -47,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
             f"all {len(traces)} runs are repeats of one case ({base.label}); name the runs of two cases or engines"
         )
     page = Page(args.markdown)
+    if not args.json:
+        show_caveats(page, traces)
     for other in others:
         found = {name: estimate(base, other, name) for name in compared()}
         falls = waterfalls(base, other)
@@ -66,6 +71,15 @@ def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
 
     pairs = [(base.traces[i], other.traces[k]) for i, k in pairs_of(base.traces, other.traces)]
     return [waterfall(before, after) for before, after in (median_pair(base.traces, other.traces), *pairs)]
+
+
+def show_caveats(page: "Page", traces: "Sequence[Trace]") -> None:
+    """What must be said of some of the traces, above all that is made from them."""
+    caveats = [f"{trace.path}: {caveat}" for trace in traces for caveat in trace.caveats]
+    for caveat in caveats:
+        page.warning(caveat)
+    if caveats:
+        page.gap()
 
 
 def show_ratios(
@@ -135,9 +149,16 @@ def as_json(
 ) -> dict[str, Any]:
     """One comparison as plain values."""
     return {
-        "baseline": {"label": base.label, "files": [str(trace.path) for trace in base.traces], **base.values},
-        "compared": {"label": other.label, "files": [str(trace.path) for trace in other.traces], **other.values},
+        "baseline": as_side(base),
+        "compared": as_side(other),
         "ratios": found,
         "waterfall": falls[0],
         "waterfalls_of_pairs": falls[1:],
     }
+
+
+def as_side(group: "Group") -> dict[str, Any]:
+    """The runs of a case as plain values."""
+    caveats = {str(trace.path): trace.caveats for trace in group.traces if trace.caveats}
+    files = [str(trace.path) for trace in group.traces]
+    return {"label": group.label, "files": files, "caveats": caveats, **group.values}

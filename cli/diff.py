@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracereel.cli.options import allow_broken_option
+
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.diff import Difference, RequestChange
@@ -24,24 +26,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object for each case instead of tables")
     how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+    allow_broken_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare case by case."""
     import msgspec
-    from tracereel.cli.files import trace_files
+    from tracereel.cli.compare import as_side, show_caveats
+    from tracereel.cli.files import read_traces
     from tracereel.cli.tables import Page
     from tracereel.trace.analysis.diff import differences
-    from tracereel.trace.state.columns import Trace
 
-    old, new = ([Trace.read(path) for path in trace_files([side])] for side in (args.old, args.new))
+    old, new = (read_traces([side], args) for side in (args.old, args.new))
     page = Page(args.markdown)
+    if not args.json:
+        show_caveats(page, [*old, *new])
     for difference in differences(old, new):
         if args.json:
-            sides = {
-                name: {"label": group.label, "files": [str(trace.path) for trace in group.traces], **group.values}
-                for name, group in (("old", difference.old), ("new", difference.new))
-            }
+            sides = {"old": as_side(difference.old), "new": as_side(difference.new)}
             rest = {"ratios": difference.metrics, "parting": difference.parting, "requests": difference.requests}
             print(msgspec.json.encode({**sides, **rest}).decode())
         else:

@@ -7,6 +7,7 @@ requests, stays, steps, members (one row for each sequence of a step) and tokens
 import argparse
 from pathlib import Path
 
+from tracereel.cli.options import allow_broken_option
 from tracereel.cli.progress import ProgressReport
 
 FORMATS = ("perfetto", "parquet", "csv")
@@ -21,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="file (perfetto) or folder (tables) to write (default: here, named after the trace)",
     )
+    allow_broken_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.format != "perfetto":
         from tracereel.trace.export.tables import write_tables
-    trace = Trace.read(args.trace)
+    trace = Trace.read(args.trace, allow_broken=args.allow_broken)
     name = args.trace.name.split(".jsonl")[0]
     with ProgressReport() as report:
 

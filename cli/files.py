@@ -1,10 +1,12 @@
-"""Which trace files are meant by the paths on a command line."""
+"""Which trace files are meant by the paths on a command line, and how they are read."""
 
+import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import traces_below
+from tracereel.trace.state.columns import Trace
 
 
 def trace_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -17,3 +19,8 @@ def trace_files(paths: Iterable[Path]) -> Iterator[Path]:
         if not inside:
             raise TraceError(path, "holds no trace (.jsonl or .jsonl.zst)")
         yield from inside
+
+
+def read_traces(paths: Iterable[Path], args: argparse.Namespace) -> list[Trace]:
+    """The traces that are meant. Raises TraceError where one cannot be read, or is broken without --allow-broken."""
+    return [Trace.read(path, allow_broken=args.allow_broken) for path in trace_files(paths)]

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracereel.cli.options import allow_broken_option
+
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
 
@@ -22,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
     how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+    allow_broken_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     slo = parse_slo(args.slo) if args.slo is not None else None
     page = Page(args.markdown)
     for path in trace_files(args.traces):
-        trace = Trace.read(path, tokens=False)
+        trace = Trace.read(path, tokens=False, allow_broken=args.allow_broken)
         facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
         if args.json:
             print(msgspec.json.encode(facts).decode())
@@ -52,12 +55,12 @@ def show(page: "Page", facts: dict[str, Any]) -> None:
     from tracereel.trace.analysis.registry import METRICS
 
     page.heading(facts["file"])
-    if facts["cut"]:
-        page.warning(f"This recording is not whole: {facts['cut']}.")
+    for caveat in facts["caveats"]:
+        page.warning(caveat)
     origin = [
         (name.replace("_", " ").replace("kv", "KV"), number(value, 3))
         for name, value in facts.items()
-        if name not in METRICS and name not in ("file", "cut", "slo_ms") and value is not None
+        if name not in METRICS and name not in ("file", "cut", "broken", "caveats", "slo_ms") and value is not None
     ]
     page.table(Table(("", ""), origin, left=True))
     page.gap()

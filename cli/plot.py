@@ -8,6 +8,7 @@ steps: time of a decode step against its batch size. Prints what was written.
 import argparse
 from pathlib import Path
 
+from tracereel.cli.options import allow_broken_option
 from tracereel.cli.progress import ProgressReport
 
 NAMES = ("slots", "tokens", "latency", "queue", "batch", "steps")
@@ -22,19 +23,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("plots"), help="folder for the figures (default: plots)")
     parser.add_argument("--format", choices=("svg", "png", "pdf"), default="svg", help="default: svg")
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="default: light")
+    allow_broken_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw, write, print the files."""
-    from tracereel.cli.files import trace_files
+    from tracereel.cli.files import read_traces
     from tracereel.trace.analysis.comparable import require_comparable
     from tracereel.trace.analysis.compare import group_runs
     from tracereel.trace.format.storage import TraceError
     from tracereel.trace.plots.gallery import FIGURES, draw, missing
     from tracereel.trace.plots.style import THEMES, themed, write_figure
-    from tracereel.trace.state.columns import Trace
 
-    traces = [Trace.read(path) for path in trace_files(args.traces)]
+    traces = read_traces(args.traces, args)
     require_comparable(traces)
     groups = group_runs(traces)
     names = args.figure or [name for name in FIGURES if not missing(name, groups)] or list(FIGURES)

@@ -181,6 +181,7 @@ def retimed(path: Path, step_ns) -> Trace:
             now = entry["end_ns"]
         lines.append(json.dumps(entry))
     path.write_text("\n".join(lines) + "\n")
+    fakes.seal(path)
     return Trace.read(path)
 
 
@@ -238,6 +239,7 @@ def test_time_between_steps_is_a_part_of_its_own(tmp_path):
             now += 3_000_000
         lines.append(json.dumps(entry))
     (tmp_path / "idle.jsonl").write_text("\n".join(lines) + "\n")
+    fakes.seal(tmp_path / "idle.jsonl")
     fall = waterfall(Trace.read(tmp_path / "idle.jsonl"), busy)
     assert saved(fall)["outside steps"] == pytest.approx(fall.before_ms - fall.after_ms)
 

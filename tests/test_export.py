@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import duckdb
+import fakes
 import numpy as np
 import pytest
 from tracereel.cli.main import main
@@ -263,6 +264,7 @@ def test_a_text_that_a_spreadsheet_would_compute_is_quoted_in_csv_alone(small_tr
             lines[i] = json.dumps({**record, "id": next(names, record["id"])})
     path = tmp_path / "hostile.jsonl"
     path.write_text("\n".join([*lines, ""]))
+    fakes.seal(path)
     for kind in ("csv", "parquet"):
         assert main(["export", str(path), "--format", kind, "--out", str(tmp_path / kind)]) == 0
     written = (tmp_path / "csv" / "requests.csv").read_bytes().decode()

@@ -2,6 +2,7 @@
 
 import itertools
 
+import fakes
 import msgspec
 import numpy as np
 import pytest
@@ -115,4 +116,5 @@ def test_a_name_is_text_and_no_formula(tmp_path):
     header["run"]["case"] = r"$\frac{1}{"
     header["model"]["name"] = "a$b$c_{"
     path.write_bytes(b"\n".join([msgspec.json.encode(header), *rest]) + b"\n")
+    fakes.seal(path)
     assert main(["plot", str(path), "--out", str(tmp_path / "out"), "--format", "png"]) == 0

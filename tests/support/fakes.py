@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
+import msgspec
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.request import Request, Samples, SamplingParams
@@ -124,7 +125,7 @@ def header(config: EngineConfig, *, run: RunInfo | None = None) -> Header:
         kv_block_tokens=config.block_size,
         model=ModelInfo(name="fake", weights="random", dtype="none", digest="0" * 64),
         device=DeviceInfo(kind="cpu", name="a test"),
-        workload=WorkloadInfo(name="test", digest="0" * 64, requests=0, arrivals="at once"),
+        workload=WorkloadInfo(name="test", digest="0" * 64, arrivals="at once"),
         clock=start_clock(),
         run=run,
     )
@@ -161,3 +162,10 @@ def record_small_run(path: Path, policy: str = "continuous", run: RunInfo | None
         engine.cancel(count - 1)
         while engine.has_work:
             engine.step()
+
+
+def seal(path: Path) -> None:
+    """Give a trace whose records a test has changed the end record's digest of what it holds now."""
+    *lines, last = path.read_bytes().splitlines()
+    end = msgspec.json.decode(last) | {"digest": hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()}
+    path.write_bytes(b"\n".join([*lines, msgspec.json.encode(end)]) + b"\n")

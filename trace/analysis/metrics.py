@@ -230,8 +230,14 @@ class Metrics:
 
     @cached_property
     def step_ms(self) -> Floats:
-        """Duration of each step."""
+        """Duration of each step: the device's where it measured."""
         return (self.trace.steps.end_ns - self.trace.steps.start_ns) / 1e6
+
+    @property
+    def host_late_ms(self) -> Floats:
+        """How long after the end of each step the host had its tokens; empty where only the host measured."""
+        late: Floats = self.trace.steps.host_late_ns / 1e6
+        return late if self.trace.by_device else late[:0]
 
     @property
     def slot_steps(self) -> int:
@@ -313,7 +319,7 @@ class Metrics:
         """Time of each step's schedule on the host, where the trace says it."""
         steps = self.trace.steps
         known = steps.scheduled_ns != ABSENT
-        spent: Floats = (steps.scheduled_ns - steps.start_ns)[known] / 1e6
+        spent: Floats = (steps.scheduled_ns - steps.host_start_ns)[known] / 1e6
         return spent
 
     @property

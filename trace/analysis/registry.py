@@ -165,7 +165,22 @@ _OWN = (
         _samples("queue_ms"),
         distribution=True,
     ),
-    Metric("step_ms", "step", "ms", "start to end of each step", _samples("step_ms"), distribution=True),
+    Metric(
+        "step_ms",
+        "step",
+        "ms",
+        "time of each step: the device's where it measured, else from start to end on the host",
+        _samples("step_ms"),
+        distribution=True,
+    ),
+    Metric(
+        "host_late_ms",
+        "host lateness",
+        "ms",
+        "how long after the device had finished a step its tokens were on the host, where the device measured",
+        _samples("host_late_ms"),
+        distribution=True,
+    ),
     Metric(
         "schedule_ms",
         "schedule",

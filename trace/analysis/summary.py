@@ -3,7 +3,7 @@
 from tracereel.trace.state.columns import Trace
 
 
-def provenance(trace: Trace) -> dict[str, str | int | None]:
+def provenance(trace: Trace) -> dict[str, str | int | list[str] | None]:
     """Who ran what where; None where the trace does not say."""
     header = trace.header
     engine, model, device, run = header.engine, header.model, header.device, header.run
@@ -13,6 +13,8 @@ def provenance(trace: Trace) -> dict[str, str | int | None]:
         "file": str(trace.path),
         "digest": trace.digest,
         "cut": trace.cut,
+        "broken": trace.broken,
+        "caveats": list(trace.caveats),
         "engine": " ".join(filter(None, (engine.name, engine.version, engine.commit))),
         "source_digest": engine.source_digest,
         "policy": header.policy,

@@ -121,7 +121,8 @@ def _steps(trace: Trace, progress: Progress) -> Iterator[Event]:
         index, members = int(steps.index[i]), steps.members(i)
         batch = members.stop - members.start
         yield _slice("step", start, end, STEPS, index=index, batch=batch, padding=int(steps.padding[i]))
-        if scheduled != ABSENT:
+        # By the device's times a schedule lies before its step, not in it.
+        if scheduled != ABSENT and not trace.by_device:
             yield _slice("schedule", start, scheduled, STEPS)
         decodes = int(steps.member_decode[members].sum())
         yield _counter("queue", start, waiting=int(steps.waiting[i]), running=int(steps.running[i]))

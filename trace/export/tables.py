@@ -1,8 +1,9 @@
 """A trace as tables: requests, steps, members of steps, output tokens, stays in slots; Parquet or CSV, through Arrow.
 
 What the trace does not say is null. Times are nanoseconds since the trace's zero, as in the trace itself. The header
-goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata. In CSV a text that a spreadsheet
-would compute (it begins with =, +, -, @, a tab or a carriage return) has a ' before it; Parquet holds it as it is.
+goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata, and under `tracereel.caveats`
+what must be said of the trace: that it is cut off or broken, whose times it has. In CSV a text that a spreadsheet would
+compute (it begins with =, +, -, @, a tab or a carriage return) has a ' before it; Parquet holds it as it is.
 """
 
 import contextlib
@@ -37,6 +38,8 @@ def write_tables(
     """
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {b"tracereel.header": msgspec.json.encode(trace.header), b"tracereel.digest": trace.digest.encode()}
+    if trace.caveats:
+        metadata[b"tracereel.caveats"] = msgspec.json.encode(trace.caveats)
     tables: dict[str, Callable[[], Iterator[Columns]]] = {
         "requests": lambda: iter([_requests(trace)]),
         "stays": lambda: iter([_stays(trace)]),
@@ -132,6 +135,7 @@ def _steps(trace: Trace) -> Columns:
         "step": pa.array(steps.index),
         "start_ns": pa.array(steps.start_ns),
         "end_ns": pa.array(steps.end_ns),
+        "host_end_ns": pa.array(steps.host_end_ns),
         "scheduled_ns": _known(steps.scheduled_ns),
         "device_ns": _known(steps.device_ns),
         "batch": pa.array(steps.batch),

@@ -41,12 +41,10 @@ def draw(name: str, groups: Sequence[Group], theme: Theme) -> Figure:
     count = header.device.threads
     threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
     model = f"{header.model.name}, {header.model.dtype}, {header.model.weights} weights"
-    digests = sorted(trace.name for group in groups for trace in group.traces)
+    traces = [trace for group in groups for trace in group.traces]
+    digests = sorted(trace.name for trace in traces)
     seen = ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")
     workload = f"{header.workload.name}, {header.workload.arrivals}" if header.workload.arrivals else ""
-    footnote(
-        figure,
-        f"{model} · {header.device.name}{threads} · {workload or header.workload.name} · traces {seen}",
-        theme,
-    )
+    said = f"{model} · {header.device.name}{threads} · {workload or header.workload.name} · traces {seen}"
+    footnote(figure, said, [f"{trace.name}: {caveat}" for trace in traces for caveat in trace.caveats], theme)
     return figure

@@ -16,6 +16,7 @@ WIDTH = 7.2
 """Inches: the text width of a page, or two columns."""
 _DPI = 200
 _LEGEND_CHARACTERS = 104
+_MOST_CAVEATS = 4
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -111,9 +112,12 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> Non
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.5)
 
 
-def footnote(figure: Figure, text: str, theme: Theme) -> None:
-    """What was measured, in small letters below."""
-    figure.supxlabel(textwrap.fill(text, 130), fontsize=6.5, color=theme.dim, x=0.01, ha="left")
+def footnote(figure: Figure, text: str, caveats: Sequence[str], theme: Theme) -> None:
+    """What was measured and what must be said of it, in small letters below; of many caveats the first few."""
+    more = [f"and {len(caveats) - _MOST_CAVEATS} more traces of which something must be said"]
+    lines = [text, *caveats[:_MOST_CAVEATS], *(more if len(caveats) > _MOST_CAVEATS else [])]
+    small = "\n".join(textwrap.fill(line, 130) for line in lines)
+    figure.supxlabel(small, fontsize=6.5, color=theme.dim, x=0.01, ha="left")
 
 
 def write_figure(figure: Figure, path: Path) -> None:
