@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from gpu_parcel import unpack
 from tracereel.engine.adapters.export import exported_model
-from tracereel.engine.adapters.session import Ask, Session
+from tracereel.engine.adapters.session import Session, SessionRequest
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.model_store import require_model
@@ -153,7 +153,7 @@ def figures_of(traces: dict[str, list[Trace]]) -> Figures:
 def session_of(
     loaded_model: str,
     workload: Workload,
-    asks: list[Ask],
+    requests: list[SessionRequest],
     config: EngineConfig,
     folder: Path,
     run: RunInfo,
@@ -162,7 +162,7 @@ def session_of(
     return Session(
         model=loaded_model,
         path=str(folder.absolute()),
-        asks=asks,
+        requests=requests,
         slots=config.max_num_seqs,
         token_budget=config.max_num_batched_tokens,
         kv_blocks=config.num_blocks,
@@ -174,10 +174,10 @@ def session_of(
     )
 
 
-def asks_of(loaded: LoadedModel, workload: Workload) -> list[Ask]:
+def requests_of(loaded: LoadedModel, workload: Workload) -> list[SessionRequest]:
     """A workload's requests as token ids."""
     return [
-        Ask(
+        SessionRequest(
             prompt.id,
             prompt.prompt if isinstance(prompt, Prompt) else "",
             list(request_of(prompt, loaded).prompt_ids),
@@ -227,7 +227,7 @@ def race_film(setting: Setting, folder: Path) -> Iterator[Json]:
     config = suite.config(next(case for case in suite.cases if case.policy == "continuous"))
     target = Place(folder).recordings / f"{suite.name}{ENGINES}" / device_folder(loaded.device)
     run = RunInfo(suite=f"{suite.name}{ENGINES}", case="tracereel", repeat=0, repeats=setting.rounds)
-    session = session_of("default", workload, asks_of(loaded, workload), config, target, run)
+    session = session_of("default", workload, requests_of(loaded, workload), config, target, run)
     model = Place(folder).work / "export" if setting.dry else exported_model(require_model())
     if setting.dry:
         export_random(loaded, model)
@@ -246,7 +246,7 @@ def nano_session(setting: Setting, folder: Path, loaded: LoadedModel, suite: str
     config = nano_config(setting)
     target = Place(folder).recordings / suite / device_folder(loaded.device)
     run = RunInfo(suite=suite, case="tracereel", repeat=0, repeats=setting.rounds)
-    return session_of("race", workload, asks_of(loaded, workload), config, target, run)
+    return session_of("race", workload, requests_of(loaded, workload), config, target, run)
 
 
 def nano_config(setting: Setting) -> EngineConfig:

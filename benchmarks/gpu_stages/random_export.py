@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from safetensors.torch import save_file
 from tracereel.engine.adapters.export import NOTE, WEIGHTS, Note
-from tracereel.engine.digest import file_digest
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.model_config import ModelConfig, rotary_frequencies
 from tracereel.engine.weights.random_weights import RandomWeights
+from tracereel.trace.format.identity import file_digest
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
@@ -32,6 +32,7 @@ def export_random(loaded: LoadedModel, folder: Path) -> None:
         architecture=weights.config.architecture,
         parameters=weights.config.parameters,
         weights_sha256=file_digest(folder / WEIGHTS),
+        weights="random",
     )
     (folder / NOTE).write_bytes(msgspec.json.encode(note) + b"\n")
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from tracereel.engine.adapters.session import Ask, Session, session_from_command_line
+from tracereel.engine.adapters.session import Session, SessionRequest, session_from_command_line
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.recording import Runners, record_run
 from tracereel.engine.workload import Arrivals, Prompt, TokenPrompt, Workload
@@ -37,17 +37,17 @@ def main() -> None:
     for repeat, _ in enumerate(sys.stdin):
         path = Path(session.path) / f"tracereel-{repeat + 1}.jsonl.zst"
         run = msgspec.structs.replace(session.run, repeat=repeat)
-        record_run(loaded, config, workload_of(session, session.asks), path, runners=runners, run=run)
+        record_run(loaded, config, workload_of(session, session.requests), path, runners=runners, run=run)
         print("@@ done", flush=True)
 
 
-def workload_of(session: Session, asks: list[Ask]) -> Workload:
+def workload_of(session: Session, requests: list[SessionRequest]) -> Workload:
     """Some of a session's requests; those without a text are made of token ids."""
     prompts: list[Prompt | TokenPrompt] = [
-        Prompt(ask.id, ask.prompt, ask.output_tokens)
-        if ask.prompt
-        else TokenPrompt(ask.id, len(ask.prompt_ids), ask.output_tokens)
-        for ask in asks
+        Prompt(request.id, request.prompt, request.output_tokens)
+        if request.prompt
+        else TokenPrompt(request.id, len(request.prompt_ids), request.output_tokens)
+        for request in requests
     ]
     return Workload.of(session.workload.name, prompts, Arrivals())
 

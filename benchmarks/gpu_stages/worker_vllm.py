@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 from tracereel.engine.adapters.session import session_from_command_line
-from tracereel.engine.adapters.session_vllm import answer
+from tracereel.engine.adapters.vllm.session import answer
 
 MEMORY = 0.5
 """The share of the device's memory that vLLM may count on; its KV blocks are stated besides."""
@@ -30,7 +30,7 @@ def main() -> None:
     settings = {
         "path": f"{session.path}/vllm.jsonl.zst",
         "warmup": len(session.warmup),
-        "requests_a_run": len(session.asks),
+        "requests_per_run": len(session.requests),
         "content": has_text,
         "workload": msgspec.to_builtins(session.workload),
         "run": msgspec.to_builtins(session.run),
@@ -53,7 +53,7 @@ def main() -> None:
     answer(llm.llm_engine, session.warmup, "warmup-")
     print("@@ ready", flush=True)
     for _ in sys.stdin:
-        answer(llm.llm_engine, session.asks, "")
+        answer(llm.llm_engine, session.requests, "")
         print("@@ done", flush=True)
     # The engine core closes the last recording when it is shut down.
     llm.llm_engine.engine_core.shutdown()

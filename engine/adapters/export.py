@@ -8,7 +8,7 @@ changed since is not taken for the same model. Reading a note needs no torch.
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from tracereel.trace.format.events import ModelInfo
@@ -26,12 +26,13 @@ class Note(msgspec.Struct, frozen=True):
     architecture: str
     parameters: int
     weights_sha256: str
+    weights: Literal["real", "random"] = "real"
 
     def model_info(self, dtype: object) -> ModelInfo:
         """The model as a trace names it, computed in this dtype of torch's."""
         return ModelInfo(
             name=self.name,
-            weights="real",
+            weights=self.weights,
             dtype=dtype_name(dtype),
             digest=self.digest,
             architecture=self.architecture,

@@ -16,6 +16,7 @@ from tracereel.trace.format.events import (
     Header,
     ModelInfo,
     ParallelInfo,
+    RunInfo,
     WorkloadInfo,
 )
 from tracereel.trace.format.identity import cpu_name
@@ -23,7 +24,7 @@ from tracereel.trace.format.recorder import start_clock
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 
-TRIED = ("0.32",)
+TRIED = ("0.25", "0.32")
 """Versions of vLLM that this adapter has been tried with."""
 
 logger = init_logger("vllm.tracereel")
@@ -39,19 +40,24 @@ def warn_of_untried(version: str) -> None:
         )
 
 
-def trace_path(path: str, vllm_config: Any) -> Path:
-    """Where a replica's trace goes: a file in the folder `path`, or `path` itself, with the replica's number from 1."""
+def trace_path(path: str, vllm_config: Any, run: int | None = None) -> Path:
+    """Where a replica's trace goes: a file in the folder `path`, or `path` itself, with the replica's number from 1.
+
+    `run`: the number of the run, where each of several has a file of its own.
+    """
     replica = vllm_config.parallel_config.data_parallel_index
     target = Path(path)
+    numbers = "".join(f"-{number}" for number in (replica or None, run) if number is not None)
     for suffix in (".jsonl.zst", ".jsonl"):
         if path.endswith(suffix):
-            return target if not replica else target.with_name(f"{target.name.removesuffix(suffix)}-{replica}{suffix}")
+            return target.with_name(f"{target.name.removesuffix(suffix)}{numbers}{suffix}")
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return target / f"vllm-{started}-{os.getpid()}-replica-{replica}.jsonl.zst"
+    numbered = "" if run is None else f"-run-{run}"
+    return target / f"vllm-{started}-{os.getpid()}-replica-{replica}{numbered}.jsonl.zst"
 
 
-def header(scheduler: Any, settings: Settings) -> Header:
-    """What is known of the run before it starts; its clock starts here."""
+def header(scheduler: Any, settings: Settings, run: RunInfo | None) -> Header:
+    """What is known of a run before it starts; its clock starts here."""
     config = scheduler.vllm_config
     parallel, options, cache_config = config.parallel_config, config.scheduler_config, config.cache_config
     return Header(
@@ -65,7 +71,7 @@ def header(scheduler: Any, settings: Settings) -> Header:
         model=model_info(config),
         device=device_info(parallel),
         workload=settings.workload or WorkloadInfo(name="served"),
-        run=settings.run,
+        run=run,
         parallel=ParallelInfo(
             tensor=parallel.tensor_parallel_size,
             pipeline=parallel.pipeline_parallel_size,

@@ -14,7 +14,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: a folder, or a file that ends in .jsonl or .jsonl.zst. content: record prompts, token ids and texts too.
     warmup: so many requests at the start are not recorded; the recording begins with the first after them. workload,
-    run: what is asked and which run of a suite this is, where somebody knows.
+    run: what is asked and which run of a suite this is, where that is known. requests_per_run: so many requests are a
+    run, which is recorded by itself: its recording ends with the last of them, and the next request begins the next,
+    with the run's number in its name and the next `repeat` in its header; 0 where all is one recording.
     """
 
     path: str
@@ -22,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: bool = True
     workload: WorkloadInfo | None = None
     run: RunInfo | None = None
+    requests_per_run: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @classmethod
     def of(cls, vllm_config: Any) -> "Settings":

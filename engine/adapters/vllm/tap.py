@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 import vllm
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
@@ -17,7 +18,16 @@ from tracereel.trace.format.recorder import Recorder
 from vllm.logger import init_logger
 from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
-from vllm.v1.kv_cache_interface import is_full_attention_spec
+
+try:
+    from vllm.v1.kv_cache_interface import is_full_attention_spec
+except ImportError:  # vLLM 0.25
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+    def is_full_attention_spec(spec: Any) -> bool:
+        """Is it the KV cache of full attention?"""
+        return isinstance(spec, FullAttentionSpec)
+
 
 PROMPT_ARGUMENT = "tracereel_prompt"
 """In a request's `extra_args`: the prompt's own text, where it is not what the template made of it."""
@@ -48,24 +58,35 @@ class Tap:
         self._content = settings.content
         self._tokenizer = cached_tokenizer_from_config(config.model_config) if settings.content else None
         self._drafts = config.speculative_config is not None
-        self._journal = Journal(scheduler.max_num_running_reqs, content=settings.content, drafts=self._drafts)
-        self._in_flight = InFlightSteps(ahead=config.max_concurrent_batches > 1)
+        self._settings, self._to_skip = settings, settings.warmup
+        self._runs = 0
+        """Recordings that were begun."""
+        self._left = 0
+        """Requests that are yet to come to the run that is recorded, where a run has a number of them."""
+        self._between = self._to_skip > 0
+        """Does the next request begin a recording, once the warm-up is over?"""
+        self._recorder: Recorder | None = None
+        if not self._between:
+            self._begin()
+
+    def _begin(self) -> None:
+        run, number = self._settings.run, None
+        if self._settings.requests_per_run:
+            number = self._runs + 1
+            run = msgspec.structs.replace(run, repeat=run.repeat + self._runs) if run is not None else None
+        path = trace_path(self._settings.path, self._scheduler.vllm_config, number)
+        self._runs, self._left, self._between = self._runs + 1, self._settings.requests_per_run, False
+        self._journal = Journal(self._scheduler.max_num_running_reqs, content=self._content, drafts=self._drafts)
+        self._in_flight = InFlightSteps(ahead=self._scheduler.vllm_config.max_concurrent_batches > 1)
         self._newest: Any = None
-        """The last schedule that gave somebody tokens, until they are there."""
+        """The last schedule that gave a request tokens, until they are there."""
         self._carried: set[str] = set()
-        """Preempted in a schedule that gave nobody anything: told with the next step."""
+        """Preempted in a schedule that gave no request anything: told with the next step."""
         self._reached: dict[str, int] = {}
         """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
         self._stops: dict[str, tuple[list[str], list[str]]] = {}
         """The stop strings of a request, and its text so far."""
-        self._settings, self._to_skip = settings, settings.warmup
-        self._recorder: Recorder | None = None
-        if not self._to_skip:
-            self._begin()
-
-    def _begin(self) -> None:
-        path = trace_path(self._settings.path, self._scheduler.vllm_config)
-        self._recorder = Recorder(path, header(self._scheduler, self._settings), on_fault="continue")
+        self._recorder = Recorder(path, header(self._scheduler, self._settings, run), on_fault="continue")
         clock = self._recorder.header.clock
         self._zero_ns, self._zero_wall_ns = clock.monotonic_ns, clock.wall_ns
         logger.info("tracereel: recording to %s", path)
@@ -79,12 +100,14 @@ class Tap:
 
     def arrived(self, request: Any) -> None:
         """A request was put in the queue."""
-        if self._to_skip >= 0 and self._settings.warmup:
+        if self._to_skip:
             self._to_skip -= 1
-            if self._to_skip < 0:
-                self._begin()
+            return
+        if self._between:
+            self._begin()
         if self._recorder is None:
             return
+        self._left -= 1
         if request.resumable:
             self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
             return
@@ -108,7 +131,11 @@ class Tap:
         if self._recorder is not None:
             if plan is self._newest:
                 self._newest = None
-            self._recorder.record_later(partial(self._completed, plan, results, end_ns, self.counts()))
+            counts = self.counts()
+            self._recorder.record_later(partial(self._completed, plan, results, end_ns, counts))
+            if self._settings.requests_per_run and self._left <= 0 and counts[:2] == (0, 0) and self._newest is None:
+                self.close()
+                self._between = True
 
     def close(self) -> None:
         """End the recording; one with steps still in flight stays behind as cut off."""

@@ -42,9 +42,11 @@ def traced(base: Any) -> Any:
             return results
 
         def finish_requests(self, request_ids: Any, finished_status: Any) -> Any:
+            known = dict(self.requests)
             ended = super().finish_requests(request_ids, finished_status)
-            for request in ended:
-                self._tap.ended(request, time.monotonic_ns())
+            for each in ended:
+                # vLLM 0.25 gives the request's id and its client, later versions the request.
+                self._tap.ended(known[each[0]] if isinstance(each, tuple) else each, time.monotonic_ns())
             return ended
 
         def shutdown(self) -> None:

@@ -98,7 +98,7 @@ class _Engine:
             workload=msgspec.convert(self._settings["workload"], WorkloadInfo),
         )
         self._recorder = Recorder(path, header)
-        self._repeat, self._left = self._repeat + 1, self._settings["requests_a_run"]
+        self._repeat, self._left = self._repeat + 1, self._settings["requests_per_run"]
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
