@@ -158,6 +158,11 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
     )
 
 
+_OTHER_LANGUAGE = {"en": "中文"}
+"""What the button that changes the language says, in the language it changes to: not a word of the films, whose faces
+need not have its characters."""
+
+
 def all_words() -> dict[str, dict[str, str]]:
     """The player's words in every language, with those it shares with the films."""
     found = {}
@@ -165,7 +170,8 @@ def all_words() -> dict[str, dict[str, str]]:
         catalogue = tomllib.loads(path.read_text("utf-8"))
         cases = {f"case_{name}": text for name, text in catalogue["cases"].items()}
         clock = {f"clock_{name}": catalogue["strip"][name] for name in ("slower", "faster", "even")}
-        found[path.stem] = {**catalogue["player"], **cases, **clock}
+        other = {"language_other": _OTHER_LANGUAGE.get(path.stem, "English")}
+        found[path.stem] = {**catalogue["player"], **cases, **clock, **other}
     return found
 
 
