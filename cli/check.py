@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check each file."""
     from tracereel.cli.files import trace_files
-    from tracereel.cli.terminal import printable
+    from tracereel.cli.terminal import say
     from tracereel.trace.check.conformance import strictly
     from tracereel.trace.check.invariants import check
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         counts = f"{report.requests} requests, {report.steps} steps, {report.output_tokens} output tokens"
         more = "" if report.complete else " or more"
         verdict = f"{len(report.violations)}{more} violation(s)" if report.violations else report.cut or "ok"
-        print(f"{path}: {verdict} ({counts})")
+        say(f"{path}: {verdict} ({counts})")
         for violation in report.violations:
-            print(f"  {printable(str(violation))}")
+            say(f"  {violation}")
     return 1 if bad else 0

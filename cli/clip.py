@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut it and print what was made."""
+    from tracereel.cli.terminal import say
     from tracereel.film.clip import clip
 
     frames = clip(args.film, args.target, args.from_s, args.to_s, args.width, args.fps)
-    print(f"{args.target}: {frames} frames, {args.target.stat().st_size / 1e6:.1f} MB")
+    say(f"{args.target}: {frames} frames, {args.target.stat().st_size / 1e6:.1f} MB")
     return 0

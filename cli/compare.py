@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare the first group with each of the others."""
-    import msgspec
     from tracereel.cli.files import read_traces
     from tracereel.cli.tables import Page
+    from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
     from tracereel.trace.analysis.compare import estimate, group_runs
     from tracereel.trace.analysis.metrics import parse_slo
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         found = {name: estimate(base, other, name) for name in compared()}
         falls = waterfalls(base, other)
         if args.json:
-            print(msgspec.json.encode(as_json(base, other, found, falls)).decode())
+            say_json(as_json(base, other, found, falls))
             continue
         page.heading(f"{other.label} against {base.label}")
         show_ratios(page, base, other, found)

@@ -31,10 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare case by case."""
-    import msgspec
     from tracereel.cli.compare import as_side, show_caveats
     from tracereel.cli.files import read_traces
     from tracereel.cli.tables import Page
+    from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.diff import differences
 
     old, new = (read_traces([side], args) for side in (args.old, args.new))
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             sides = {"old": as_side(difference.old), "new": as_side(difference.new)}
             rest = {"ratios": difference.metrics, "parting": difference.parting, "requests": difference.requests}
-            print(msgspec.json.encode({**sides, **rest}).decode())
+            say_json({**sides, **rest})
         else:
             show(page, difference)
     return 0

@@ -39,17 +39,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything and say what was found."""
-    import msgspec
-    from rich.console import Console
-    from tracereel.cli.terminal import printable
+    from tracereel.cli.terminal import Terminal, printable, say_json
 
     found: list[Finding] = []
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     for look in (_python, _packages, _memory, _disk, _devices, _model, _recordings, _fonts, _encoder, _opener, _plots):
         for finding in _guarded(look):
             found.append(finding)
             if args.json:
-                print(msgspec.json.encode(finding).decode())
+                say_json(finding)
                 continue
             mark, style = _MARKS[finding.state]
             console.print(f"{mark} {finding.subject}: {printable(finding.says)}", style=style)
@@ -78,7 +76,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    from tracereel.cli.main import EXTRAS
+    from tracereel.cli.errors import EXTRAS
 
     for extra, modules in {"": ("msgspec", "numpy", "rich", "zstandard"), **EXTRAS}.items():
         name = f"tracereel[{extra}]" if extra else "tracereel"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracereel.cli.options import allow_broken_option
 from tracereel.cli.progress import ProgressReport
+from tracereel.cli.terminal import say
 
 FORMATS = ("perfetto", "parquet", "csv")
 
@@ -28,7 +29,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write it and print the files."""
     from tracereel.trace.export.perfetto import write_perfetto
-    from tracereel.trace.format.storage import TraceError
     from tracereel.trace.state.columns import Trace
 
     if args.format != "perfetto":
@@ -40,16 +40,11 @@ def run(args: argparse.Namespace) -> int:
         def progress(done: int, total: int) -> None:
             report(f"writing {args.format}", done, total)
 
-        try:
-            if args.format == "perfetto":
-                files = [args.out or Path(f"{name}.perfetto.json")]
-                write_perfetto(trace, files[0], progress)
-            else:
-                files = write_tables(trace, args.out or Path(f"{name}.{args.format}"), args.format, progress)
-        except OSError as error:
-            raise TraceError(
-                error.filename or args.out or ".", f"cannot be written ({error.strerror or error})"
-            ) from None
+        if args.format == "perfetto":
+            files = [args.out or Path(f"{name}.perfetto.json")]
+            write_perfetto(trace, files[0], progress)
+        else:
+            files = write_tables(trace, args.out or Path(f"{name}.{args.format}"), args.format, progress)
     for file in files:
-        print(file)
+        say(file)
     return 0

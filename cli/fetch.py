@@ -13,7 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch it and print where it lies."""
+    from tracereel.cli.terminal import say
     from tracereel.engine.model_store import fetch_model
 
-    print(fetch_model())
+    say(fetch_model())
     return 0

@@ -29,9 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect each file."""
-    import msgspec
     from tracereel.cli.files import trace_files
     from tracereel.cli.tables import Page
+    from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.metrics import parse_slo
     from tracereel.trace.analysis.registry import measured
     from tracereel.trace.analysis.summary import provenance
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         trace = Trace.read(path, tokens=False, allow_broken=args.allow_broken)
         facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
         if args.json:
-            print(msgspec.json.encode(facts).decode())
+            say_json(facts)
         else:
             show(page, facts)
     return 0

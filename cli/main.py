@@ -1,10 +1,15 @@
-"""The command line: parses, dispatches, and turns every expected error into one line and exit code 2."""
+"""The command line: parses, dispatches, and gives every end of a command its exit code (`errors` says it in a line)."""
 
 import argparse
+import contextlib
+import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from importlib import metadata
+from typing import NoReturn
 
 from tracereel.cli import (
     check,
@@ -23,25 +28,28 @@ from tracereel.cli import (
     render,
     verify,
 )
-from tracereel.cli.terminal import printable
+from tracereel.cli.errors import explained, fault_report
+from tracereel.cli.terminal import prepare, warn
 
 COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, play, export, verify, clip, pin, fetch, doctor)
 
-EXTRAS = {
-    "engine": ("torch", "gguf", "safetensors", "huggingface_hub", "tokenizers", "jinja2"),
-    "scenes": ("manim", "uharfbuzz", "cairo", "av", "segno", "fontpkg_inter", "fontpkg_jetbrains_mono"),
-    "analysis": ("matplotlib", "pyarrow"),
-}
-"""The optional parts of the package, and the modules that each brings."""
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one printable line for what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        warn(f"{self.prog}: {message}; see `{self.prog} --help`")
+        raise SystemExit(2)
 
 
-class CommandError(Exception):
-    """What was asked cannot be done; the message is one line."""
+class _Terminated(BaseException):
+    """The process was told to end (SIGTERM)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every command's."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tracereel",
         description="Record what an LLM inference engine really did, step by step, and make a film of exactly that.",
     )
@@ -62,37 +70,63 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 a verdict against the file, 2 it could not be done."""
+    """Run one command; returns its exit code: 0 done, 1 a verdict against the file, 2 it could not be done.
+
+    And 70 for a fault of tracereel's own, 130 where it was interrupted, 143 where it was told to end.
+    """
+    prepare()
     args = build_parser().parse_args(argv)
+    with _ended_in_order():
+        try:
+            code = int(args.run(args))
+            sys.stdout.flush()  # here, where a full disk or a reader that has left can still be told from success
+            return code
+        except KeyboardInterrupt:
+            warn("tracereel: stopped")
+            return 130
+        except _Terminated:
+            warn("tracereel: told to end")
+            return 143
+        except BrokenPipeError:
+            # Whoever read our output has left, as `head` does; nothing more can be said to anybody.
+            _drop_output()
+            return 0
+        except Exception as error:
+            _name_output(error)
+            line = explained(error)
+            warn(f"tracereel: {line or fault_report(error)}")
+            return 2 if line else 70
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Within it SIGTERM ends a command as Ctrl-C does: what it began is put in order."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        print("tracereel: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has left, as `head` does; nothing more can be said to anybody.
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _drop_output() -> None:
+    """What is still to be printed has nowhere to go; Python would say so at its end."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        extra = {package: extra for extra, packages in EXTRAS.items() for package in packages}
-        if missing not in extra:
-            raise
-        print(
-            f"tracereel: {missing} is not installed; install it with: pip install 'tracereel[{extra[missing]}]'",
-            file=sys.stderr,
-        )
-        return 2
-    except Exception as error:
-        if not _is_expected(error):
-            raise
-        print(f"tracereel: {printable(str(error))}", file=sys.stderr)
-        return 2
 
 
-def _is_expected(error: Exception) -> bool:
-    """Is it one of ours, whose message says in one line what is wrong and what to do?"""
-    return type(error).__module__.startswith("tracereel.")
+def _name_output(error: Exception) -> None:
+    """Name the output where it takes no more: what writes files names them itself."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+        error.filename = "the output"
+        _drop_output()
 
 
 if __name__ == "__main__":

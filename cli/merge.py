@@ -16,12 +16,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Merge."""
+    from tracereel.cli.terminal import say
     from tracereel.trace.export.merge import merge
     from tracereel.trace.state.columns import Trace
 
     header = merge(args.traces, args.out)
     trace = Trace.read(args.out)
-    print(f"{args.out}: {len(header.replicas)} replicas, {len(trace.arrivals)} requests, {len(trace.steps)} steps")
+    say(f"{args.out}: {len(header.replicas)} replicas, {len(trace.arrivals)} requests, {len(trace.steps)} steps")
     if trace.cut:
-        print(f"  {trace.cut}: a replica's recording was not whole, so neither is this")
+        say(f"  {trace.cut}: a replica's recording was not whole, so neither is this")
     return 0

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from tracereel.cli.progress import ProgressReport
+from tracereel.cli.terminal import say
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
             answers = pin_lengths(prompts, loaded, args.max_tokens, progress)
         write_prompts(file, [answer.prompt for answer in answers])
         for answer in answers:
-            print(f"{answer.prompt.id} ({answer.prompt.output_tokens} tokens, {answer.reason}): {answer.text!r}")
+            say(f"{answer.prompt.id} ({answer.prompt.output_tokens} tokens, {answer.reason}): {answer.text!r}")
     return 0

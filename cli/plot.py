@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tracereel.cli.options import allow_broken_option
 from tracereel.cli.progress import ProgressReport
+from tracereel.cli.terminal import say
 
 NAMES = ("slots", "tokens", "latency", "queue", "batch", "steps")
 
@@ -31,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.files import read_traces
     from tracereel.trace.analysis.comparable import require_comparable
     from tracereel.trace.analysis.compare import group_runs
-    from tracereel.trace.format.storage import TraceError
     from tracereel.trace.plots.gallery import FIGURES, draw, missing
     from tracereel.trace.plots.style import THEMES, themed, write_figure
 
@@ -44,12 +44,8 @@ def run(args: argparse.Namespace) -> int:
         for done, name in enumerate(names):
             report(f"drawing {name}", done, len(names))
             path = args.out / f"{name}.{args.format}"
-            figure = draw(name, groups, THEMES[args.theme])
-            try:
-                write_figure(figure, path)
-            except OSError as error:
-                raise TraceError(path, f"cannot be written ({error.strerror or error})") from None
+            write_figure(draw(name, groups, THEMES[args.theme]), path)
             files.append(path)
     for path in files:
-        print(path)
+        say(path)
     return 0

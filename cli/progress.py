@@ -3,8 +3,8 @@
 import sys
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from tracereel.cli.terminal import Terminal, printable, warn
 
 
 class ProgressReport:
@@ -15,8 +15,12 @@ class ProgressReport:
         self._task: TaskID | None = None
         self._label = ""
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-            self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+            )
+            self._progress = Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True)
 
     def __enter__(self) -> "ProgressReport":
         if self._progress:
@@ -31,7 +35,7 @@ class ProgressReport:
     def __call__(self, label: str, done: int, total: int) -> None:
         """The work is `done` of `total`; `label` says what is being done."""
         if self._progress and self._task is not None:
-            self._progress.update(self._task, description=label, completed=done, total=total)
+            self._progress.update(self._task, description=printable(label), completed=done, total=total)
         elif label != self._label:
             self._label = label
-            print(f"[{100 * done // max(total, 1):3d} %] {label}", file=sys.stderr, flush=True)
+            warn(f"[{100 * done // max(total, 1):3d} %] {label}")

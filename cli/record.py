@@ -24,14 +24,13 @@ said and stands in the trace.
 
 import argparse
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracereel.cli.progress import ProgressReport
-from tracereel.cli.terminal import printable
+from tracereel.cli.terminal import say, warn
 
 if TYPE_CHECKING:
     from tracereel.engine.staleness import Planned
@@ -149,7 +148,7 @@ def _suites(args: argparse.Namespace) -> int:
         for path in obsolete(suite, out):
             path.unlink()
         for file in files:
-            print(file)
+            say(file)
         if before:
             _show_differences(before, _whole_traces(files))
     return 1 if args.dry_run and stale else 0
@@ -182,26 +181,22 @@ def _engines(args: argparse.Namespace) -> int:
         with ProgressReport() as progress:
             files = record_engines(suite, args.engine, model, tokenizer, out, progress)
         for file in files:
-            print(file)
+            say(file)
     return 0
 
 
 def _say_what_is_stale(suite: str, planned: "Sequence[Planned]", chosen: int) -> None:
     reasons = Counter(each.stale for each in planned if each.stale)
     for reason, count in reasons.items():
-        print(f"{suite}: {count} of {len(planned)} recordings stale: {printable(reason)}", file=sys.stderr)
+        warn(f"{suite}: {count} of {len(planned)} recordings stale: {reason}")
     if not chosen:
-        print(
-            f"{suite}: all {len(planned)} recordings are of this engine, model and suite; --all makes them anew",
-            file=sys.stderr,
-        )
+        warn(f"{suite}: all {len(planned)} recordings are of this engine, model and suite; --all makes them anew")
     elif not reasons:
-        print(f"{suite}: no recording is stale; all {len(planned)} are made anew", file=sys.stderr)
+        warn(f"{suite}: no recording is stale; all {len(planned)} are made anew")
     elif chosen < len(planned):
-        print(
+        warn(
             f"{suite}: the other {len(planned) - chosen} stay; what is made now is not of their turns and is not paired"
-            " with them; --all makes all anew",
-            file=sys.stderr,
+            " with them; --all makes all anew"
         )
 
 
@@ -227,7 +222,7 @@ def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> No
         for difference in differences(before, after):
             diff.show(Page(), difference)
     except (NotComparableError, NothingInCommonError) as error:
-        print(f"no difference is shown: {printable(str(error))}", file=sys.stderr)
+        warn(f"no difference is shown: {error}")
 
 
 def _workload(args: argparse.Namespace) -> int:
@@ -249,13 +244,13 @@ def _workload(args: argparse.Namespace) -> int:
     if not out.name.endswith((".jsonl", ".jsonl.zst")):
         raise ConfigError(f"out: {out} does not end in .jsonl or .jsonl.zst")
     loaded = load_model(args.model, args.device, args.dtype)
-    print(f"{len(workload.requests)} requests, {workload.arrivals}", file=sys.stderr)
+    warn(f"{len(workload.requests)} requests, {workload.arrivals}")
     for note in workload.notes:
-        print(printable(note), file=sys.stderr)
+        warn(note)
     total = len(workload.requests)
     with ProgressReport() as progress:
         record_workload(loaded, config, workload, out, lambda done: progress(config.policy, done, total))
-    print(out)
+    say(out)
     return 0
 
 

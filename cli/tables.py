@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as RichTable
-from tracereel.cli.terminal import printable
+from tracereel.cli.terminal import Terminal, printable, say
 
 PIPED_WIDTH = 160
 """Columns where the output is no terminal: there is no width to fit into."""
@@ -38,26 +37,26 @@ class Page:
     def __init__(self, markdown: bool = False):
         self._markdown = markdown
         width = None if sys.stdout.isatty() else PIPED_WIDTH
-        self._console = Console(highlight=False, markup=False, emoji=False, width=width)
+        self._console = Terminal(width=width)
 
     def heading(self, text: str) -> None:
         """A line above what belongs to it."""
         if self._markdown:
-            print(f"### {_markdown(text)}\n")
+            say(f"### {_markdown(text)}\n")
         else:
             self._console.print(printable(text), style="bold")
 
     def remark(self, text: str) -> None:
         """A line of explanation."""
         if self._markdown:
-            print(f"{_markdown(text)}\n")
+            say(f"{_markdown(text)}\n")
         else:
             self._console.print(printable(text), style="dim", soft_wrap=True)
 
     def warning(self, text: str) -> None:
         """A line that must not be missed."""
         if self._markdown:
-            print(f"**{_markdown(text)}**\n")
+            say(f"**{_markdown(text)}**\n")
         else:
             self._console.print(printable(text), style="yellow", soft_wrap=True)
 
@@ -69,8 +68,8 @@ class Page:
             aligned = ["---", *["---" if table.left else "---:"] * (len(table.columns) - 1)]
             for row in (table.columns, aligned, *table.rows):
                 cells = row if row is aligned else map(_markdown, row)
-                print("| " + " | ".join(cells) + " |")
-            print()
+                say("| " + " | ".join(cells) + " |")
+            say()
             return
         rich = RichTable(box=SIMPLE_HEAD if any(table.columns) else None, pad_edge=False, show_edge=False)
         rich.show_header = any(table.columns)
@@ -83,7 +82,7 @@ class Page:
     def gap(self) -> None:
         """An empty line."""
         if not self._markdown:
-            print()
+            say()
 
 
 def _markdown(text: str) -> str:

@@ -7,6 +7,8 @@ Reads the ledger beside a film; a page carries its figures. Exit code 0: every c
 import argparse
 from pathlib import Path
 
+from tracereel.cli.terminal import say
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
@@ -35,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
     verdict = verify(args.film, traces)
     for fault in verdict.faults[:20]:
-        print(f"  {fault}")
+        say(f"  {fault}")
     more = len(verdict.faults) - 20
     if more > 0:
-        print(f"  and {more} more")
-    print(f"{args.film}: {verdict.claims} claims, {len(verdict.faults)} fault(s)")
+        say(f"  and {more} more")
+    say(f"{args.film}: {verdict.claims} claims, {len(verdict.faults)} fault(s)")
     return 1 if verdict.faults else 0
 
 
@@ -48,6 +50,6 @@ def _verify_page(page: Path, traces: list[Path]) -> int:
 
     verdict = verify_page(page, traces)
     for fault in verdict.faults[:20]:
-        print(f"  {fault}")
-    print(f"{page}: {verdict.runs} run(s), {verdict.figures} figures, {len(verdict.faults)} fault(s)")
+        say(f"  {fault}")
+    say(f"{page}: {verdict.runs} run(s), {verdict.figures} figures, {len(verdict.faults)} fault(s)")
     return 1 if verdict.faults else 0

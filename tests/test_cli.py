@@ -97,8 +97,8 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
         (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
         (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),
-        (("render", "--size", "17x9"), "error: argument --size: "),
-        (("render", "nothing"), "error: argument scene: invalid choice"),
+        (("render", "--size", "17x9"), "tracereel render: argument --size: "),
+        (("render", "nothing"), "tracereel render: argument scene: invalid choice"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, model_file, arguments, message):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 from tracereel.cli import doctor
-from tracereel.cli.main import EXTRAS, main
+from tracereel.cli.errors import EXTRAS
+from tracereel.cli.main import main
 
 
 def findings(capsys) -> dict[str, dict]:

@@ -135,8 +135,12 @@ class LineWriter:
             raise FileNotFoundError(errno.ENOENT, f"{self.partial.name} is not there any more")
 
     def _drain(self) -> None:
-        while self._buffer and os.getpid() == self._process:
-            del self._buffer[: self._file.write(self._buffer)]
+        try:
+            while self._buffer and os.getpid() == self._process:
+                del self._buffer[: self._file.write(self._buffer)]
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
     def commit(self) -> None:
         """End the file and put it in its place. Raises OSError; the partial file is left then."""

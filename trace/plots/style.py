@@ -1,6 +1,7 @@
 """How a figure looks: two themes, colours by case, sizes, and how it is written. Values and two functions."""
 
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from tracereel.trace.format.atomic import replacing
+from tracereel.trace.format.text import printable
 
 FORMATS = ("svg", "png", "pdf")
 WIDTH = 7.2
@@ -124,5 +127,8 @@ def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure as its name ends, whole or not at all; the same figure gives the same bytes. Raises OSError."""
     kind = path.suffix.removeprefix(".")
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with replacing(path) as part:
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn, and the text is in the trace
         figure.savefig(part, format=kind, dpi=_DPI, metadata=undated)
