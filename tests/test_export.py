@@ -251,7 +251,7 @@ def test_a_target_that_cannot_be_written_is_one_line(small_trace, tmp_path, caps
     ):
         assert main(["export", str(small_trace), *arguments]) == 2
         err = capsys.readouterr().err.splitlines()[-1]
-        assert re.search(r"tracereel: .*file.*: cannot be written \(", err), err
+        assert re.search(r"tracereel: .*file.*: (Not a directory|File exists)", err), err
 
 
 def test_a_text_that_a_spreadsheet_would_compute_is_quoted_in_csv_alone(small_trace, tmp_path):
