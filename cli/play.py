@@ -8,6 +8,8 @@ Prints the file's path; `tracereel verify FILE.html` checks it against the recor
 import argparse
 from pathlib import Path
 
+from tracereel.cli.terminal import say
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `play`."""
@@ -34,16 +36,13 @@ def run(args: argparse.Namespace) -> int:
     page = build_page([Trace.read(path) for path in paths], args.language)
     if args.serve:
         with serving(page, args.port) as (url, serve):
-            print(url, flush=True)
+            say(url)
             if args.open:
                 webbrowser.open(url)
             serve()
         return 0
-    try:
-        replace_text(args.out, page)
-    except OSError as error:
-        raise PlayerError(f"{args.out}: cannot be written ({error.strerror or error})") from None
-    print(args.out)
+    replace_text(args.out, page)
+    say(args.out)
     if args.open and not webbrowser.open(args.out.resolve().as_uri()):
         raise PlayerError(f"no browser was found; open {args.out} by hand")
     return 0

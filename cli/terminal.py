@@ -29,13 +29,13 @@ def prepare() -> None:
 
 
 def say(text: object = "") -> None:
-    """Print lines to the output."""
-    print("\n".join(map(printable, str(text).split("\n"))))
+    """Print lines to the output, at once: a full disk is known by then."""
+    print("\n".join(map(printable, str(text).split("\n"))), flush=True)
 
 
 def say_json(value: Any) -> None:
     """Print a value as one line of JSON."""
-    print(json_line(value))
+    print(json_line(value), flush=True)
 
 
 def warn(text: object) -> None:

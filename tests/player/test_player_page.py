@@ -152,7 +152,7 @@ def test_play_writes_a_page_and_says_where(capsys, tmp_path, film):
         (["{trace}", "{trace}"], "name it once"),
         (["{trace}", "--language", "xx"], "language: 'xx' is not one of en, zh"),
         (["{folder}/none.jsonl"], "cannot be read"),
-        (["{trace}", "--out", "{folder}"], "cannot be written"),
+        (["{trace}", "--out", "{folder}"], "it is a folder"),
         (["{trace}", "--serve", "--port", "70000"], "port: 70000"),
     ],
 )
