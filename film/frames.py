@@ -7,8 +7,9 @@ import math
 
 import cairo
 from tracereel.film.beat import Beat, framed
-from tracereel.film.canvas import Canvas, Note
+from tracereel.film.canvas import Note
 from tracereel.film.layout import Watch
+from tracereel.film.painter import CairoCanvas
 from tracereel.film.show import Show
 from tracereel.film.theme import GROUND
 
@@ -33,6 +34,6 @@ class BeatFrames:
         pen = cairo.Context(surface)
         pen.set_source_rgb(*show.palette.rgb(GROUND))
         pen.paint()
-        self._paint(Canvas(pen, show.pixels, self._note, show.palette, watch=self._watch), film_s)
+        self._paint(CairoCanvas(pen, show.pixels, self._note, show.palette, watch=self._watch), film_s)
         surface.flush()
         return surface

@@ -26,6 +26,7 @@ from tracereel.film.beat import BEAT_FADE_S, Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.ledger import Ledger, LedgerFile
 from tracereel.film.lettering import FontError
+from tracereel.film.painter import CairoCanvas
 from tracereel.film.provenance import provenance_of
 from tracereel.film.publishing import publish
 from tracereel.film.registry import UnknownSceneError, class_name
@@ -114,7 +115,7 @@ class LayerCamera(Camera):
         if opacity <= 0:
             return self
         ctx.save()
-        canvas = Canvas(
+        canvas = CairoCanvas(
             ctx,
             (self.pixel_width, self.pixel_height),
             self.ledger.note,

@@ -114,7 +114,7 @@ def test_only_phrases_can_be_lettered():
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         if calls & {"trace_line", "sprite", "shape"}:
-            assert path.name in ("lettering.py", "canvas.py"), path
+            assert path.name in ("lettering.py", "painter.py"), path
 
 
 def test_numbers_in_phrases_are_no_literals():

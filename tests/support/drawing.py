@@ -3,7 +3,7 @@
 import cairo
 import numpy as np
 from tracereel.film import theme
-from tracereel.film.canvas import Canvas
+from tracereel.film.painter import CairoCanvas
 
 LOOK = theme.DARK.rgb
 SIZE = (1708, 960)
@@ -18,7 +18,7 @@ def draw(paint, size=(854, 480)):
     pen.set_source_rgb(*LOOK(theme.GROUND))
     pen.paint()
     phrases = []
-    paint(Canvas(pen, size, lambda phrase, text: phrases.append(phrase)))
+    paint(CairoCanvas(pen, size, lambda phrase, text: phrases.append(phrase)))
     return pixels_of(surface), phrases
 
 
