@@ -16,6 +16,10 @@ from tracereel.trace.analysis.queries import Measured, Value
 CATALOGUES = Path(__file__).resolve().parent / "text"
 
 
+PLAYER = "player"
+"""The section of the words that are not lettered in a film but stand in the browser's page."""
+
+
 class TypedDigitError(ValueError):
     """A digit that is not measured was about to be drawn."""
 
@@ -121,8 +125,8 @@ class Phrasebook:
         self._entries = {**own, **_load(language)}
 
     def texts(self) -> list[str]:
-        """All words of the language."""
-        return [text for lines in self._entries.values() for text in lines.values()]
+        """All words that a film may letter; a browser sets the player's in faces of its own."""
+        return [text for scene, lines in self._entries.items() if scene != PLAYER for text in lines.values()]
 
     def has(self, key: str) -> bool:
         """Are there words of that key?"""
