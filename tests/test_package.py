@@ -23,12 +23,13 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_what_a_film_needs(wheel):
     names = set(wheel.namelist())
-    for room in ("engine", "trace", "film", "scenes", "cli"):
+    for room in ("engine", "trace", "film", "player", "scenes", "cli"):
         for path in (ROOT / room).rglob("*.py"):
             assert f"tracereel/{path.relative_to(ROOT)}" in names, path
     for path in [
         *(ROOT / "trace" / "recordings").rglob("*.zst"),
         *(ROOT / "film" / "text").glob("*.toml"),
+        *(ROOT / "player" / "web").iterdir(),
         *(ROOT / "engine" / "suites").iterdir(),
         *((ROOT / "trace" / name) for name in ("SCHEMA.md", "schema.json", "example.jsonl")),
         ROOT / "engine" / "layer_ops" / "cpu.c",

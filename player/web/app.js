@@ -8,7 +8,7 @@ import { connect, factorText, write } from "./controls.js";
 import { byId } from "./dom.js";
 import { download, pngOf, svgOf } from "./export.js";
 import { listen, listenKeys } from "./input.js";
-import { RequestPanel, showStep } from "./inspector.js";
+import { RequestPanel, showSteps } from "./inspector.js";
 import { Lane } from "./lane.js";
 import { readLink, writeLink } from "./links.js";
 import { showLegend } from "./legend.js";
@@ -247,8 +247,13 @@ class App {
     this.redraw();
   }
 
+  /** What is seen, as SVG. */
+  get svg() {
+    return svgOf(this.lanes, this.theme.palette, (surface, lane) => lane.paint(surface));
+  }
+
   save(kind) {
-    const svg = svgOf(this.lanes, this.theme.palette, (surface, lane) => lane.paint(surface));
+    const { svg } = this;
     const name = `tracereel-${this.lanes.map((lane) => lane.run.facts.key).join("-")}`;
     if (kind === "svg") return download(`${name}.svg`, "image/svg+xml", svg);
     return pngOf(svg).then((png) => download(`${name}.png`, "image/png", png));
@@ -306,8 +311,7 @@ class App {
     byId("time").textContent = say("time", { t: number((t + run.facts.begin_ns) / 1e9, 3) });
     byId("factor").textContent = playing ? factorText(factor) : say("held");
     byId("play").dataset.playing = String(playing);
-    const step = this.focus && !playing ? this.focus.step : this.active.run.newestStep(t);
-    showStep(this, this.active, step);
+    showSteps(this);
     showDifference(this);
     showLegend(this);
     this.requestPanel.show(this.selected, t);

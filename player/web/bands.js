@@ -55,7 +55,8 @@ export class Bands {
     const { run } = this;
     const step = run.newestStep(t);
     const values = { band_waiting: run.waitingCount(t), band_batch: step < 0 ? 0 : run.batch[step], band_kv: run.kvUsed(t) };
-    const found = this.lines.map(({ key }) => [say(key), number(values[key] ?? 0)]);
+    const over = t > run.endNs;
+    const found = this.lines.map(({ key }) => [say(key), over ? "–" : number(values[key] ?? 0)]);
     const rate = step < 0 ? null : run.rate(t, t);
     found.push([say("band_rate"), rate === null ? "–" : number(rate)]);
     return found;

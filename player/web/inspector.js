@@ -4,16 +4,20 @@ import { byId, element, facts } from "./dom.js";
 import { cellSentence, lifeOf, stepFacts } from "./why.js";
 import { duration, number, quotation, requestName, say } from "./words.js";
 
-/** Show the step at the clock, or the focused one. */
-export function showStep(app, lane, step) {
-  const panel = byId("step-facts");
-  if (step < 0) return panel.replaceChildren(element("p", {}, say("no_step_yet")));
-  const cell = app.focus && app.focus.lane === lane ? app.focus : null;
-  const parts = [];
-  if (app.lanes.length > 1) parts.push(element("p", { class: "of-run" }, app.nameOf(lane.run)));
-  if (cell) parts.push(element("p", { class: "cell" }, cellSentence(lane.run, cell.slot, cell.step)));
-  parts.push(facts(stepFacts(lane.run, step, app.data.bounds)));
-  panel.replaceChildren(...parts);
+/** Show each run's step at the clock, or the focused one while the clock is held. */
+export function showSteps(app) {
+  byId("step-facts").replaceChildren(...app.lanes.flatMap((lane) => stepOf(app, lane)));
+}
+
+function stepOf(app, lane) {
+  const { run } = lane;
+  const cell = !app.clock.playing && app.focus?.lane === lane ? app.focus : null;
+  const step = cell ? cell.step : run.newestStep(app.clock.t);
+  const name = app.lanes.length > 1 ? [element("p", { class: "of-run" }, app.nameOf(run))] : [];
+  if (step < 0) return [...name, element("p", {}, say("no_step_yet"))];
+  if (!cell && app.clock.t > run.endNs) return [...name, element("p", {}, say("run_over"))];
+  const sentence = cell ? [element("p", { class: "cell" }, cellSentence(run, cell.slot, cell.step))] : [];
+  return [...name, ...sentence, facts(stepFacts(run, step, app.data.bounds))];
 }
 
 /** A request's life; its answer grows with the clock. */

@@ -5,6 +5,8 @@ import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -205,3 +207,9 @@ def test_the_server_answers_this_machine_alone_with_the_page_alone():
             pass
         address = socket.getaddrinfo("127.0.0.1", 0)[0][4][0]
         assert url.startswith(f"http://{address}:")
+
+
+@pytest.mark.parametrize("absent", ["manim", "torch", "av", "cairo", "tracereel.engine", "playwright"])
+def test_a_page_is_made_without(absent):
+    code = f"import sys, tracereel.player.page, tracereel.player.verification; sys.exit({absent!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
