@@ -1,6 +1,7 @@
 """Record suites, or one run of any workload: run the engine and write down every step.
 
 A suite says which runs belong together; they are made in turns and replace earlier recordings only when all are whole.
+After an interruption those that are whole are kept, and the same command goes on from there.
 Recordings of the engine, the model and the suite that are here now stay; the others are stale and are made anew. Prints
 the files, and what moved against those that were there before.
 
@@ -123,7 +124,8 @@ def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import load_model
     from tracereel.engine.staleness import obsolete, plan
-    from tracereel.engine.suite import record_suite, suite_named
+    from tracereel.engine.suite import suite_named
+    from tracereel.engine.suite_recording import record_suite
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
     pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate")}

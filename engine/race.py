@@ -18,11 +18,13 @@ from pathlib import Path
 import msgspec
 from tracereel.engine.adapters.export import exported_model
 from tracereel.engine.adapters.session import Session, SessionRequest
-from tracereel.engine.suite import Progress, Suite
+from tracereel.engine.suite import Suite
+from tracereel.engine.suite_recording import Progress
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.workload import Arrivals, Workload
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import RunInfo
+from tracereel.trace.format.locks import Lock
 from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import ENGINES, read_header, traces_below
 
@@ -88,7 +90,7 @@ def record_engines(
 
     They are recordings of a suite of their own (`suite_name`), made aside and checked there; only when all are whole do
     they take their places, and earlier ones of that suite, of other turns, go. Raises SessionError where an engine is
-    not there or fails, or a recording does not pass its check.
+    not there or fails, or a recording does not pass its check, LockedError where another process records into `folder`.
     """
     for engine in engines:
         require_engine(engine)
@@ -104,7 +106,7 @@ def record_engines(
     # Each repeat begins with another engine.
     turns = [(repeat, variants[(repeat + i) % len(variants)]) for repeat in range(times) for i in range(len(variants))]
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tracereel-", dir=folder) as place:
+    with Lock(folder.absolute()), tempfile.TemporaryDirectory(prefix=".tracereel-", dir=folder) as place:
         fresh = Path(place)
         for turn, (repeat, variant) in enumerate(turns):
             progress(f"{variant.case} {repeat + 1}/{times}", turn, len(turns))

@@ -1,24 +1,20 @@
-"""Suites: small TOML files that say which recordings belong together, and the recording of them.
+"""Suites: small TOML files that say which recordings belong together.
 
 A suite's cases are recorded in turns, repeat by repeat, so that what is compared was measured side by side. Knows
-workloads, the engine and where recordings go. Does not know what they are for.
+workloads and the engine's configuration. Does not record (`suite_recording`).
 """
 
-import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.loading import LoadedModel
 from tracereel.engine.policies import policy_named
-from tracereel.engine.recording import Runners, record_run
 from tracereel.engine.workload import Arrivals, Prompt, Workload
 from tracereel.engine.workload_files import read_prompts
-from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import RunInfo
 
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -129,63 +125,6 @@ def suite_named(name: str) -> Suite:
     return Suite.read(path)
 
 
-Progress = Callable[[str, int, int], None]
-"""Told (what is recorded now, requests done, requests in all)."""
-
-
 def recording_name(case: Case, repeat: int) -> str:
     """The file name of a recording."""
     return f"{case.name}-{repeat + 1}.jsonl.zst"
-
-
-def record_suite(
-    suite: Suite,
-    loaded: LoadedModel,
-    folder: Path,
-    progress: Progress,
-    turns: Sequence[tuple[int, Case]] | None = None,
-) -> list[Path]:
-    """Record runs of a suite into `folder`, all of them or those of `turns`; returns the files.
-
-    The recordings are made in a folder beside it and checked there; only when all are whole do they take their places,
-    so that until then what was in `folder` is as it was. Other files in it stay. Raises SuiteError where a recording
-    does not pass its check, and leaves it to be looked at.
-    """
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        files = _record_turns(suite, loaded, fresh, progress, list(suite.turns()) if turns is None else turns)
-    except KeyboardInterrupt:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        file.replace(folder / file.name)
-    shutil.rmtree(fresh, ignore_errors=True)
-    return [folder / file.name for file in files]
-
-
-def _record_turns(
-    suite: Suite, loaded: LoadedModel, folder: Path, progress: Progress, turns: Sequence[tuple[int, Case]]
-) -> list[Path]:
-    total = len(turns) * len(suite.prompts)
-    # The first step of a process pays for kernels, caches and threads: one run that nobody keeps.
-    progress("warming up", 0, total)
-    runners, first = Runners(loaded), suite.cases[0]
-    record_run(loaded, suite.config(first), suite.workload(first), None, runners=runners)
-    files = []
-    for turn, (repeat, case) in enumerate(turns):
-        label = f"{case.name} {repeat + 1}/{suite.repeats_of(case)}"
-        path = folder / recording_name(case, repeat)
-        before = turn * len(suite.prompts)
-
-        def report(done: int, label: str = label, before: int = before) -> None:
-            progress(label, before + done, total)
-
-        run = suite.run_info(case, repeat)
-        record_run(loaded, suite.config(case), suite.workload(case), path, run=run, done=report, runners=runners)
-        if fault := check(path).fault:
-            raise SuiteError(f"{path}: the recording does not pass its check: {fault}")
-        files.append(path)
-    return files

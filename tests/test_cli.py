@@ -98,7 +98,7 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
         (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),
         (("render", "--size", "17x9"), "tracereel render: argument --size: "),
-        (("render", "nothing"), "tracereel render: argument scene: invalid choice"),
+        (("render", "nothing"), "'nothing' is not a scene"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, model_file, arguments, message):
@@ -200,7 +200,7 @@ def test_a_suite_of_ones_own_is_pinned_and_recorded_and_replaced_whole(capsys, t
 
 
 def test_an_interrupted_recording_leaves_the_old_ones(capsys, tmp_path, model_file, monkeypatch):
-    from tracereel.engine import suite as module
+    from tracereel.engine import suite_recording as module
 
     (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "Hello", "output_tokens": 4}\n')
     (tmp_path / "own.toml").write_text(OWN_SUITE)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.recording import Runners, record_run
-from tracereel.engine.suite import Case, record_suite
+from tracereel.engine.suite import Case
+from tracereel.engine.suite_recording import record_suite
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.recordings.index import device_folder
