@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 from tracereel.trace.analysis.queries import Run, measure, median_of
-from tracereel.trace.recordings.index import Catalogue
+from tracereel.trace.recordings.index import RecordingIndex
 
 CASES = ("static", "same-position", "continuous")
 
 
 def table(folder: Path | None = None) -> str:
     """The table as Markdown."""
-    catalogue = Catalogue(folder)
-    runs = {case: [Run(recording.read()) for recording in catalogue.case(case)] for case in CASES}
+    index = RecordingIndex(folder)
+    runs = {case: [Run(recording.read()) for recording in index.case(case)] for case in CASES}
     base = runs["static"]
     lines = [
         "| policy | output tokens/s | against static | lowest to highest | steps | idle slot-steps |",

@@ -87,9 +87,9 @@ def replay(naive: bool) -> dict[str, float]:
     from tracereel.film.theme import DARK, request_colour
     from tracereel.scenes.film_scene import FilmRenderer, Layer
     from tracereel.trace.analysis.queries import Run
-    from tracereel.trace.recordings.index import Catalogue
+    from tracereel.trace.recordings.index import RecordingIndex
 
-    run = Run(Catalogue().case("continuous")[0].read())
+    run = Run(RecordingIndex().case("continuous")[0].read())
     steps, view = run.trace.steps, View.of_run(run)
     with tempconfig({"pixel_width": 1920, "pixel_height": 1080, "verbosity": "ERROR"}):
         renderer = FilmRenderer()

@@ -132,7 +132,7 @@ def answer_s(timeline: Timeline, t_ns: int) -> float:
 
 def everything(timeline: Timeline, t_ns: int) -> None:
     state = State(timeline, t_ns)  # what `at` makes of an instant that it was not asked for just before
-    _ = (state.waiting, state.seats, state.num_finished, state.num_running, state.kv_used, state.output_tokens)
+    _ = (state.waiting, state.occupancy, state.num_finished, state.num_running, state.kv_used, state.output_tokens)
 
 
 def peak_bytes() -> int:

@@ -196,15 +196,15 @@ def _model() -> Iterator[Finding]:
 
 def _recordings() -> Iterator[Finding]:
     from tracereel.trace.format.storage import TraceError
-    from tracereel.trace.recordings.index import Catalogue
+    from tracereel.trace.recordings.index import RecordingIndex
 
     try:
-        catalogue = Catalogue()
+        index = RecordingIndex()
     except TraceError as error:
         yield Finding("recordings", PROBLEM, str(error), "tracereel record, or set TRACEREEL_RECORDINGS to a folder")
         return
-    devices = sorted({recording.header.device.name for recording in catalogue.recordings})
-    says = f"{len(catalogue.recordings)} of {', '.join(devices)}, in {catalogue.folder}"
+    devices = sorted({recording.header.device.name for recording in index.recordings})
+    says = f"{len(index.recordings)} of {', '.join(devices)}, in {index.folder}"
     yield Finding("recordings", OK, says)
 
 

@@ -1,7 +1,8 @@
 """Export a trace: Chrome JSON for ui.perfetto.dev, or Parquet or CSV tables.
 
 Perfetto shows slots as threads, requests as spans, and counters for queue, batch, KV blocks and tokens. The tables are
-requests, stays, steps, members (one row for each sequence of a step) and tokens, in a folder. Prints what was written.
+requests, residencies in slots, steps, members (one row for each sequence of a step) and tokens, in a folder. Prints
+what was written.
 """
 
 import argparse

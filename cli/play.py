@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
 def _own_runs() -> list[Path]:
     """The film's static and continuous runs, the median of each."""
     from tracereel.trace.analysis.pairs import median_run
-    from tracereel.trace.recordings.index import Catalogue
+    from tracereel.trace.recordings.index import RecordingIndex
 
-    index = Catalogue()
+    index = RecordingIndex()
     cases = [case for case in ("static", "continuous") if index.has(case)] or [index.recordings[0].case]
     return [median_run([recording.read() for recording in index.case(case)]).path for case in cases]

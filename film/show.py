@@ -13,7 +13,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
 from tracereel.trace.analysis.queries import Run, measure, median_of
-from tracereel.trace.recordings.index import FILM, Catalogue
+from tracereel.trace.recordings.index import FILM, RecordingIndex
 
 
 class Show:
@@ -35,7 +35,7 @@ class Show:
         self.stage = Stage.of_pixels(*pixels, settings.captions)
         self.shown: dict[str, Run] = {}
         """The runs that were asked for so far, by their traces' digests."""
-        self._catalogues: dict[str, Catalogue] = {}
+        self._indexes: dict[str, RecordingIndex] = {}
         self._runs: dict[tuple[str, str], list[Run]] = {}
 
     @property
@@ -44,15 +44,15 @@ class Show:
         return self.settings.palette
 
     @property
-    def recordings(self) -> Catalogue:
+    def recordings(self) -> RecordingIndex:
         """The film's recordings."""
         return self.recordings_of(FILM)
 
-    def recordings_of(self, suite: str) -> Catalogue:
+    def recordings_of(self, suite: str) -> RecordingIndex:
         """The recordings of a suite that are played. Raises TraceError where there are none."""
-        found = self._catalogues.get(suite)
+        found = self._indexes.get(suite)
         if found is None:
-            found = self._catalogues[suite] = Catalogue(self.settings.recordings, suite, self.settings.device)
+            found = self._indexes[suite] = RecordingIndex(self.settings.recordings, suite, self.settings.device)
         return found
 
     def runs(self, case: str, suite: str = FILM) -> list[Run]:
@@ -67,7 +67,7 @@ class Show:
     @property
     def files(self) -> list[Path]:
         """All recordings that could have been played so far: of every suite that was asked for, each file."""
-        return [recording.path for catalogue in self._catalogues.values() for recording in catalogue.recordings]
+        return [recording.path for index in self._indexes.values() for recording in index.recordings]
 
     def run(self, case: str, suite: str = FILM) -> Run:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""

@@ -37,7 +37,7 @@ def packed(trace: Trace, timeline: Timeline) -> bytes:
 
 
 def _columns(trace: Trace, begin_ns: int) -> Mapping[str, Ints]:
-    steps, stays, spans = trace.steps, trace.stays, spans_of(trace)
+    steps, residencies, spans = trace.steps, trace.residencies, spans_of(trace)
     requests = range(len(trace.arrivals))
     reasons = _reasons(trace)
     arrivals = trace.arrivals
@@ -59,14 +59,14 @@ def _columns(trace: Trace, begin_ns: int) -> Mapping[str, Ints]:
         "request.colour": _ints(REQUESTS.index(request_colour(request)) for request in requests),
         "request.end": _ints(trace.endings[r][0] - begin_ns if r in trace.endings else ABSENT for r in requests),
         "request.reason": _ints(reasons.index(trace.endings[r][1]) if r in trace.endings else ABSENT for r in requests),
-        "stay.request": stays.request,
-        "stay.slot": stays.slot,
-        "stay.cached": stays.cached,
-        "stay.first_step": stays.first_step,
-        "stay.last_step": stays.last_step,
-        "stay.preempted": stays.preempted.astype(np.int64),
-        "stay.from": stays.from_ns - begin_ns,
-        "stay.to": np.where(stays.to_ns == NEVER_NS, ABSENT, stays.to_ns - begin_ns),
+        "stay.request": residencies.request,
+        "stay.slot": residencies.slot,
+        "stay.cached": residencies.cached,
+        "stay.first_step": residencies.first_step,
+        "stay.last_step": residencies.last_step,
+        "stay.preempted": residencies.preempted.astype(np.int64),
+        "stay.from": residencies.from_ns - begin_ns,
+        "stay.to": np.where(residencies.to_ns == NEVER_NS, ABSENT, residencies.to_ns - begin_ns),
         **{f"span.{name}": column for name, column in asdict(spans).items()},
         **_tokens(trace),
     }

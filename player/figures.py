@@ -111,9 +111,9 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
 def moments_of(run: Run) -> Moments:
     """The moments of one run."""
     trace, pause = run.trace, worst_pause(run.trace)
-    request, first = np.unique(trace.stays.request, return_index=True)
+    request, first = np.unique(trace.residencies.request, return_index=True)
     arrivals = np.array([trace.arrivals[i].arrival_ns for i in request.tolist()], dtype=np.int64)
-    waits = trace.stays.from_ns[first] - arrivals
+    waits = trace.residencies.from_ns[first] - arrivals
     longest = int(np.argmax(waits)) if len(waits) else None
     steps = trace.steps.end_ns - trace.steps.start_ns
     return Moments(

@@ -29,7 +29,7 @@ def traces() -> dict[str, Trace]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_spans_are_the_devices_and_contradict_nothing_that_the_host_saw(traces, name):
     trace = traces[name]
-    steps, stays = trace.steps, trace.stays
+    steps, residencies = trace.steps, trace.residencies
     assert trace.by_device
     assert (steps.end_ns - steps.start_ns == steps.device_ns).all()
     assert (steps.start_ns[1:] - steps.end_ns[:-1] == steps.device_gap_ns[1:]).all()
@@ -39,9 +39,9 @@ def test_the_spans_are_the_devices_and_contradict_nothing_that_the_host_saw(trac
     begun = np.where(steps.latency_ns == ABSENT, steps.host_start_ns, steps.host_end_ns - steps.latency_ns)
     assert (steps.start_ns > begun).all(), "no step ran before it was scheduled"
     arrived = np.array([arrival.arrival_ns for arrival in trace.arrivals])
-    assert (stays.from_ns >= arrived[stays.request]).all()
-    assert (stays.from_ns == steps.start_ns[stays.first_step]).all()
-    assert (stays.to_ns == steps.end_ns[stays.last_step]).all()
+    assert (residencies.from_ns >= arrived[residencies.request]).all()
+    assert (residencies.from_ns == steps.start_ns[residencies.first_step]).all()
+    assert (residencies.to_ns == steps.end_ns[residencies.last_step]).all()
     for request, (at_ns, _, _) in trace.endings.items():
         assert at_ns == trace.token_times(request)[-1]
 

@@ -232,12 +232,15 @@ def test_a_batch_that_waits_to_fill_is_waited_for_without_work_and_can_be_left()
     engine.scheduler.schedule = counting
     with OnlineEngine(engine) as online:
         start_ns = online.now_ns()
-        left, stays = online.submit(endless("left")), online.submit(Request("stays", (5, 6), SamplingParams(5, 5)))
+        left, residencies = (
+            online.submit(endless("left")),
+            online.submit(Request("residencies", (5, 6), SamplingParams(5, 5))),
+        )
         online.cancel(left)
         assert list(left) == []
         assert left.finish_reason == "abort"
         assert online.now_ns() - start_ns < 100_000_000, "a cancellation does not wait for the batch"
-        outputs = list(stays)
+        outputs = list(residencies)
     assert outputs[0].time_ns - start_ns >= 119_000_000
     assert scheduled <= 5 + 4, "one schedule for each step, and one for each thing that happened while waiting"
 
@@ -253,5 +256,5 @@ def test_a_requests_priority_is_recorded(tmp_path):
     assert check(path).ok
     trace = Trace.read(path)
     assert [arrival.priority for arrival in trace.arrivals] == [3, 0, -2, 3]
-    assert trace.stays.request.tolist() == [2, 1, 0, 3]
+    assert trace.residencies.request.tolist() == [2, 1, 0, 3]
     assert Timeline(trace).at(int(trace.steps.start_ns[0]) - 1).waiting == (2, 1, 0, 3)

@@ -15,7 +15,7 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.verification import verify
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
+from tracereel.trace.recordings.index import ENVIRONMENT, RecordingIndex
 
 CASES = {"transformers-static": "static", "transformers": "continuous", "vllm": "continuous", "tracereel": "continuous"}
 
@@ -31,7 +31,7 @@ def recorded(tmp_path_factory):
 
 
 def runs_of(folder):
-    return {case: [Run(found.read()) for found in Catalogue(folder, SUITE).case(case)] for case in CASES}
+    return {case: [Run(found.read()) for found in RecordingIndex(folder, SUITE).case(case)] for case in CASES}
 
 
 @pytest.mark.slow
@@ -62,10 +62,10 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
                 at = middle - run.timeline.begin_ns
                 if at > min(since, span) - 0.01 * max(spans):  # there stands a line
                     continue
-                for row, seat in zip(rows, run.timeline.at(middle).seats, strict=True):
-                    if seat is not None and not seat.prefill:
+                for row, occupant in zip(rows, run.timeline.at(middle).occupancy, strict=True):
+                    if occupant is not None and not occupant.prefill:
                         seen = colour_at(picture, lanes.x(lane, at) * SCALE, (row.y + row.h * 0.6) * SCALE)
-                        assert near(seen, LOOK(theme.request_colour(seat.request))), (share, middle)
+                        assert near(seen, LOOK(theme.request_colour(occupant.request))), (share, middle)
                         seated += 1
             if since > span:
                 for at in np.linspace(span + 0.01 * max(spans), 0.999 * max(spans), 5):

@@ -112,13 +112,13 @@ def test_perfetto_shows_slots_as_threads_with_the_stays_and_steps_in_them(proces
         " join thread_track tt on s.track_id = tt.id join thread t using (utid)"
         " left join slice p on s.parent_id = p.id order by s.ts, s.depth"
     )
-    stays = [row for row in rows if row["thread"].startswith("slot") and row["depth"] == 0]
-    assert len(stays) == len(trace.stays.request)
-    by_slot = {(row["thread"], row["name"], row["ts"], row["dur"]) for row in stays}
-    for i, request in enumerate(trace.stays.request.tolist()):
-        from_ns, to_ns = int(trace.stays.from_ns[i]), int(trace.stays.to_ns[i])
+    residencies = [row for row in rows if row["thread"].startswith("slot") and row["depth"] == 0]
+    assert len(residencies) == len(trace.residencies.request)
+    by_slot = {(row["thread"], row["name"], row["ts"], row["dur"]) for row in residencies}
+    for i, request in enumerate(trace.residencies.request.tolist()):
+        from_ns, to_ns = int(trace.residencies.from_ns[i]), int(trace.residencies.to_ns[i])
         assert to_ns != NEVER_NS
-        assert (f"slot {trace.stays.slot[i]}", f"R{request + 1}", from_ns, to_ns - from_ns) in by_slot
+        assert (f"slot {trace.residencies.slot[i]}", f"R{request + 1}", from_ns, to_ns - from_ns) in by_slot
     inner = [row for row in rows if row["thread"].startswith("slot") and row["depth"] == 1]
     assert len(inner) == len(trace.steps.member_request)
     assert {row["name"] for row in inner} == {"prefill", "decode"}
@@ -141,7 +141,7 @@ def test_perfetto_shows_requests_as_spans_and_counters(processor, small_trace):
         for request, arrival in enumerate(trace.arrivals)
     }
     running = [row for row in spans if row["name"] == "running"]
-    assert len(running) == int((trace.stays.to_ns > trace.stays.from_ns).sum())
+    assert len(running) == int((trace.residencies.to_ns > trace.residencies.from_ns).sum())
     assert {row["depth"] for row in spans if row["name"] in ("running", "waiting")} == {1}
     counters = processor.query(
         "select t.name, count() as n, max(c.value) as most from counter c join counter_track t on c.track_id = t.id"
@@ -212,7 +212,7 @@ def test_the_tables_say_what_the_metrics_say(tables, small_trace):
         " where gap is not null and reason not in ('abort')"
     ).fetchall()
     assert np.sort([gap for (gap,) in gaps]) == pytest.approx(metrics.itl_ms)
-    for name in ("requests", "stays", "steps", "members", "tokens"):
+    for name in ("requests", "residencies", "steps", "members", "tokens"):
         both = [duckdb.sql(f"select * from '{tables}/{kind}/{name}.{kind}'").fetchall() for kind in ("parquet", "csv")]
         assert len(both[0]) == len(both[1]) > 0
     members, steps = (

@@ -41,7 +41,7 @@ def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
     checked = instants = 0
     for i in range(1, 80):
         film_s = i * 0.5
-        before, now = (run.timeline.at(clock.engine_ns(s)).seats for s in (film_s - MOVE_S - 0.05, film_s))
+        before, now = (run.timeline.at(clock.engine_ns(s)).occupancy for s in (film_s - MOVE_S - 0.05, film_s))
         still = [
             slot
             for slot in range(len(now))
@@ -76,15 +76,15 @@ def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
         members = set(steps.member_request[steps.members(step)].tolist())
         film_s = clock.film_second(t_ns)
         picture, _ = draw(lambda canvas, s=film_s: ring.paint(canvas, box, s), SIZE)
-        for seat, (x, y) in zip(state.seats, places, strict=True):
+        for occupant, (x, y) in zip(state.occupancy, places, strict=True):
             seen = pixel(picture, x, y - node * 0.72)
-            if seat is None:
+            if occupant is None:
                 assert near(seen, LOOK(theme.PANEL))
-            elif seat.request in members:
-                assert near(seen, LOOK(theme.request_colour(seat.request)))
+            elif occupant.request in members:
+                assert near(seen, LOOK(theme.request_colour(occupant.request)))
                 lit += 1
             else:
-                assert not near(seen, LOOK(theme.request_colour(seat.request)))
+                assert not near(seen, LOOK(theme.request_colour(occupant.request)))
     assert lit >= 20
 
 
@@ -177,13 +177,15 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
             rows = box.rows(run.trace.header.slots, min(8.0, box.h / run.trace.header.slots * 0.12))
             for share in (0.13, 0.31, 0.52):
                 t_ns = round(end * 1.01 * share)
-                around = [run.timeline.at(t_ns + d).seats for d in (-end // 400, 0, end // 400)]
+                around = [run.timeline.at(t_ns + d).occupancy for d in (-end // 400, 0, end // 400)]
                 # Where the line stands that marks the instant, there is the line.
                 if t_ns > now - end // 200 or t_ns > run.timeline.end_ns:
                     continue
                 for slot, row in enumerate(rows):
-                    who = {seats[slot].request if seats[slot] else None for seats in around}
-                    if len(who) > 1 or any(seats[slot] is not None and seats[slot].prefill for seats in around):
+                    who = {occupancy[slot].request if occupancy[slot] else None for occupancy in around}
+                    if len(who) > 1 or any(
+                        occupancy[slot] is not None and occupancy[slot].prefill for occupancy in around
+                    ):
                         continue
                     request = who.pop()
                     want = theme.IDLE_SLOT if request is None else theme.request_colour(request)

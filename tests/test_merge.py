@@ -87,14 +87,30 @@ def test_the_state_of_a_merged_trace_is_that_of_its_replicas_side_by_side(parts,
             assert getattr(state, name) == sum(getattr(part, name) for part in own), name
         assert len(state.steps) == sum(len(part.steps) for part in own)
         assert (state.kv_used or 0) == sum(part.kv_used or 0 for part in own)
-        seats = [
-            (seat and (sources[i].arrivals[seat.request].id, seat.computed_tokens, seat.output_tokens, seat.computes))
+        occupancy = [
+            (
+                occupant
+                and (
+                    sources[i].arrivals[occupant.request].id,
+                    occupant.computed_tokens,
+                    occupant.output_tokens,
+                    occupant.computes,
+                )
+            )
             for i, part in enumerate(own)
-            for seat in part.seats
+            for occupant in part.occupancy
         ]
-        assert seats == [
-            (seat and (whole.arrivals[seat.request].id, seat.computed_tokens, seat.output_tokens, seat.computes))
-            for seat in state.seats
+        assert occupancy == [
+            (
+                occupant
+                and (
+                    whole.arrivals[occupant.request].id,
+                    occupant.computed_tokens,
+                    occupant.output_tokens,
+                    occupant.computes,
+                )
+            )
+            for occupant in state.occupancy
         ]
         assert {whole.arrivals[request].id for request in state.waiting} == {
             sources[i].arrivals[request].id for i, part in enumerate(own) for request in part.waiting

@@ -26,7 +26,7 @@ def test_the_first_shared_prefix_is_in_both_block_tables(paging):
         assert {sharing.request, sharing.owner} <= set(state.block_holders[block])
     earlier = [
         int(at)
-        for at, cached in zip(paging.trace.stays.from_ns, paging.trace.stays.cached, strict=True)
+        for at, cached in zip(paging.trace.residencies.from_ns, paging.trace.residencies.cached, strict=True)
         if cached and at < sharing.at_ns
     ]
     for at in earlier:
@@ -46,14 +46,16 @@ def test_a_handover_is_the_very_next_step(film_recordings):
     handover = first_handover(trace)
     assert handover is not None
     left, came = (
-        int(np.flatnonzero((trace.stays.request == request) & (trace.stays.slot == handover.slot))[0])
+        int(np.flatnonzero((trace.residencies.request == request) & (trace.residencies.slot == handover.slot))[0])
         for request in (handover.left, handover.came)
     )
-    assert trace.stays.last_step[left] + 1 == handover.taken_step == trace.stays.first_step[came]
+    assert trace.residencies.last_step[left] + 1 == handover.taken_step == trace.residencies.first_step[came]
     assert handover.ended_ns == min(
         int(end)
-        for end, step, slot in zip(trace.stays.to_ns, trace.stays.last_step, trace.stays.slot, strict=True)
-        if ((trace.stays.slot == slot) & (trace.stays.first_step == step + 1)).any()
+        for end, step, slot in zip(
+            trace.residencies.to_ns, trace.residencies.last_step, trace.residencies.slot, strict=True
+        )
+        if ((trace.residencies.slot == slot) & (trace.residencies.first_step == step + 1)).any()
     )
 
 
@@ -63,7 +65,9 @@ def test_static_batches_hand_no_slot_over_and_a_film_of_equals_has_no_long_promp
     # Only where a whole batch has ended at once.
     assert (
         handover is None
-        or not (run.trace.stays.to_ns > handover.ended_ns)[run.trace.stays.first_step < handover.taken_step].any()
+        or not (run.trace.residencies.to_ns > handover.ended_ns)[
+            run.trace.residencies.first_step < handover.taken_step
+        ].any()
     )
     assert first_eviction(run.timeline) is None
     assert first_sharing(run.timeline) is None

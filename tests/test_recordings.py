@@ -11,7 +11,7 @@ from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import repeat_of, throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 from tracereel.trace.check.invariants import check
-from tracereel.trace.recordings.index import Catalogue
+from tracereel.trace.recordings.index import RecordingIndex
 
 
 def film() -> Suite:
@@ -27,9 +27,9 @@ def test_every_recording_is_whole_and_valid(film_recordings):
 
 
 def test_the_suite_is_there_as_it_says(film_recordings):
-    catalogue, suite = Catalogue(film_recordings), film()
+    index, suite = RecordingIndex(film_recordings), film()
     for case in suite.cases:
-        recordings = catalogue.case(case.name)
+        recordings = index.case(case.name)
         assert sorted(recording.header.run.repeat for recording in recordings) == list(range(suite.repeats_of(case)))
         workload = Workload.of(suite.name, list(suite.prompts), case.arrivals)
         for recording in recordings:
@@ -48,7 +48,7 @@ def test_prompts_are_enough_and_each_has_the_length_it_is_pinned_to(film_recordi
     suite = film()
     assert len(suite.prompts) >= 32
     assert len({prompt.prompt for prompt in suite.prompts}) == len(suite.prompts)
-    for recording in Catalogue(film_recordings).recordings:
+    for recording in RecordingIndex(film_recordings).recordings:
         run = Run(recording.read())
         lengths = {arrival.id: len(run.trace.tokens_of(i)) for i, arrival in enumerate(run.trace.arrivals)}
         assert lengths == {prompt.id: prompt.output_tokens for prompt in suite.prompts}
@@ -59,14 +59,14 @@ def test_prompts_are_enough_and_each_has_the_length_it_is_pinned_to(film_recordi
 
 
 def test_every_policy_decoded_the_same_tokens(film_recordings):
-    runs = [Run(recording.read()) for recording in Catalogue(film_recordings).recordings]
+    runs = [Run(recording.read()) for recording in RecordingIndex(film_recordings).recordings]
     same = measure("requests_with_same_tokens", runs).value
     assert same == len(film().prompts)
 
 
 def test_ratios_can_be_made_from_interleaved_pairs(film_recordings):
-    catalogue = Catalogue(film_recordings)
-    traces = {case: [r.read() for r in catalogue.case(case)] for case in ("continuous", "static", "same-position")}
+    index = RecordingIndex(film_recordings)
+    traces = {case: [r.read() for r in index.case(case)] for case in ("continuous", "static", "same-position")}
     require_comparable([trace for case in traces.values() for trace in case])
     for case in ("continuous", "same-position"):
         assert throughput_ratio(traces[case], traces["static"]).n == film().repeats

@@ -69,23 +69,24 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     just_ended = [clock.film_second(int(end_ns)) + 0.05 for end_ns in steps.end_ns[4:-4:3]]
     for film_s in [*(i * 2.5 + 5 for i in range(60)), *just_ended]:
         t_ns = clock.engine_ns(film_s)
-        seats, before = (run.timeline.at(clock.engine_ns(s)).seats for s in (film_s, film_s - MOVE_S - 0.05))
+        occupancy, before = (run.timeline.at(clock.engine_ns(s)).occupancy for s in (film_s, film_s - MOVE_S - 0.05))
         picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
         moving = any(
-            (a and (a.request, a.prefill)) != (b and (b.request, b.prefill)) for a, b in zip(seats, before, strict=True)
+            (a and (a.request, a.prefill)) != (b and (b.request, b.prefill))
+            for a, b in zip(occupancy, before, strict=True)
         )
-        for slot, seat in enumerate(seats):
+        for slot, occupant in enumerate(occupancy):
             row = places.row_of(slot)
-            if row is not None and not moving and seat is not None and not seat.prefill:
+            if row is not None and not moving and occupant is not None and not occupant.prefill:
                 box = places.decode_rows[row]
                 seen = colour_at(picture, (box.x + 4) * SCALE, (box.y + box.h / 2) * SCALE)
-                assert near(seen, LOOK(theme.request_colour(seat.request))), (film_s, slot)
+                assert near(seen, LOOK(theme.request_colour(occupant.request))), (film_s, slot)
                 seated += 1
         for i, ring in enumerate([] if moving else places.rings):  # a card on its way may lie on the line
             own = steps.end_ns[(steps.replica == i) & (steps.end_ns <= t_ns)]
             age = film_s - clock.film_second(int(own.max())) if len(own) else FLASH_S
             seen = colour_at(picture, (ring.x + ring.w / 2) * SCALE, ring.y * SCALE)
-            if age < 0.25 * FLASH_S and any(seats):
+            if age < 0.25 * FLASH_S and any(occupancy):
                 assert seen[1] > 1.3 * LOOK(theme.LINE)[1], (film_s, i)  # towards DECODE's colour
                 lit += 1
             elif age >= FLASH_S:
@@ -108,6 +109,10 @@ def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
         box = places.ended_at(rank)
         seen = colour_at(picture, (box.x + box.w / 2) * SCALE, (box.bottom - 2.5) * SCALE)
         assert near(seen, LOOK(theme.request_colour(request))), request
-    stays = run.trace.stays
-    hidden = {int(stays.request[i]) for i in range(len(stays.request)) if places.row_of(int(stays.slot[i])) is None}
+    residencies = run.trace.residencies
+    hidden = {
+        int(residencies.request[i])
+        for i in range(len(residencies.request))
+        if places.row_of(int(residencies.slot[i])) is None
+    }
     assert bool(hidden & set(order[first:])) == (not places.lanes_are_all)

@@ -234,10 +234,10 @@ def test_bars_show_who_sat_where(request, case):
     checked = 0
     for i in range(1, 200):
         t_ns = end * i // 200
-        around = [run.timeline.at(t_ns + d).seats for d in (-end // 800, 0, end // 800)]
+        around = [run.timeline.at(t_ns + d).occupancy for d in (-end // 800, 0, end // 800)]
         for slot, row in enumerate(rows):
-            who = {seats[slot].request if seats[slot] else None for seats in around}
-            prefills = any(seats[slot] is not None and seats[slot].prefill for seats in around)
+            who = {occupancy[slot].request if occupancy[slot] else None for occupancy in around}
+            prefills = any(occupancy[slot] is not None and occupancy[slot].prefill for occupancy in around)
             if len(who) > 1 or prefills:
                 continue  # too near to a change for one pixel
             request_there = who.pop()
@@ -289,9 +289,9 @@ def test_the_pipeline_shows_the_states_counts(continuous):
 def test_the_handover_is_one(continuous):
     handover = first_handover(continuous)
     assert handover is not None
-    before = continuous.timeline.at(handover.ended_ns - 1).seats[handover.slot]
+    before = continuous.timeline.at(handover.ended_ns - 1).occupancy[handover.slot]
     start = int(continuous.trace.steps.start_ns[handover.taken_step])
-    after = continuous.timeline.at(start).seats[handover.slot]
+    after = continuous.timeline.at(start).occupancy[handover.slot]
     assert (before.request, after.request) == (handover.left, handover.came)
     assert int(continuous.trace.steps.end_ns[handover.taken_step - 1]) == handover.ended_ns
 

@@ -30,7 +30,7 @@ from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.queries import Run, measure, split
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.format.storage import TraceError
-from tracereel.trace.recordings.index import ENVIRONMENT, FILM, Catalogue
+from tracereel.trace.recordings.index import ENVIRONMENT, FILM, RecordingIndex
 
 SCENES = ("kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall")
 
@@ -57,7 +57,7 @@ def recorded(tmp_path_factory):
 
 
 def read(folder, suite, case):
-    return Run(Catalogue(folder, suite).case(case)[0].read())
+    return Run(RecordingIndex(folder, suite).case(case)[0].read())
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_tables_show_the_block_tables(recorded):
         state = run.timeline.at(t_ns)
         _, phrases = draw(lambda canvas, t=t_ns: pool.paint_tables(canvas, box, t), SIZE)
         shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "block_number"]
-        want = [block for seat in state.seats if seat for block in state.block_table(seat.request)]
+        want = [block for occupant in state.occupancy if occupant for block in state.block_table(occupant.request)]
         assert shown == want
         checked += len(want)
     assert checked > 200
@@ -134,9 +134,9 @@ def test_a_shared_prefix_and_a_preemption_are_found(recorded):
         query: run.measure(query, request=eviction.request, t_ns=eviction.back_ns).value
         for query in ("cached_tokens", "recomputed_tokens")
     }
-    lost = run.timeline.computed_in(run.timeline.stay_of(eviction.request, eviction.at_ns - 1))
-    seat = next(seat for seat in before.seats if seat and seat.request == eviction.request)
-    assert lost in (seat.computed_tokens, seat.computed_tokens + 1)
+    lost = run.timeline.computed_in(run.timeline.residency_of(eviction.request, eviction.at_ns - 1))
+    occupant = next(occupant for occupant in before.occupancy if occupant and occupant.request == eviction.request)
+    assert lost in (occupant.computed_tokens, occupant.computed_tokens + 1)
     assert values["recomputed_tokens"] == max(lost - values["cached_tokens"], 0)
 
 
@@ -201,7 +201,7 @@ def test_dots_and_medians_stand_where_their_steps_are(recorded, playing):
     plot = telling.step_plot()
     film_s = telling.free_s + 1
     picture, phrases = draw(lambda canvas: telling.paint(canvas, film_s), SIZE)
-    runs = [Run(r.read()) for r in Catalogue(recorded, "sweep").recordings if r.header.policy == "continuous"]
+    runs = [Run(r.read()) for r in RecordingIndex(recorded, "sweep").recordings if r.header.policy == "continuous"]
     rows = np.concatenate([run.decode_rows for run in runs])
     times = np.concatenate([run.metrics.step_ms for run in runs])
     assert len(telling.medians) >= 3
@@ -270,13 +270,13 @@ def test_a_suites_recordings_are_found_by_their_headers(recorded, film_recording
         "chunked": {"chunked", "unchunked"},
         "sweep": {f"{policy}-{slots}" for policy in ("static", "continuous") for slots in (2, 4, 8)},
     }.items():
-        found = Catalogue(recorded, suite).recordings
+        found = RecordingIndex(recorded, suite).recordings
         assert {recording.case for recording in found} == cases
         assert {recording.suite for recording in found} == {suite}
     with pytest.raises(TraceError, match="no recording of the suite 'film'; there are those of: chunked, paging, swe"):
-        Catalogue(recorded)
+        RecordingIndex(recorded)
     # A folder with one other suite alone, such as one's own, is played as it is.
-    assert Catalogue(film_recordings, "mine").recordings
+    assert RecordingIndex(film_recordings, "mine").recordings
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_state_at_t_is_the_replay_of_the_records(timeline, small_trace, data):
     want, state = Replay(small_trace, t_ns), timeline.at(t_ns)
     assert state.step == want.running_step
     assert state.output_tokens == want.output_tokens
-    assert {seat.slot: seat.request for seat in state.seats if seat} == want.slots
+    assert {occupant.slot: occupant.request for occupant in state.occupancy if occupant} == want.slots
     assert list(state.waiting) == want.waiting
     assert state.num_waiting == len(want.waiting)
     assert state.num_running == len(want.slots)
@@ -104,17 +104,17 @@ def test_state_at_t_is_the_replay_of_the_records(timeline, small_trace, data):
     for request, tokens in want.tokens.items():
         assert state.output_tokens_of(request) == tokens
         assert list(state.block_table(request)) == want.tables.get(request, [])
-    for seat in state.seats:
-        if seat:
-            assert seat.computed_tokens == want.computed[seat.request]
-            assert seat.output_tokens == want.tokens[seat.request]
+    for occupant in state.occupancy:
+        if occupant:
+            assert occupant.computed_tokens == want.computed[occupant.request]
+            assert occupant.output_tokens == want.tokens[occupant.request]
 
 
 def test_going_back_in_time_gives_the_same_state(timeline):
     middle = timeline.end_ns // 2
-    before = timeline.at(middle).seats
-    timeline.at(timeline.end_ns).seats  # noqa: B018
-    assert timeline.at(middle).seats == before
+    before = timeline.at(middle).occupancy
+    timeline.at(timeline.end_ns).occupancy  # noqa: B018
+    assert timeline.at(middle).occupancy == before
 
 
 def test_metrics_are_their_definitions(small_trace):

@@ -41,7 +41,7 @@ def write_lines(path: Path, records: list[dict]) -> Path:
 def test_the_small_run_holds_what_it_is_meant_to(small_trace):
     trace = Trace.read(small_trace)
     assert check(small_trace).ok
-    assert trace.stays.preempted.any()
+    assert trace.residencies.preempted.any()
     assert {reason for _, reason, _ in trace.endings.values()} >= {"abort", "length"}
     assert any(
         "P" in record["phases"] and "D" in record["phases"] for record in lines_of(small_trace) if "phases" in record

@@ -61,7 +61,7 @@ def test_generate_batch_is_recorded(model, tmp_path, scheduler, crowded):
         id: answer.generated_tokens for id, answer in answers.items()
     }
     assert trace.header.policy == "continuous"
-    assert trace.stays.preempted.any() == crowded
+    assert trace.residencies.preempted.any() == crowded
     assert (trace.steps.kv_used > 0).all()
     assert len(trace.grants.block)
     assert "generate" not in vars(model), "the model is as it was"
@@ -76,7 +76,7 @@ def test_prefixes_that_are_shared_are_cached_tokens(model, tmp_path):
             continuous_batching_config=batching(allow_block_sharing=True, max_requests_per_batch=2),
         )
     trace = read(tmp_path / "run.jsonl")
-    assert trace.stays.cached.any()
+    assert trace.residencies.cached.any()
     assert (trace.steps.kv_used > 0).all()
 
 

@@ -162,13 +162,16 @@ class _Telling:
     def _reading(self, canvas: Canvas, side: _Side, grid: Box, view: View, now_ns: int) -> None:
         """A frame around the long prompt while it is read."""
         timeline = side.run.timeline
-        stay = timeline.stay_of(side.request, min(now_ns, side.first_ns - 1))
-        if stay is None:
+        residency = timeline.residency_of(side.request, min(now_ns, side.first_ns - 1))
+        if residency is None:
             return
-        slot, from_ns = int(side.run.trace.stays.slot[stay]), int(side.run.trace.stays.from_ns[stay])
+        slot, from_ns = (
+            int(side.run.trace.residencies.slot[residency]),
+            int(side.run.trace.residencies.from_ns[residency]),
+        )
         if slot < len(side.grid.rows(grid)):
-            seat = side.grid.seat_box(grid, view, slot, from_ns, min(now_ns, side.first_ns))
-            canvas.card(seat.x - 3, seat.y - 3, seat.w + 6, seat.h + 6, TEXT, radius=6, outline=4)
+            occupant = side.grid.residency_box(grid, view, slot, from_ns, min(now_ns, side.first_ns))
+            canvas.card(occupant.x - 3, occupant.y - 3, occupant.w + 6, occupant.h + 6, TEXT, radius=6, outline=4)
 
     def _facts(self, canvas: Canvas, side: _Side, foot: Box, now_ns: int, name: Phrase) -> None:
         """What was measured, once it has happened."""

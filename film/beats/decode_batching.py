@@ -213,5 +213,5 @@ class _Telling:
         steps = self.run.trace.steps
         before = handover.taken_step - 1
         begin, end = int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
-        seat = self.grid.seat_box(box, view, handover.slot, begin, end, self.close_slots)
-        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, shown, radius=10, outline=4)
+        occupant = self.grid.residency_box(box, view, handover.slot, begin, end, self.close_slots)
+        canvas.card(occupant.x - 5, occupant.y - 5, occupant.w + 10, occupant.h + 10, TEXT, shown, radius=10, outline=4)

@@ -49,9 +49,9 @@ class Eviction:
 
 def first_sharing(run: Run) -> Sharing | None:
     """The first admission whose block table shares blocks with that of another running request."""
-    stays = run.trace.stays
-    for i in np.flatnonzero(stays.cached > 0).tolist():
-        request, at_ns = int(stays.request[i]), int(stays.from_ns[i])
+    residencies = run.trace.residencies
+    for i in np.flatnonzero(residencies.cached > 0).tolist():
+        request, at_ns = int(residencies.request[i]), int(residencies.from_ns[i])
         state = run.timeline.at(at_ns)
         table = state.block_table(request)
         blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
@@ -63,10 +63,12 @@ def first_sharing(run: Run) -> Sharing | None:
 
 def first_eviction(run: Run) -> Eviction | None:
     """The first preemption whose request computes something again when it is back; else the first there is."""
-    stays, found = run.trace.stays, []
-    for i in sorted(np.flatnonzero(stays.preempted).tolist(), key=lambda stay: int(stays.to_ns[stay])):
-        request, at_ns = int(stays.request[i]), int(stays.to_ns[i])
-        back = stays.from_ns[(stays.request == request) & (stays.from_ns >= at_ns)]
+    residencies, found = run.trace.residencies, []
+    for i in sorted(
+        np.flatnonzero(residencies.preempted).tolist(), key=lambda residency: int(residencies.to_ns[residency])
+    ):
+        request, at_ns = int(residencies.request[i]), int(residencies.to_ns[i])
+        back = residencies.from_ns[(residencies.request == request) & (residencies.from_ns >= at_ns)]
         back_ns = int(back.min()) if len(back) else None
         found.append(Eviction(request, at_ns, back_ns))
         if back_ns and run.measure("recomputed_tokens", request=request, t_ns=back_ns).value:

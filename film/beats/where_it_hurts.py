@@ -218,17 +218,19 @@ class _Telling:
         foot = 56.0
         box = Box(content.x, content.y + 8, content.w, content.h - 8 - foot)
         self.grid.paint(canvas, box, self.close, round(self.close.to_ns), self.close_slots)
-        seat = self.grid.seat_box(box, self.close, self._slot(), self.pause.from_ns, self.pause.to_ns, self.close_slots)
-        canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, radius=10, outline=4)
+        occupant = self.grid.residency_box(
+            box, self.close, self._slot(), self.pause.from_ns, self.pause.to_ns, self.close_slots
+        )
+        canvas.card(occupant.x - 5, occupant.y - 5, occupant.w + 10, occupant.h + 10, TEXT, radius=10, outline=4)
         # From its token before to the next: the wait itself.
         y = box.bottom + 16
-        canvas.line([(seat.x, y - 6), (seat.x, y + 6)], TEXT, thickness=3)
-        canvas.line([(seat.x, y), (seat.right, y)], TEXT, thickness=3)
-        canvas.line([(seat.right, y - 6), (seat.right, y + 6)], TEXT, thickness=3)
+        canvas.line([(occupant.x, y - 6), (occupant.x, y + 6)], TEXT, thickness=3)
+        canvas.line([(occupant.x, y), (occupant.right, y)], TEXT, thickness=3)
+        canvas.line([(occupant.right, y - 6), (occupant.right, y + 6)], TEXT, thickness=3)
         who, waited = quote(self.run.measure("worst_pause_request")), self.run.measure("worst_pause_ms")
         phrase = self.say("where_it_hurts.waited", who=who, ms=figure(waited, ",.0f"))
         wide = width(phrase.text, SMALL_STRONG)
-        x = min(max(seat.x + seat.w / 2 - wide / 2, box.x), box.right - wide)
+        x = min(max(occupant.x + occupant.w / 2 - wide / 2, box.x), box.right - wide)
         canvas.text(phrase, x, box.bottom + 52, SMALL_STRONG, TEXT)
         if self.close_slots < self.grid.slots:
             count = figure(self.run.measure("slots_shown", shown=self.close_slots))

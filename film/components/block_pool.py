@@ -94,7 +94,7 @@ class BlockPool:
     def paint_pool(self, canvas: Canvas, box: Box, now_ns: int, marked: Collection[int] = (), lit: float = 0.0) -> None:
         """Draw the pool; `marked` blocks get an outline as strong as `lit`."""
         state = self._run.timeline.at(now_ns)
-        computed = {seat.request: seat.computed_tokens for seat in state.seats if seat is not None}
+        computed = {occupant.request: occupant.computed_tokens for occupant in state.occupancy if occupant is not None}
         places: dict[int, int] = {}
         for request in computed:
             places.update({block: i for i, block in enumerate(state.block_table(request))})
@@ -155,28 +155,30 @@ class BlockPool:
     ) -> None:
         """Draw the tables, one a slot."""
         state = self._run.timeline.at(now_ns)
-        for row, seat in zip(self.rows_of(box), state.seats, strict=False):
+        for row, occupant in zip(self.rows_of(box), state.occupancy, strict=False):
             slim = row.h < 100
-            if seat is None:
+            if occupant is None:
                 high = min(row.h, 64.0)
                 canvas.card(row.x, row.y, _CHIP, high if slim else 40, LINE, radius=8, outline=2)
                 continue
-            table = state.block_table(seat.request)
-            colour = request_colour(seat.request)
+            table = state.block_table(occupant.request)
+            colour = request_colour(occupant.request)
             chip = Box(row.x, row.y, _CHIP, min(row.h, 64.0) if slim else 40.0)
             canvas.card(*chip.sides, colour, radius=8)
-            name = self._names[seat.request]
+            name = self._names[occupant.request]
             canvas.text(
                 name, chip.x + chip.w / 2, chip.y + chip.h / 2 + 9, SMALL_STRONG, INK, align=0.5, room=chip.w - 8
             )
             if not slim:
-                self._facts(canvas, Box(chip.right + 16, row.y, row.right - chip.right - 16, 40), seat.request, now_ns)
+                self._facts(
+                    canvas, Box(chip.right + 16, row.y, row.right - chip.right - 16, 40), occupant.request, now_ns
+                )
             cells = self.table_cells(row, len(table))
             first = len(table) - len(cells)
             for place, cell in enumerate(cells, first):
                 block = table[place]
                 shared = len(state.block_holders.get(block, ())) > 1
-                full = self._filled(seat.computed_tokens, place)
+                full = self._filled(occupant.computed_tokens, place)
                 ground = colour if full >= 1 else mix(PANEL, colour, _HELD)
                 canvas.box(*cell.sides, ground)
                 if 0 < full < 1 and not self._lettered(cell):
@@ -236,10 +238,10 @@ def paint_free(canvas: Canvas, fill: Box, last: Colour | None) -> None:
 
 def _longest_table(run: Run) -> int:
     """How long a block table becomes at most."""
-    stays, grants = run.trace.stays, run.trace.grants
+    residencies, grants = run.trace.residencies, run.trace.grants
     longest = 1
-    for i in range(len(stays.request)):
-        last = int(stays.last_step[i])
-        own = (grants.request == stays.request[i]) & (grants.step >= stays.first_step[i])
+    for i in range(len(residencies.request)):
+        last = int(residencies.last_step[i])
+        own = (grants.request == residencies.request[i]) & (grants.step >= residencies.first_step[i])
         longest = max(longest, int((own & (grants.step <= last)).sum() if last >= 0 else own.sum()))
     return longest

@@ -31,7 +31,7 @@ from tracereel.film.theme import (
 )
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import ABSENT
-from tracereel.trace.state.timeline import Seat, State
+from tracereel.trace.state.timeline import SlotOccupancy, State
 
 MOVE_S = 0.4
 """Film seconds that a card's way from one stage to the next takes."""
@@ -188,19 +188,21 @@ class PipelineView:
         """A request's way through the stages, in film time."""
         trace, second = self._run.trace, self._clock.film_second
         visits = [_Visit(second(trace.arrivals[request].arrival_ns), WAITING, 0)]
-        stays = trace.stays
+        residencies = trace.residencies
         steps = trace.steps
-        rows = (stays.request == request).nonzero()[0]
+        rows = (residencies.request == request).nonzero()[0]
         members = (steps.member_request == request).nonzero()[0]
         for row in rows.tolist():
-            slot = int(stays.slot[row])
-            visits.append(_Visit(second(int(stays.from_ns[row])), PREFILLING, slot))
-            # It decodes from the end of the step that gave its first token of this stay.
-            gave = members[(steps.member_step[members] >= stays.first_step[row]) & (steps.member_sampled[members] > 0)]
-            if len(gave) and steps.end_ns[steps.member_step[gave[0]]] < stays.to_ns[row]:
+            slot = int(residencies.slot[row])
+            visits.append(_Visit(second(int(residencies.from_ns[row])), PREFILLING, slot))
+            # It decodes from the end of the step that gave its first token of this residency.
+            gave = members[
+                (steps.member_step[members] >= residencies.first_step[row]) & (steps.member_sampled[members] > 0)
+            ]
+            if len(gave) and steps.end_ns[steps.member_step[gave[0]]] < residencies.to_ns[row]:
                 visits.append(_Visit(second(int(steps.end_ns[steps.member_step[gave[0]]])), DECODING, slot))
-            if stays.preempted[row]:
-                visits.append(_Visit(second(int(stays.to_ns[row])), WAITING, 0))
+            if residencies.preempted[row]:
+                visits.append(_Visit(second(int(residencies.to_ns[row])), WAITING, 0))
         ending = trace.endings.get(request)
         if ending is not None:
             visits.append(_Visit(second(ending[0]), ENDED, 0))
@@ -216,16 +218,16 @@ class PipelineView:
         t_ns = self._clock.engine_ns(film_s)
         state = self._run.timeline.at(t_ns)
         self._paint_frames(canvas, film_s, state)
-        seats = {seat.request: seat for seat in state.seats if seat is not None}
+        occupancy = {occupant.request: occupant for occupant in state.occupancy if occupant is not None}
         first_chip = max(0, state.num_finished - self.places.chips)
         present = [request for request, visits in enumerate(self._visits) if visits[0].from_s <= film_s]
         # Those on their way pass over those that stand.
         moving = [request for request in present if self._moves(request, film_s, state)]
         for request in sorted(set(present) - set(moving)):
-            self._card(canvas, request, film_s, state, seats.get(request), first_chip)
+            self._card(canvas, request, film_s, state, occupancy.get(request), first_chip)
         with canvas.moving():
             for request in moving:
-                self._card(canvas, request, film_s, state, seats.get(request), first_chip)
+                self._card(canvas, request, film_s, state, occupancy.get(request), first_chip)
         self._paint_overflow(canvas, state, first_chip)
 
     def _moves(self, request: int, film_s: float, state: State) -> bool:
@@ -350,7 +352,7 @@ class PipelineView:
         return (1 - before) * (1 - come) + (1 - here) * come
 
     def _card(
-        self, canvas: Canvas, request: int, film_s: float, state: State, seat: Seat | None, first_chip: int
+        self, canvas: Canvas, request: int, film_s: float, state: State, occupant: SlotOccupancy | None, first_chip: int
     ) -> None:
         box = self._box(request, film_s, first_chip)
         if box is None:
@@ -372,7 +374,7 @@ class PipelineView:
                 return
             canvas.card(*box.sides, _tinted(colour, now.stage))
             canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
-            self._card_text(canvas, box, request, now.stage, state, seat, colour)
+            self._card_text(canvas, box, request, now.stage, state, occupant, colour)
 
     def _card_text(
         self,
@@ -381,7 +383,7 @@ class PipelineView:
         request: int,
         stage: int,
         state: State,
-        seat: Seat | None,
+        occupant: SlotOccupancy | None,
         colour: Colour,
     ) -> None:
         tall = box.h >= 72
@@ -390,18 +392,18 @@ class PipelineView:
         letters = Letters(colour)
         name = canvas.text(self._names[request], left, first, SMALL_STRONG, letters, room=max(box.w - 36, 1))
         room = box.w - 26 - name - 14 - 18
-        if stage == DECODING and seat is not None:
+        if stage == DECODING and occupant is not None:
             count = figure(self._run.measure("request_output_tokens", request=request, t_ns=state.t_ns))
             wide = canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
             room -= wide + 14
             if tall:
-                self._tail(canvas, Box(left, box.y + 66, box.w - 44, 0), request, seat, state, colour)
+                self._tail(canvas, Box(left, box.y + 66, box.w - 44, 0), request, occupant, state, colour)
             elif self._has_texts and room > 60:
-                self._tail(canvas, Box(left + name + 14, first, room, 0), request, seat, state, colour)
+                self._tail(canvas, Box(left + name + 14, first, room, 0), request, occupant, state, colour)
                 return
-        elif stage == PREFILLING and seat is not None:
-            known = self._run.trace.arrivals[request].prompt_tokens + seat.output_tokens
-            share = min(self._share_prefilled(request, seat, state, max(known, 1)), 1.0)
+        elif stage == PREFILLING and occupant is not None:
+            known = self._run.trace.arrivals[request].prompt_tokens + occupant.output_tokens
+            share = min(self._share_prefilled(request, occupant, state, max(known, 1)), 1.0)
             high = 8 if tall else 5
             canvas.card(left, box.bottom - high * 1.6, box.w - 44, high, LINE, radius=4)
             canvas.card(left, box.bottom - high * 1.6, max((box.w - 44) * share, high), high, PREFILL, radius=4)
@@ -411,11 +413,11 @@ class PipelineView:
         if room > 60:
             canvas.text(self._prompts[request], left + name + 14, first, SMALL, DIM, room=room)
 
-    def _share_prefilled(self, request: int, seat: Seat, state: State, known: int) -> float:
+    def _share_prefilled(self, request: int, occupant: SlotOccupancy, state: State, known: int) -> float:
         """How much of the prompt has KV, the running step's part growing with its time."""
         steps = self._run.trace.steps
-        done = seat.computed_tokens
-        for step in state.steps if seat.computes else ():
+        done = occupant.computed_tokens
+        for step in state.steps if occupant.computes else ():
             members = steps.members(step)
             own = (steps.member_request[members] == request).nonzero()[0]
             if len(own):
@@ -424,9 +426,11 @@ class PipelineView:
                 return (done + int(steps.member_computed[members][own[0]]) * passed) / known
         return done / known
 
-    def _tail(self, canvas: Canvas, box: Box, request: int, seat: Seat, state: State, colour: Colour) -> None:
+    def _tail(
+        self, canvas: Canvas, box: Box, request: int, occupant: SlotOccupancy, state: State, colour: Colour
+    ) -> None:
         """The end of what a request has written, on the baseline `box.y`; its newest token lit up for a moment."""
-        count = seat.output_tokens
+        count = occupant.output_tokens
         if not count or not self._has_texts:
             return
         first = max(0, count - _TAIL_TOKENS)

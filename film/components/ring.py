@@ -25,7 +25,7 @@ from tracereel.film.theme import (
     request_colour,
 )
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.state.timeline import Seat, State
+from tracereel.trace.state.timeline import SlotOccupancy, State
 
 _AFTERGLOW_S = 0.18
 _DIM = 0.16
@@ -52,12 +52,12 @@ class Ring:
         canvas.disc(*middle, radius, LINE, outline=4)
         members = self._members(state)
         for slot, at in enumerate(places):
-            seat = state.seats[slot]
-            computed = seat is not None and seat.request in members
-            glow = 1.0 if computed else self._afterglow(seat, state, film_s) if seat is not None else 0.0
+            occupant = state.occupancy[slot]
+            computed = occupant is not None and occupant.request in members
+            glow = 1.0 if computed else self._afterglow(occupant, state, film_s) if occupant is not None else 0.0
             if glow:
                 canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5)
-            self._node(canvas, at, node, seat, computed, glow, t_ns)
+            self._node(canvas, at, node, occupant, computed, glow, t_ns)
         hub = max(radius * 0.42, 58.0)
         canvas.disc(*middle, hub, PANEL)
         canvas.disc(*middle, hub, self._colour, 0.9, outline=4)
@@ -99,12 +99,12 @@ class Ring:
         steps = self._run.trace.steps
         return set(steps.member_request[steps.members(state.step)].tolist())
 
-    def _afterglow(self, seat: Seat, state: State, film_s: float) -> float:
+    def _afterglow(self, occupant: SlotOccupancy, state: State, film_s: float) -> float:
         """A node that was computed a moment ago is still a little lit."""
-        times = self._run.timeline.token_times_of(seat.request)
-        if not seat.output_tokens:
+        times = self._run.timeline.token_times_of(occupant.request)
+        if not occupant.output_tokens:
             return 0.0
-        age = film_s - self._clock.film_second(times[seat.output_tokens - 1] - self._shift_ns)
+        age = film_s - self._clock.film_second(times[occupant.output_tokens - 1] - self._shift_ns)
         return max(0.0, 0.6 * (1 - age / _AFTERGLOW_S))
 
     def _node(
@@ -112,25 +112,25 @@ class Ring:
         canvas: Canvas,
         at: tuple[float, float],
         size: float,
-        seat: Seat | None,
+        occupant: SlotOccupancy | None,
         computed: bool,
         glow: float,
         t_ns: int,
     ) -> None:
-        if seat is None:
+        if occupant is None:
             canvas.disc(*at, size, PANEL)
             canvas.disc(*at, size, LINE, outline=3)
             return
-        colour = request_colour(seat.request)
+        colour = request_colour(occupant.request)
         # What glows after is the edge: a fill between dim and lit would be too light for the one ink and too dark for
         # the other.
         canvas.disc(*at, size, colour if computed else mix(PANEL, colour, _DIM))
         canvas.disc(*at, size, colour, 0.35 + 0.65 * glow, outline=3)
         ink = INK if computed else TEXT
-        name = quote(self._run.measure("request_name", request=seat.request))
+        name = quote(self._run.measure("request_name", request=occupant.request))
         position = self._say.say(
             "same_position.position",
-            position=figure(self._run.measure("position", request=seat.request, t_ns=t_ns)),
+            position=figure(self._run.measure("position", request=occupant.request, t_ns=t_ns)),
         )
         both = width(position.text, SMALL) <= size * 1.6
         canvas.text(name, at[0], at[1] + (-2 if both else 9), SMALL_STRONG, ink, align=0.5, room=size * 1.8)

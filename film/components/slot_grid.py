@@ -1,4 +1,4 @@
-"""Slots against engine time: who sat where, step by step, and where nobody did.
+"""Slots against engine time: which request held which slot, step by step, and which slots were empty.
 
 A pure function of the engine time that has passed and of the stretch of it that is in view; close up a cell is a step
 with its token, from afar a bar is a request. Knows a run and a box; not how the view moves.
@@ -56,7 +56,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class _Stay:
+class _Residency:
     request: int
     slot: int
     from_ns: int
@@ -76,41 +76,43 @@ class SlotGrid:
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
 
     @cached_property
-    def _stays(self) -> tuple[_Stay, ...]:
+    def _residencies(self) -> tuple[_Residency, ...]:
         trace = self._run.trace
-        steps, stays = trace.steps, trace.stays
+        steps, residencies = trace.steps, trace.residencies
         last_prefill: dict[int, int] = {}
         entries = np.flatnonzero(~steps.member_decode)
-        # Which stay a prefill belongs to: the request's newest that has begun by then.
+        # Which residency a prefill belongs to: the request's newest that has begun by then.
         begun = dict.fromkeys(range(len(trace.arrivals)), 0)
-        own = {request: np.flatnonzero(stays.request == request).tolist() for request in begun}
+        own = {request: np.flatnonzero(residencies.request == request).tolist() for request in begun}
         for entry in entries.tolist():
             request, step = int(steps.member_request[entry]), int(steps.member_step[entry])
             mine = own[request]
-            while begun[request] + 1 < len(mine) and stays.first_step[mine[begun[request] + 1]] <= step:
+            while begun[request] + 1 < len(mine) and residencies.first_step[mine[begun[request] + 1]] <= step:
                 begun[request] += 1
             if mine:
                 last_prefill[mine[begun[request]]] = step
         found = []
-        for i in range(len(stays.request)):
-            from_ns, to_ns = int(stays.from_ns[i]), int(stays.to_ns[i])
+        for i in range(len(residencies.request)):
+            from_ns, to_ns = int(residencies.from_ns[i]), int(residencies.to_ns[i])
             read_ns = int(steps.end_ns[last_prefill[i]]) if i in last_prefill else from_ns
-            found.append(_Stay(int(stays.request[i]), int(stays.slot[i]), from_ns, min(read_ns, to_ns), to_ns))
+            found.append(
+                _Residency(int(residencies.request[i]), int(residencies.slot[i]), from_ns, min(read_ns, to_ns), to_ns)
+            )
         return tuple(found)
 
     @cached_property
     def _idle(self) -> tuple[tuple[int, int, int], ...]:
-        """Every stretch in which nobody sat in a slot between the run's first and last step: (slot, from, to)."""
+        """Every stretch in which a slot was empty between the run's first and last step: (slot, from, to)."""
         if not len(self._starts):
             return ()
         first, last = int(self._starts[0]), int(self._ends[-1])
         gaps = []
         for slot in range(self.slots):
             at = first
-            for stay in sorted((s for s in self._stays if s.slot == slot), key=lambda s: s.from_ns):
-                if stay.from_ns > at:
-                    gaps.append((slot, at, stay.from_ns))
-                at = max(at, stay.to_ns)
+            for residency in sorted((s for s in self._residencies if s.slot == slot), key=lambda s: s.from_ns):
+                if residency.from_ns > at:
+                    gaps.append((slot, at, residency.from_ns))
+                at = max(at, residency.to_ns)
             if at < last:
                 gaps.append((slot, at, last))
         # A slot retaken at the next step's start was not idle: between two steps nothing runs at all.
@@ -144,15 +146,15 @@ class SlotGrid:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
             if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
                 canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT)
-        for stay in self._stays:
-            if stay.from_ns >= now_ns or stay.slot >= len(rows):
+        for residency in self._residencies:
+            if residency.from_ns >= now_ns or residency.slot >= len(rows):
                 continue
-            left, right = x_of(stay.from_ns), x_of(min(stay.to_ns, now_ns))
+            left, right = x_of(residency.from_ns), x_of(min(residency.to_ns, now_ns))
             if right - left < 0.2:
                 continue
-            row, colour = rows[stay.slot], request_colour(stay.request)
+            row, colour = rows[residency.slot], request_colour(residency.request)
             canvas.box(left, row.y, right - left, row.h, colour)
-            read = x_of(min(stay.read_ns, now_ns))
+            read = x_of(min(residency.read_ns, now_ns))
             if read > left:
                 canvas.box(left, row.y, read - left, row.h, mix(colour, PREFILL, 0.25), 0.55)
                 canvas.box(left, row.y, read - left, max(row.h * 0.14, 3), PREFILL)
@@ -213,7 +215,9 @@ class SlotGrid:
             return None
         return quote(self._run.measure("output_text", request=request, first=index, end=index + 1))
 
-    def seat_box(self, box: Box, view: View, slot: int, from_ns: int, to_ns: int, shown: float | None = None) -> Box:
+    def residency_box(
+        self, box: Box, view: View, slot: int, from_ns: int, to_ns: int, shown: float | None = None
+    ) -> Box:
         """The place of a slot, one of the first `shown`, during a stretch of time."""
         row = self.rows(box, shown)[slot]
         per_ns = box.w / (view.to_ns - view.from_ns)
@@ -235,15 +239,17 @@ class Handover:
 
 def first_handover(run: Run, after_ns: int = 0, slots: int | None = None) -> Handover | None:
     """The first slot, of the first `slots`, that was freed and retaken at the next step; None where there is none."""
-    stays, steps = run.trace.stays, run.trace.steps
-    for i in np.argsort(stays.to_ns, kind="stable").tolist():
-        if stays.to_ns[i] == NEVER_NS or stays.preempted[i] or stays.to_ns[i] < after_ns:
+    residencies, steps = run.trace.residencies, run.trace.steps
+    for i in np.argsort(residencies.to_ns, kind="stable").tolist():
+        if residencies.to_ns[i] == NEVER_NS or residencies.preempted[i] or residencies.to_ns[i] < after_ns:
             continue
-        if slots is not None and stays.slot[i] >= slots:
+        if slots is not None and residencies.slot[i] >= slots:
             continue
-        next_step = int(stays.last_step[i]) + 1
-        taken = np.flatnonzero((stays.slot == stays.slot[i]) & (stays.first_step == next_step))
+        next_step = int(residencies.last_step[i]) + 1
+        taken = np.flatnonzero((residencies.slot == residencies.slot[i]) & (residencies.first_step == next_step))
         if next_step < len(steps) and len(taken):
-            came = int(stays.request[taken[0]])
-            return Handover(int(stays.slot[i]), int(stays.request[i]), came, int(stays.to_ns[i]), next_step)
+            came = int(residencies.request[taken[0]])
+            return Handover(
+                int(residencies.slot[i]), int(residencies.request[i]), came, int(residencies.to_ns[i]), next_step
+            )
     return None

@@ -46,8 +46,8 @@ def test_offline_by_the_plugin(model_folder, tmp_path):
     trace = trace_of(path)
     assert said(trace) == answers
     # All that a scheduler can do to a request was done here.
-    assert trace.stays.preempted.any()
-    assert trace.stays.cached.any()
+    assert trace.residencies.preempted.any()
+    assert trace.residencies.cached.any()
     assert any(arrival.prompt_tokens > (trace.header.token_budget or 0) for arrival in trace.arrivals)
     assert {reason for _, reason, _ in trace.endings.values()} == {"length"}
     assert (trace.steps.kv_used > 0).all()

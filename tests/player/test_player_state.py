@@ -33,7 +33,7 @@ STATE = """([key, times]) => tracereel.app.show([key]).then(() => {
     kv: run.kvUsed(t),
     steps: run.runningSteps(t),
     ended: run.stepsEnded(t),
-    seats: Array.from({ length: run.slots }, (_, slot) => run.seat(slot, t)),
+    occupancy: Array.from({ length: run.slots }, (_, slot) => run.seat(slot, t)),
   }));
 })"""
 MEMBERS = """([key, cells]) => tracereel.app.show([key]).then(() => {
@@ -74,17 +74,17 @@ def expected(run, t_ns):
         "kv": state.kv_used,
         "steps": list(state.steps),
         "ended": state.ended,
-        "seats": [
-            seat
+        "occupancy": [
+            occupant
             and {
-                "request": seat.request,
-                "slot": seat.slot,
-                "computes": seat.computes,
-                "prefill": seat.prefill,
-                "computed": seat.computed_tokens,
-                "output": seat.output_tokens,
+                "request": occupant.request,
+                "slot": occupant.slot,
+                "computes": occupant.computes,
+                "prefill": occupant.prefill,
+                "computed": occupant.computed_tokens,
+                "output": occupant.output_tokens,
             }
-            for seat in state.seats
+            for occupant in state.occupancy
         ],
     }
 
@@ -151,8 +151,8 @@ def test_the_jumps_lead_where_the_moments_are(open_page, film_recordings):
     page.keyboard.press("s")
     assert page.evaluate("tracereel.app.clock.t") == run.trace.steps.start_ns[moments.slowest_step] - begin
     page.keyboard.press("w")
-    first = next(i for i, r in enumerate(run.trace.stays.request) if r == moments.longest_wait_request)
-    assert page.evaluate("tracereel.app.clock.t") == run.trace.stays.from_ns[first] - begin
+    first = next(i for i, r in enumerate(run.trace.residencies.request) if r == moments.longest_wait_request)
+    assert page.evaluate("tracereel.app.clock.t") == run.trace.residencies.from_ns[first] - begin
     page.keyboard.press("g")
     assert page.evaluate("tracereel.app.clock.t") == moments.worst_pause_to_ns - begin
 

@@ -7,7 +7,7 @@ from tracereel.film import theme
 def blocks_agree(picture, run, pool, box, t_ns, seen):
     """Every block's pixels are the colours of its holders at that instant, filled as far as they have computed."""
     state = run.timeline.at(t_ns)
-    computed = {seat.request: seat.computed_tokens for seat in state.seats if seat}
+    computed = {occupant.request: occupant.computed_tokens for occupant in state.occupancy if occupant}
     for block, cell in enumerate(pool.cells(box)):
         fill, holders = pool.fill_of(cell), state.block_holders.get(block, ())
         for band, request in zip(fill.rows(max(len(holders), 1), 0), holders or (None,), strict=True):

@@ -15,7 +15,7 @@ class Refill(Enum):
     RUNNING = "running"
     """Another request gets one while others still run."""
     CLOSED = "closed"
-    """It stays empty beside those that still run, and is taken when nobody does: static batching."""
+    """It is empty while others still run, and is taken when none does: static batching."""
     ALONE = "alone"
     """Others get theirs later, but whoever ended was the only one: a single slot, or requests far apart."""
     NEVER = "never"
@@ -24,13 +24,13 @@ class Refill(Enum):
 
 def refill(trace: Trace) -> Refill:
     """How requests come to their slots after the first of them has ended."""
-    stays = trace.stays
-    ended = np.sort(stays.to_ns[stays.to_ns != NEVER_NS])
-    came = stays.from_ns[stays.from_ns >= ended[0]] if len(ended) else ended
+    residencies = trace.residencies
+    ended = np.sort(residencies.to_ns[residencies.to_ns != NEVER_NS])
+    came = residencies.from_ns[residencies.from_ns >= ended[0]] if len(ended) else ended
     if not len(came):
         return Refill.NEVER
-    order = np.argsort(stays.from_ns, kind="stable")
-    starts, reach = stays.from_ns[order], np.maximum.accumulate(stays.to_ns[order])
+    order = np.argsort(residencies.from_ns, kind="stable")
+    starts, reach = residencies.from_ns[order], np.maximum.accumulate(residencies.to_ns[order])
 
     def somebody_ran(freed: Ints, until: Ints) -> bool:
         """Did anybody run when a slot was freed, and still at the instant that belongs to it?"""
@@ -44,14 +44,14 @@ def refill(trace: Trace) -> Refill:
 
 def all_advance(trace: Trace) -> bool:
     """Are in most steps all requests members that hold a slot, of the step's replica where there are several?"""
-    stays, steps = trace.stays, trace.steps
-    replica_of = np.array([arrival.replica for arrival in trace.arrivals], dtype=np.int64)[stays.request]
-    last = np.where(stays.last_step == ABSENT, len(steps) - 1, stays.last_step)
+    residencies, steps = trace.residencies, trace.steps
+    replica_of = np.array([arrival.replica for arrival in trace.arrivals], dtype=np.int64)[residencies.request]
+    last = np.where(residencies.last_step == ABSENT, len(steps) - 1, residencies.last_step)
     advance = 0
     for replica in np.unique(steps.replica):
         own = replica_of == replica
         change = np.zeros(len(steps) + 1, dtype=np.int64)
-        np.add.at(change, stays.first_step[own], 1)
+        np.add.at(change, residencies.first_step[own], 1)
         np.add.at(change, last[own] + 1, -1)
         held = change[:-1].cumsum()
         advance += int(((steps.batch >= held) & (steps.replica == replica)).sum())

@@ -180,16 +180,16 @@ class Metrics:
         return Distribution.of_counts(self._tokens.gap_ns / 1e6, self._tokens.gap_count)
 
     @cached_property
-    def _first_stay(self) -> tuple[Ints, Ints]:
-        """(requests that ever had a slot, the first stay of each)."""
-        request, stay = np.unique(self.trace.stays.request, return_index=True)
-        return request, stay
+    def _first_residency(self) -> tuple[Ints, Ints]:
+        """(requests that ever had a slot, the first residency of each)."""
+        request, residency = np.unique(self.trace.residencies.request, return_index=True)
+        return request, residency
 
     @cached_property
     def queue_ms(self) -> Floats:
         """Scheduled arrival to first slot, of each completed request."""
-        request, stay = self._first_stay
-        waited = (self.trace.stays.from_ns[stay] - self._arrival_ns[request]) / 1e6
+        request, residency = self._first_residency
+        waited = (self.trace.residencies.from_ns[residency] - self._arrival_ns[request]) / 1e6
         return waited[np.isin(request, self.completed)]
 
     @property
@@ -273,7 +273,7 @@ class Metrics:
     @property
     def preemptions(self) -> int:
         """How often a running request lost its slot and blocks."""
-        return int(self.trace.stays.preempted.sum())
+        return int(self.trace.residencies.preempted.sum())
 
     @property
     def kv_peak(self) -> int | None:
@@ -298,7 +298,7 @@ class Metrics:
     @cached_property
     def waiting_mean(self) -> float | None:
         """Requests that have arrived and hold no slot, mean over the time from the first arrival to the last step."""
-        trace, stays = self.trace, self.trace.stays
+        trace, residencies = self.trace, self.trace.residencies
         begin, end = trace.span_ns
         if end <= begin:
             return None
@@ -306,7 +306,7 @@ class Metrics:
         left[list(trace.endings)] = [at for at, _, _ in trace.endings.values()]
         # From the arrival until the end, less the time in slots.
         waited = int((np.minimum(left, end) - np.minimum(self._arrival_ns, end)).sum())
-        held = np.minimum(stays.to_ns, end) - stays.from_ns
+        held = np.minimum(residencies.to_ns, end) - residencies.from_ns
         return (waited - int(held.sum())) / (end - begin)
 
     @property

@@ -25,9 +25,9 @@ class Sharing:
 
 def first_sharing(timeline: Timeline) -> Sharing | None:
     """The first admission after which a request's block table shares blocks with another running request's."""
-    stays = timeline.trace.stays
-    for i in np.flatnonzero(stays.cached > 0).tolist():
-        request, at_ns = int(stays.request[i]), int(stays.from_ns[i])
+    residencies = timeline.trace.residencies
+    for i in np.flatnonzero(residencies.cached > 0).tolist():
+        request, at_ns = int(residencies.request[i]), int(residencies.from_ns[i])
         state = timeline.at(at_ns)
         table = state.block_table(request)
         blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
@@ -48,14 +48,16 @@ class Eviction:
 
 def first_eviction(timeline: Timeline) -> Eviction | None:
     """The first preemption after which the request computes tokens again; the first of all where none does."""
-    stays = timeline.trace.stays
+    residencies = timeline.trace.residencies
     first: Eviction | None = None
-    for i in sorted(np.flatnonzero(stays.preempted).tolist(), key=lambda stay: int(stays.to_ns[stay])):
-        request, at_ns = int(stays.request[i]), int(stays.to_ns[i])
-        later = np.flatnonzero((stays.request == request) & (stays.from_ns >= at_ns))
-        back = int(later[np.argmin(stays.from_ns[later])]) if len(later) else None
-        found = Eviction(request, at_ns, None if back is None else int(stays.from_ns[back]))
-        if back is not None and timeline.computed_in(i) > int(stays.cached[back]):
+    for i in sorted(
+        np.flatnonzero(residencies.preempted).tolist(), key=lambda residency: int(residencies.to_ns[residency])
+    ):
+        request, at_ns = int(residencies.request[i]), int(residencies.to_ns[i])
+        later = np.flatnonzero((residencies.request == request) & (residencies.from_ns >= at_ns))
+        back = int(later[np.argmin(residencies.from_ns[later])]) if len(later) else None
+        found = Eviction(request, at_ns, None if back is None else int(residencies.from_ns[back]))
+        if back is not None and timeline.computed_in(i) > int(residencies.cached[back]):
             return found
         first = first or found
     return first
@@ -74,17 +76,19 @@ class Handover:
 
 def first_handover(trace: Trace, after_ns: int = 0, slots: int | None = None) -> Handover | None:
     """The first slot, of the first `slots`, that is freed at `after_ns` or later and retaken in the next step."""
-    stays, steps = trace.stays, trace.steps
-    for i in np.argsort(stays.to_ns, kind="stable").tolist():
-        if stays.to_ns[i] == NEVER_NS or stays.preempted[i] or stays.to_ns[i] < after_ns:
+    residencies, steps = trace.residencies, trace.steps
+    for i in np.argsort(residencies.to_ns, kind="stable").tolist():
+        if residencies.to_ns[i] == NEVER_NS or residencies.preempted[i] or residencies.to_ns[i] < after_ns:
             continue
-        if slots is not None and stays.slot[i] >= slots:
+        if slots is not None and residencies.slot[i] >= slots:
             continue
-        next_step = int(stays.last_step[i]) + 1
-        taken = np.flatnonzero((stays.slot == stays.slot[i]) & (stays.first_step == next_step))
+        next_step = int(residencies.last_step[i]) + 1
+        taken = np.flatnonzero((residencies.slot == residencies.slot[i]) & (residencies.first_step == next_step))
         if next_step < len(steps) and len(taken):
-            came = int(stays.request[taken[0]])
-            return Handover(int(stays.slot[i]), int(stays.request[i]), came, int(stays.to_ns[i]), next_step)
+            came = int(residencies.request[taken[0]])
+            return Handover(
+                int(residencies.slot[i]), int(residencies.request[i]), came, int(residencies.to_ns[i]), next_step
+            )
     return None
 
 
@@ -123,12 +127,17 @@ def worst_pause(trace: Trace) -> Pause | None:
     worst = int(np.argmax(gaps.value_ms))
     request, to_ns = int(gaps.request[worst]), int(gaps.at_ns[worst])
     from_ns = to_ns - round(gaps.value_ms[worst] * 1e6)
-    steps, stays = trace.steps, trace.stays
+    steps, residencies = trace.steps, trace.residencies
     token = int(gaps.token[worst])
     step = int(steps.token_step[trace.tokens_of(request)[token]])
     members = steps.members(step)
     reads = ~steps.member_decode[members] & (steps.member_request[members] != request)
-    lost = stays.preempted & (stays.request == request) & (stays.to_ns > from_ns) & (stays.to_ns <= to_ns)
+    lost = (
+        residencies.preempted
+        & (residencies.request == request)
+        & (residencies.to_ns > from_ns)
+        & (residencies.to_ns <= to_ns)
+    )
     cause = "preempted" if lost.any() else "prefill" if reads.any() else "step"
     tokens = int(steps.member_computed[members][reads].sum())
     return Pause(request, token, from_ns, to_ns, step, cause, int(reads.sum()), tokens)

@@ -35,7 +35,7 @@ def step_bounds(trace: Trace) -> Ints:
     bounds[steps.waiting == 0] = NOBODY_WAITING
     timeline = Timeline(trace)
     splits, needs = _splits_prompts(trace), _Needs(trace, timeline)
-    preempting = np.unique(trace.stays.last_step[trace.stays.preempted] + 1)
+    preempting = np.unique(trace.residencies.last_step[trace.residencies.preempted] + 1)
     prefills = np.zeros(len(steps), bool)
     prefills[steps.member_step[~steps.member_decode]] = True
     for step in np.flatnonzero(bounds == POLICY).tolist():

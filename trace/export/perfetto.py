@@ -1,9 +1,9 @@
 """A trace as Chrome JSON (the Trace Event Format) that ui.perfetto.dev opens.
 
-One process; a thread for the steps and one for each slot, in which a stay encloses the steps of its request; an
-asynchronous span for each request, from its arrival to its end, that encloses its waits and its stays; counters for the
-queue, the batch, the KV blocks and the output tokens. Written event by event: a long trace needs no more memory than it
-has.
+One process; a thread for the steps and one for each slot, in which a request's residency encloses its steps; an
+asynchronous span for each request, from its arrival to its end, that encloses its waits and its residencies; counters
+for the queue, the batch, the KV blocks and the output tokens. Written event by event: a long trace needs no more memory
+than it has.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,7 +42,7 @@ def write_perfetto(trace: Trace, path: Path, progress: Progress = lambda done, t
 def _events(trace: Trace, progress: Progress) -> Iterator[Event]:
     yield from _names(trace)
     yield from _requests(trace)
-    yield from _stays(trace)
+    yield from _residencies(trace)
     yield from _steps(trace, progress)
 
 
@@ -74,10 +74,10 @@ def _end_ns(trace: Trace) -> int:
 
 
 def _requests(trace: Trace) -> Iterator[Event]:
-    """For each request a span from arrival to end, and within it its waits and stays one after the other."""
-    stays, last_ns = trace.stays, _end_ns(trace)
-    order = np.argsort(stays.request, kind="stable")
-    bounds = np.searchsorted(stays.request[order], np.arange(len(trace.arrivals) + 1)).tolist()
+    """For each request a span from arrival to end, and within it its waits and residencies one after the other."""
+    residencies, last_ns = trace.residencies, _end_ns(trace)
+    order = np.argsort(residencies.request, kind="stable")
+    bounds = np.searchsorted(residencies.request[order], np.arange(len(trace.arrivals) + 1)).tolist()
     for request, arrival in enumerate(trace.arrivals):
         at_ns, reason, _ = trace.endings.get(request, (last_ns, "cut off", 0))
 
@@ -87,10 +87,10 @@ def _requests(trace: Trace) -> Iterator[Event]:
         name = f"R{request + 1}"
         yield span("b", name, arrival.arrival_ns, id=arrival.id, prompt_tokens=arrival.prompt_tokens)
         waits_from = arrival.arrival_ns
-        for stay in order[bounds[request] : bounds[request + 1]].tolist():
-            from_ns, to_ns = int(stays.from_ns[stay]), min(int(stays.to_ns[stay]), last_ns)
+        for residency in order[bounds[request] : bounds[request + 1]].tolist():
+            from_ns, to_ns = int(residencies.from_ns[residency]), min(int(residencies.to_ns[residency]), last_ns)
             yield from _within(span, "waiting", waits_from, from_ns)
-            yield from _within(span, "running", from_ns, to_ns, slot=int(stays.slot[stay]))
+            yield from _within(span, "running", from_ns, to_ns, slot=int(residencies.slot[residency]))
             waits_from = to_ns
         if waits_from < at_ns:
             yield from _within(span, "waiting", waits_from, at_ns)
@@ -101,10 +101,19 @@ def _within(span: Any, name: str, from_ns: int, to_ns: int, **args: Any) -> Iter
     return (span("b", name, from_ns, **args), span("e", name, to_ns)) if to_ns > from_ns else ()
 
 
-def _stays(trace: Trace) -> Iterator[Event]:
-    stays, last_ns = trace.stays, _end_ns(trace)
+def _residencies(trace: Trace) -> Iterator[Event]:
+    residencies, last_ns = trace.residencies, _end_ns(trace)
     columns = zip(
-        *(column.tolist() for column in (stays.request, stays.slot, stays.cached, stays.from_ns, stays.to_ns)),
+        *(
+            column.tolist()
+            for column in (
+                residencies.request,
+                residencies.slot,
+                residencies.cached,
+                residencies.from_ns,
+                residencies.to_ns,
+            )
+        ),
         strict=True,
     )
     for request, slot, cached, from_ns, to_ns in columns:

@@ -1,4 +1,4 @@
-"""A trace as tables: requests, steps, members of steps, output tokens, stays in slots; Parquet or CSV, through Arrow.
+"""A trace as tables: requests, steps, members of steps, output tokens, residencies in slots; Parquet or CSV.
 
 What the trace does not say is null. Times are nanoseconds since the trace's zero, as in the trace itself. The header
 goes with each Parquet file, as JSON under the key `tracereel.header` of its metadata, and under `tracereel.caveats`
@@ -42,7 +42,7 @@ def write_tables(
         metadata[b"tracereel.caveats"] = msgspec.json.encode(trace.caveats)
     tables: dict[str, Callable[[], Iterator[Columns]]] = {
         "requests": lambda: iter([_requests(trace)]),
-        "stays": lambda: iter([_stays(trace)]),
+        "residencies": lambda: iter([_residencies(trace)]),
         "steps": lambda: iter([_steps(trace)]),
         "members": lambda: _members(trace, progress),
         "tokens": lambda: _tokens(trace),
@@ -112,17 +112,17 @@ def _requests(trace: Trace) -> Columns:
     }
 
 
-def _stays(trace: Trace) -> Columns:
-    stays = trace.stays
+def _residencies(trace: Trace) -> Columns:
+    residencies = trace.residencies
     return {
-        "request": pa.array(stays.request, pa.int32()),
-        "slot": pa.array(stays.slot, pa.int32()),
-        "cached": pa.array(stays.cached, pa.int32()),
-        "first_step": pa.array(stays.first_step),
-        "last_step": _known(stays.last_step),
-        "preempted": pa.array(stays.preempted),
-        "from_ns": pa.array(stays.from_ns),
-        "to_ns": _known(stays.to_ns, int(NEVER_NS)),
+        "request": pa.array(residencies.request, pa.int32()),
+        "slot": pa.array(residencies.slot, pa.int32()),
+        "cached": pa.array(residencies.cached, pa.int32()),
+        "first_step": pa.array(residencies.first_step),
+        "last_step": _known(residencies.last_step),
+        "preempted": pa.array(residencies.preempted),
+        "from_ns": pa.array(residencies.from_ns),
+        "to_ns": _known(residencies.to_ns, int(NEVER_NS)),
     }
 
 

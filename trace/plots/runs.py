@@ -1,4 +1,4 @@
-"""Figures of runs: who sat in which slot when, tokens over time, latencies, queue and KV blocks."""
+"""Figures of runs: which request held which slot when, tokens over time, latencies, queue and KV blocks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,11 +56,11 @@ def _faint(colour: str, theme: Theme, share: float = 0.75) -> tuple[float, float
 
 
 def _draw_slots(panel: Axes, trace: Trace, theme: Theme) -> None:
-    stays, (_, end_ns) = trace.stays, trace.span_ns
+    residencies, (_, end_ns) = trace.residencies, trace.span_ns
     shown = min(trace.header.slots, MOST_SLOTS)
-    seconds = np.minimum(np.stack([stays.from_ns, stays.to_ns]), end_ns) / 1e9
+    seconds = np.minimum(np.stack([residencies.from_ns, residencies.to_ns]), end_ns) / 1e9
     for slot in range(shown):
-        own = np.flatnonzero(stays.slot == slot)
+        own = np.flatnonzero(residencies.slot == slot)
         spans = [(float(seconds[0, i]), float(seconds[1, i] - seconds[0, i])) for i in own.tolist()]
         panel.broken_barh([(0, end_ns / 1e9)], (slot - 0.42, 0.84), facecolors=theme.idle, linewidth=0)
         panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=_faint(theme.case(0), theme), linewidth=0)

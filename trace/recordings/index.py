@@ -76,7 +76,7 @@ class Recording:
         return Trace.read(self.path)
 
 
-class Catalogue:
+class RecordingIndex:
     """The recordings of one suite in a folder, those of one device where the package has several.
 
     `folder` defaults to $TRACEREEL_RECORDINGS, then to the package's own recordings of the suite; there an

@@ -23,8 +23,8 @@ __all__ = [
     "BrokenTraceError",
     "Grants",
     "Ints",
+    "Residencies",
     "SmallInts",
-    "Stays",
     "Steps",
     "Trace",
     "group_by",
@@ -113,11 +113,11 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Stays:
-    """The stays of requests in slots, as columns in the order of admission.
+class Residencies:
+    """The residencies of requests in slots, as columns in the order of admission.
 
-    A stay begins with the schedule of step `first_step` and ends with `last_step`: at its end where the request
-    finished in it, at the start of the step after it where the request was preempted (`preempted`). An unfinished stay
+    A residency begins with the schedule of step `first_step` and ends with `last_step`: at its end where the request
+    finished in it, at the start of the step after it where the request was preempted (`preempted`). An unfinished one
     has last_step = ABSENT.
     """
 
@@ -129,7 +129,7 @@ class Stays:
     preempted: npt.NDArray[np.bool_]
     from_ns: Ints
     to_ns: Ints
-    """End of the stay; the largest int64 where it has none."""
+    """End of the residency; the largest int64 where it has none."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Trace:
     arrivals: tuple[Arrival, ...]
     arrival_lines: tuple[int, ...]
     steps: Steps
-    stays: Stays
+    residencies: Residencies
     grants: Grants
     endings: dict[int, tuple[int, str, int]]
     """request -> (time in ns, reason, line) of its end."""
@@ -192,7 +192,7 @@ class Trace:
             arrivals=records.arrivals,
             arrival_lines=records.arrival_lines,
             steps=steps,
-            stays=Stays(**residencies),
+            residencies=Residencies(**residencies),
             grants=Grants(**records.grants),
             endings=endings,
             end=records.end,

@@ -101,11 +101,11 @@ class _Loader:
         self.phases = bytearray()
         self.token_id, self.token_text = _Column(), _Column()
         self.text_codes = _Codes()
-        self.stays: dict[str, list[int]] = {
+        self.residencies: dict[str, list[int]] = {
             name: []
             for name in ("request", "slot", "cached", "first_step", "last_step", "preempted", "from_ns", "to_ns")
         }
-        self.open_stays: dict[int, int] = {}
+        self.open_residencies: dict[int, int] = {}
         self.grants = {name: array("q") for name in ("step", "request", "block")}
 
     def fail(self, message: str, line: int) -> TraceError:
@@ -148,7 +148,7 @@ class _Loader:
             self.known(event.request, number)
             if event.request in self.endings:
                 raise self.fail(f"request {event.request} ends twice", number)
-            self.close_stay(event.request, self.steps - 1, event.at_ns, False)
+            self.close_residency(event.request, self.steps - 1, event.at_ns, False)
             self.endings[event.request] = (event.at_ns, event.reason, number)
         elif isinstance(event, End):
             self.end = event
@@ -201,10 +201,10 @@ class _Loader:
         self.new_tokens += new_tokens
         for request in step.preempted:
             self.known(request, number)
-            self.close_stay(request, i - 1, step.start_ns, True)
+            self.close_residency(request, i - 1, step.start_ns, True)
         for admission in step.admitted:
             self.known(admission.request, number)
-            self.open_stay(admission.request, admission.slot, admission.cached, i, step.start_ns)
+            self.open_residency(admission.request, admission.slot, admission.cached, i, step.start_ns)
         for grant in step.blocks:
             self.known(grant.request, number)
             self.grants["step"].extend([i] * len(grant.blocks))
@@ -212,7 +212,7 @@ class _Loader:
             self.grants["block"].extend(grant.blocks)
         for ending in step.finished:
             self.known(ending.request, number)
-            self.close_stay(ending.request, i, step.end_ns, False)
+            self.close_residency(ending.request, i, step.end_ns, False)
             self.endings[ending.request] = (step.end_ns, ending.reason, number)
 
     def add_tokens(self, step: Step, count: int) -> None:
@@ -230,23 +230,23 @@ class _Loader:
             self.drafted.add([ABSENT] * self.members)
         self.drafted.add([ABSENT] * members if step.drafted is None else step.drafted)
 
-    def open_stay(self, request: int, slot: int, cached: int, step: int, at_ns: int) -> None:
-        self.open_stays[request] = len(self.stays["request"])
+    def open_residency(self, request: int, slot: int, cached: int, step: int, at_ns: int) -> None:
+        self.open_residencies[request] = len(self.residencies["request"])
         row = (request, slot, cached, step, ABSENT, 0, at_ns, NEVER_NS)
-        for column, value in zip(self.stays.values(), row, strict=True):
+        for column, value in zip(self.residencies.values(), row, strict=True):
             column.append(value)
 
-    def close_stay(self, request: int, step: int, at_ns: int, preempted: bool) -> None:
-        i = self.open_stays.pop(request, None)
+    def close_residency(self, request: int, step: int, at_ns: int, preempted: bool) -> None:
+        i = self.open_residencies.pop(request, None)
         if i is not None:
-            self.stays["last_step"][i] = step
-            self.stays["to_ns"][i] = at_ns
-            self.stays["preempted"][i] = preempted
+            self.residencies["last_step"][i] = step
+            self.residencies["to_ns"][i] = at_ns
+            self.residencies["preempted"][i] = preempted
 
     def freeze(self, cut: str | None) -> Records:
         assert self.header is not None
         residencies: dict[str, npt.NDArray[Any]] = {
-            name: np.array(column, dtype=np.int64) for name, column in self.stays.items()
+            name: np.array(column, dtype=np.int64) for name, column in self.residencies.items()
         }
         residencies["preempted"] = residencies["preempted"].astype(bool)
         return Records(

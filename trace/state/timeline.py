@@ -1,4 +1,4 @@
-"""The state of a run at any instant: who waits, who sits in which slot, which tokens are out, which blocks are held.
+"""The state of a run at any instant: which requests wait, which hold which slot, what tokens and blocks there are.
 
 `Timeline(trace).at(t)` is a pure function of the trace and of t. Knows nothing of films: no colours, no frames, no
 film time.
@@ -21,7 +21,7 @@ _LOOK_BACK = 64
 
 
 @dataclass(frozen=True)
-class Seat:
+class SlotOccupancy:
     """A request in a slot at one instant."""
 
     request: int
@@ -64,9 +64,9 @@ class State:
         return self._timeline.waiting_at(self.t_ns)
 
     @cached_property
-    def seats(self) -> tuple[Seat | None, ...]:
-        """For each slot who sits in it."""
-        return self._timeline.seats_at(self)
+    def occupancy(self) -> tuple[SlotOccupancy | None, ...]:
+        """For each slot the request that holds it, or None."""
+        return self._timeline.occupancy_at(self)
 
     @cached_property
     def finished(self) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ class State:
     @property
     def num_running(self) -> int:
         """Requests that hold a slot."""
-        return self._timeline.stay_count(self.t_ns)
+        return self._timeline.residency_count(self.t_ns)
 
     @property
     def num_waiting(self) -> int:
@@ -103,11 +103,11 @@ class State:
     def block_holders(self) -> dict[int, tuple[int, ...]]:
         """For each KV block that is held the requests whose block tables it stands in, in the order of their slots."""
         holders: dict[int, tuple[int, ...]] = {}
-        for seat in self.seats:
-            if seat is None:
+        for occupant in self.occupancy:
+            if occupant is None:
                 continue
-            for block in self.block_table(seat.request):
-                holders[block] = (*holders.get(block, ()), seat.request)
+            for block in self.block_table(occupant.request):
+                holders[block] = (*holders.get(block, ()), occupant.request)
         return holders
 
     def output_tokens_of(self, request: int) -> int:
@@ -124,13 +124,13 @@ class Timeline:
 
     def __init__(self, trace: Trace):
         self.trace = trace
-        steps, stays = trace.steps, trace.stays
+        steps, residencies = trace.steps, trace.residencies
         self.arrival_times: list[int] = sorted(arrival.arrival_ns for arrival in trace.arrivals)
         ended = sorted((at, request) for request, (at, _, _) in trace.endings.items())
         self.ended_times: list[int] = [at for at, _ in ended]
         self.ended_order: tuple[int, ...] = tuple(request for _, request in ended)
-        self._stay_starts = np.sort(stays.from_ns)
-        self._stay_ends = np.sort(stays.to_ns)
+        self._residency_starts = np.sort(residencies.from_ns)
+        self._residency_ends = np.sort(residencies.to_ns)
         # Steps of different replicas overlap: what is out by some time is counted in the order in which they end.
         in_order = np.argsort(steps.end_ns, kind="stable")
         self._ends = steps.end_ns[in_order]
@@ -139,8 +139,8 @@ class Timeline:
         self._replicas = _replicas(trace)
         self._waits = _Waits(trace)
         self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
-        self._stays_of_slot = _Stays(trace, stays.slot, trace.header.slots)
-        self._stays_of_request = _Stays(trace, stays.request, len(trace.arrivals))
+        self._residencies_of_slot = _Residencies(trace, residencies.slot, trace.header.slots)
+        self._residencies_of_request = _Residencies(trace, residencies.request, len(trace.arrivals))
         self.token_times_of = lru_cache(maxsize=4096)(self._token_times_of)
         """The token times (ns) of a request, as a list."""
         self._state_at = lru_cache(maxsize=4)(partial(State, self))  # one frame asks many times for its instant
@@ -187,10 +187,10 @@ class Timeline:
         used = [int(self.trace.steps.kv_used[step]) for step in newest if step is not None]
         return None if ABSENT in used else sum(used)
 
-    def stay_count(self, t_ns: int) -> int:
+    def residency_count(self, t_ns: int) -> int:
         """How many requests hold a slot at t."""
-        started = np.searchsorted(self._stay_starts, t_ns, side="right")
-        return int(started - np.searchsorted(self._stay_ends, t_ns, side="right"))
+        started = np.searchsorted(self._residency_starts, t_ns, side="right")
+        return int(started - np.searchsorted(self._residency_ends, t_ns, side="right"))
 
     def _token_times_of(self, request: int) -> list[int]:
         times: list[int] = self.trace.token_times(request).tolist()
@@ -202,30 +202,32 @@ class Timeline:
         order = np.lexsort((request, rank, self._priorities[request]))
         return tuple(request[order].tolist())
 
-    def stay_of(self, request: int, t_ns: int) -> int | None:
-        """The stay (index into `trace.stays`) of the request at t, or None."""
-        return self._stays_of_request.at(request, t_ns)
+    def residency_of(self, request: int, t_ns: int) -> int | None:
+        """The residency (index into `trace.residencies`) of the request at t, or None."""
+        return self._residencies_of_request.at(request, t_ns)
 
-    def seats_at(self, state: State) -> tuple[Seat | None, ...]:
-        """Who sits in each slot at the state's time."""
+    def occupancy_at(self, state: State) -> tuple[SlotOccupancy | None, ...]:
+        """For each slot the request that holds it at the state's time, or None."""
         trace, t_ns = self.trace, state.t_ns
         computing: set[int] = set()
         for step in state.steps:
             computing.update(trace.steps.member_request[trace.steps.members(step)].tolist())
-        stays = [self._stays_of_slot.at(slot, t_ns) for slot in range(trace.header.slots)]
-        taken = {int(trace.stays.request[stay]): stay for stay in stays if stay is not None}
+        residencies = [self._residencies_of_slot.at(slot, t_ns) for slot in range(trace.header.slots)]
+        taken = {
+            int(trace.residencies.request[residency]): residency for residency in residencies if residency is not None
+        }
         computed_of = self._computed_at(taken, t_ns)
-        seats: list[Seat | None] = []
-        for slot, stay in enumerate(stays):
-            if stay is None:
-                seats.append(None)
+        occupancy: list[SlotOccupancy | None] = []
+        for slot, residency in enumerate(residencies):
+            if residency is None:
+                occupancy.append(None)
                 continue
-            request = int(trace.stays.request[stay])
+            request = int(trace.residencies.request[residency])
             output = state.output_tokens_of(request)
             computed = computed_of[request]
             known = trace.arrivals[request].prompt_tokens + output
-            seats.append(
-                Seat(
+            occupancy.append(
+                SlotOccupancy(
                     request=request,
                     slot=slot,
                     computes=request in computing,
@@ -234,18 +236,20 @@ class Timeline:
                     output_tokens=output,
                 )
             )
-        return tuple(seats)
+        return tuple(occupancy)
 
-    def _computed_at(self, stay_of: dict[int, int], t_ns: int) -> dict[int, int]:
-        """Tokens with KV of each request in its stay: from its newest entry among the stay's ended steps."""
-        stays, arrivals = self.trace.stays, self.trace.arrivals
-        found = {request: int(stays.cached[stay]) for request, stay in stay_of.items()}
+    def _computed_at(self, residency_of: dict[int, int], t_ns: int) -> dict[int, int]:
+        """Tokens with KV of each request in its residency: from its newest entry among the residency's ended steps."""
+        residencies, arrivals = self.trace.residencies, self.trace.arrivals
+        found = {request: int(residencies.cached[residency]) for request, residency in residency_of.items()}
         for replica in self._replicas:
             ended = replica.ended_before(t_ns, _LOOK_BACK)
             first_of = {
-                request: int(stays.first_step[stay])
-                for request, stay in stay_of.items()
-                if ended and arrivals[request].replica == replica.number and stays.first_step[stay] <= ended[0]
+                request: int(residencies.first_step[residency])
+                for request, residency in residency_of.items()
+                if ended
+                and arrivals[request].replica == replica.number
+                and residencies.first_step[residency] <= ended[0]
             }
             for step in ended:
                 if not first_of:
@@ -262,14 +266,14 @@ class Timeline:
                     found[request] = self._reached(int(entries[i]))
         return found
 
-    def computed_in(self, stay: int) -> int:
-        """Tokens with KV that a request had when a stay (index into `trace.stays`) ended; now, where it has not."""
-        stays, steps = self.trace.stays, self.trace.steps
-        entries = self._entries_of(int(stays.request[stay]))
-        last = len(steps) if stays.last_step[stay] == ABSENT else int(stays.last_step[stay])
+    def computed_in(self, residency: int) -> int:
+        """Tokens with KV of a request when its residency (index into `trace.residencies`) ended, or now."""
+        residencies, steps = self.trace.residencies, self.trace.steps
+        entries = self._entries_of(int(residencies.request[residency]))
+        last = len(steps) if residencies.last_step[residency] == ABSENT else int(residencies.last_step[residency])
         i = int(np.searchsorted(steps.member_step[entries], last, side="right")) - 1
-        if i < 0 or steps.member_step[entries[i]] < stays.first_step[stay]:
-            return int(stays.cached[stay])
+        if i < 0 or steps.member_step[entries[i]] < residencies.first_step[residency]:
+            return int(residencies.cached[residency])
         return self._reached(int(entries[i]))
 
     def _entries_of(self, request: int) -> npt.NDArray[np.int32]:
@@ -290,14 +294,14 @@ class Timeline:
 
     def block_table_at(self, request: int, t_ns: int) -> tuple[int, ...]:
         """The request's block table at t."""
-        stay = self.stay_of(request, t_ns)
-        if stay is None:
+        residency = self.residency_of(request, t_ns)
+        if residency is None:
             return ()
         order, bounds = self._grants_of_request
         grants = self.trace.grants
         rows = order[bounds[request] : bounds[request + 1]]
         step = grants.step[rows]
-        mine = (step >= self.trace.stays.first_step[stay]) & (self.trace.steps.start_ns[step] <= t_ns)
+        mine = (step >= self.trace.residencies.first_step[residency]) & (self.trace.steps.start_ns[step] <= t_ns)
         return tuple(grants.block[rows[mine]].tolist())
 
     @cached_property
@@ -332,19 +336,19 @@ def _replicas(trace: Trace) -> tuple[_Replica, ...]:
     return tuple(replicas)
 
 
-class _Stays:
-    """The stays by slot or by request: which one holds at some time. Those of one key do not overlap."""
+class _Residencies:
+    """The residencies by slot or by request: which one holds at some time. Those of one key do not overlap."""
 
     def __init__(self, trace: Trace, keys: Ints, count: int):
         order, bounds = group_by(keys.astype(np.int32), count)
         # Lists: one number of an array costs more to look at than one of a list.
         self._order: list[int] = order.tolist()
         self._bounds: list[int] = bounds.tolist()
-        self._from_ns: list[int] = trace.stays.from_ns[order].tolist()
-        self._to_ns: list[int] = trace.stays.to_ns[order].tolist()
+        self._from_ns: list[int] = trace.residencies.from_ns[order].tolist()
+        self._to_ns: list[int] = trace.residencies.to_ns[order].tolist()
 
     def at(self, key: int, t_ns: int) -> int | None:
-        """The stay at t, or None."""
+        """The residency at t, or None."""
         first = self._bounds[key]
         i = bisect_right(self._from_ns, t_ns, first, self._bounds[key + 1]) - 1
         return self._order[i] if i >= first and self._to_ns[i] > t_ns else None
@@ -360,10 +364,10 @@ class _Waits:
 
     def __init__(self, trace: Trace):
         rows: list[tuple[int, int, int, int]] = []
-        stays = trace.stays
-        order, bounds = group_by(stays.request.astype(np.int32), len(trace.arrivals))
-        from_ns, to_ns = stays.from_ns[order].tolist(), stays.to_ns[order].tolist()
-        preempted, firsts = stays.preempted[order].tolist(), bounds.tolist()
+        residencies = trace.residencies
+        order, bounds = group_by(residencies.request.astype(np.int32), len(trace.arrivals))
+        from_ns, to_ns = residencies.from_ns[order].tolist(), residencies.to_ns[order].tolist()
+        preempted, firsts = residencies.preempted[order].tolist(), bounds.tolist()
         for request, arrival in enumerate(trace.arrivals):
             own = range(firsts[request], firsts[request + 1])
             at, _, _ = trace.endings.get(request, (NEVER_NS, "", 0))

@@ -30,15 +30,15 @@ def finished(run: Run, *, t_ns: int) -> Answer:
 @query
 def prefilling(run: Run, *, t_ns: int) -> Answer:
     """Requests in a slot that lack KV for tokens they have, at engine time t."""
-    seats = run.timeline.at(t_ns).seats
-    return sum(seat is not None and seat.prefill for seat in seats), lines_so_far(run, t_ns)
+    occupancy = run.timeline.at(t_ns).occupancy
+    return sum(occupant is not None and occupant.prefill for occupant in occupancy), lines_so_far(run, t_ns)
 
 
 @query
 def decoding(run: Run, *, t_ns: int) -> Answer:
     """Requests in a slot that lack KV for their newest token alone, at engine time t."""
-    seats = run.timeline.at(t_ns).seats
-    return sum(seat is not None and not seat.prefill for seat in seats), lines_so_far(run, t_ns)
+    occupancy = run.timeline.at(t_ns).occupancy
+    return sum(occupant is not None and not occupant.prefill for occupant in occupancy), lines_so_far(run, t_ns)
 
 
 @query

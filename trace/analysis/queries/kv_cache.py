@@ -35,14 +35,14 @@ def shared_blocks(run: Run, *, request: int, t_ns: int) -> Answer:
 @query
 def cached_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
     """Tokens whose KV was there already when the request got the slot that it holds at engine time t."""
-    return int(run.trace.stays.cached[_stay(run, request, t_ns)]), lines_so_far(run, t_ns)
+    return int(run.trace.residencies.cached[_residency(run, request, t_ns)]), lines_so_far(run, t_ns)
 
 
 @query
 def recomputed_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
     """Tokens that a request which is back from its preemption computes again: their KV was there, and is no more."""
-    back, before = _stay(run, request, t_ns), _preempted_stay(run, request, t_ns)
-    return max(run.timeline.computed_in(before) - int(run.trace.stays.cached[back]), 0), lines_so_far(run, t_ns)
+    back, before = _residency(run, request, t_ns), _preempted_residency(run, request, t_ns)
+    return max(run.timeline.computed_in(before) - int(run.trace.residencies.cached[back]), 0), lines_so_far(run, t_ns)
 
 
 @query
@@ -52,16 +52,16 @@ def prefill_tokens(run: Run) -> Answer:
     return int(steps.member_computed[~steps.member_decode].sum()), lines_of_run(run)
 
 
-def _stay(run: Run, request: int, t_ns: int) -> int:
-    found = run.timeline.stay_of(request, t_ns)
+def _residency(run: Run, request: int, t_ns: int) -> int:
+    found = run.timeline.residency_of(request, t_ns)
     if found is None:
         raise ValueError(f"request {request} does not run at {t_ns} ns")
     return found
 
 
-def _preempted_stay(run: Run, request: int, t_ns: int) -> int:
-    stays = run.trace.stays
-    found = np.flatnonzero((stays.request == request) & stays.preempted & (stays.to_ns <= t_ns))
+def _preempted_residency(run: Run, request: int, t_ns: int) -> int:
+    residencies = run.trace.residencies
+    found = np.flatnonzero((residencies.request == request) & residencies.preempted & (residencies.to_ns <= t_ns))
     if not len(found):
         raise ValueError(f"request {request} was not preempted by {t_ns} ns")
     return int(found[-1])

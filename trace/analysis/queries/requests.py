@@ -34,8 +34,8 @@ def request_output_tokens(run: Run, *, request: int, t_ns: int) -> Answer:
 @query
 def position(run: Run, *, request: int, t_ns: int) -> Answer:
     """Tokens of a running request whose KV is there at engine time t."""
-    seats = run.timeline.at(t_ns).seats
-    found = next((seat for seat in seats if seat is not None and seat.request == request), None)
+    occupancy = run.timeline.at(t_ns).occupancy
+    found = next((occupant for occupant in occupancy if occupant is not None and occupant.request == request), None)
     if found is None:
         raise ValueError(f"request {request} does not run at {t_ns} ns")
     return found.computed_tokens, lines_so_far(run, t_ns)

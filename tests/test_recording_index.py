@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from tracereel.trace.format.events import DeviceInfo
 from tracereel.trace.format.storage import TraceError
-from tracereel.trace.recordings.index import Catalogue, device_folder
+from tracereel.trace.recordings.index import RecordingIndex, device_folder
 
 H100 = DeviceInfo(kind="cuda", name="NVIDIA H100 80GB HBM3")
 
@@ -13,7 +13,7 @@ H100 = DeviceInfo(kind="cuda", name="NVIDIA H100 80GB HBM3")
 def two_devices(film_recordings, tmp_path, monkeypatch):
     """The package's folder with a copy of one recording under another device's name."""
     import zstandard
-    from tracereel.trace.recordings import index as catalogue
+    from tracereel.trace.recordings import index
 
     own = next(iter(sorted(film_recordings.iterdir())))
     lines = zstandard.ZstdDecompressor().stream_reader(own.open("rb"), read_across_frames=True).read().splitlines()
@@ -23,26 +23,26 @@ def two_devices(film_recordings, tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         first = msgspec.json.encode({**head, "device": device})
         (folder / "static-1.jsonl").write_bytes(b"\n".join([first, *lines[1:3]]) + b"\n")
-    monkeypatch.setattr(catalogue, "PACKAGE_RECORDINGS", tmp_path)
+    monkeypatch.setattr(index, "PACKAGE_RECORDINGS", tmp_path)
     return tmp_path
 
 
-def devices_of(catalogue):
-    return {recording.header.device.kind for recording in catalogue.recordings}
+def devices_of(index):
+    return {recording.header.device.kind for recording in index.recordings}
 
 
 def test_an_accelerators_recordings_come_first(two_devices):
-    assert devices_of(Catalogue()) == {"cuda"}
+    assert devices_of(RecordingIndex()) == {"cuda"}
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "cpu"), ("cuda", "cuda"), ("nvidia-h100-80gb-hbm3", "cuda")])
 def test_a_device_is_chosen(two_devices, monkeypatch, device, kind):
-    assert devices_of(Catalogue(device=device)) == {kind}
-    assert devices_of(Catalogue(two_devices, device=device)) == {kind}
+    assert devices_of(RecordingIndex(device=device)) == {kind}
+    assert devices_of(RecordingIndex(two_devices, device=device)) == {kind}
     monkeypatch.setenv("TRACEREEL_DEVICE", device)
-    assert devices_of(Catalogue()) == {kind}
+    assert devices_of(RecordingIndex()) == {kind}
 
 
 def test_a_device_without_recordings_is_refused_by_name(two_devices):
     with pytest.raises(TraceError, match="no recording was made on 'tpu'; there are those of: cpu, nvidia-h100-80gb"):
-        Catalogue(device="tpu")
+        RecordingIndex(device="tpu")

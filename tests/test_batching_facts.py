@@ -13,7 +13,7 @@ from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
 from tracereel.trace.analysis.pairs import apart, interleaved
 from tracereel.trace.format.recorder import Recorder
-from tracereel.trace.recordings.index import ENVIRONMENT, Catalogue
+from tracereel.trace.recordings.index import ENVIRONMENT, RecordingIndex
 from tracereel.trace.state.columns import Trace
 
 POLICIES = {
@@ -24,9 +24,9 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_policy_has_its_habits(policy, film_recordings, tmp_path):
+def test_a_policy_refills_and_advances_as_it_says(policy, film_recordings, tmp_path):
     expected, advance = POLICIES[policy]
-    for trace in (recording.read() for recording in Catalogue(film_recordings).case(policy)):
+    for trace in (recording.read() for recording in RecordingIndex(film_recordings).case(policy)):
         assert refill(trace) is expected
         assert advance is None or all_advance(trace) == advance
         assert came_together(trace)
@@ -51,8 +51,8 @@ def test_nobody_takes_the_slot_of_the_only_one(tmp_path):
 
 
 def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
-    catalogue = Catalogue(film_recordings)
-    runs = {case: [r.read() for r in catalogue.case(case)] for case in ("static", "continuous")}
+    index = RecordingIndex(film_recordings)
+    runs = {case: [r.read() for r in index.case(case)] for case in ("static", "continuous")}
     assert apart([*runs["static"], *runs["continuous"]])
     assert interleaved([*runs["static"], *runs["continuous"]])
     assert not apart([runs["static"][0], runs["static"][0]])
@@ -63,7 +63,7 @@ def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
     ]
     backwards = [dataclasses.replace(t, header=h) for t, h in zip(runs["static"], swapped, strict=True)]
     assert not interleaved([*backwards, *runs["continuous"]])
-    assert not came_together(catalogue.case("online")[0].read())
+    assert not came_together(index.case("online")[0].read())
 
 
 def captions_of(name, recordings, monkeypatch) -> list[str]:
