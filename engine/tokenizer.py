@@ -1,164 +1,56 @@
 """Text to token ids and back, for one model: its tokenizer, its chat template, and text that comes token by token.
 
-Knows the tokenizer's tables, not which store of weights they came with. A prompt is data: the chat template runs in a
-sandbox, and control tokens spelled out in a prompt are ordinary text.
+Knows a tokenizer of the `tokenizers` library, not which store of weights it came with. A prompt is data: control tokens
+spelled out in a prompt are ordinary text.
 """
 
 import codecs
+import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+import secrets
+import threading
+from collections.abc import Iterable
+from functools import cached_property
 
-import jinja2
-import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from tracereel.engine.json_file import read_json
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tracereel.engine.chat_template import ChatTemplate
 from tracereel.engine.model_config import ModelFileError
 
-_MARK = "\x00prompt\x00"
-
-
-def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-# The patterns of Meta's Llama 3 and Alibaba's Qwen 2, as in their tokenizer.json.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-
-_PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
-    "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    ),
-    "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
-    "llama-bpe": lambda: _split(_LLAMA3),
-    "qwen2": lambda: _split(_QWEN2),
-}
-"""By the names that GGUF files have for them."""
-
-
-@dataclass(frozen=True)
-class TokenizerTables:
-    """What a byte-level BPE tokenizer in a GGUF file is made of."""
-
-    tokens: list[str]
-    merges: list[str]
-    control: frozenset[int]
-    whole: frozenset[int]
-    """Tokens that are found in text before anything else is, and are text themselves."""
-    pre: str
-    begin_id: int | None
-    adds_begin: bool
-    end_id: int
-    end_ids: frozenset[int]
-    chat_template: str
-
-
-class _Token(msgspec.Struct):
-    content: str
-
-
-class _TokenizerConfig(msgspec.Struct):
-    """What of tokenizer_config.json is used."""
-
-    chat_template: str | list[dict[str, str]] | None = None
-    bos_token: str | _Token | None = None
-    eos_token: str | _Token | None = None
+_MARKS = range(0xF0000, 0x10FFFE)
+"""Private code points: what stands for a control token where a text spells out another."""
 
 
 class ChatTokenizer:
     """A model's tokenizer and chat template, whatever file they came in.
 
-    `control` are the control tokens, `begin` those that stand before a plain prompt, `end_ids` those that end an
-    answer. `names` are what the chat template calls `bos_token` and `eos_token`. `token_bytes` are the bytes of each id
-    of the vocabulary, None where tokens are no plain sequences of bytes and the tokenizer's own decoder must be asked.
+    `bpe` knows the control tokens as special added tokens, and what stands before and after a plain prompt as its
+    post-processor; truncation and padding that were saved with it are left out. `end_ids` end an answer. `begin_id`
+    stands before a conversation unless its template has put it there; None for no such token. `splits_control`: not
+    even the template's own control tokens are control tokens (transformers' `split_special_tokens`). `token_bytes` are
+    the bytes of each id of the vocabulary, None where tokens are no plain sequences of bytes and the tokenizer's own
+    decoder must be asked. `missing` says why no text can be encoded. Encoding raises ModelFileError then.
     """
 
     def __init__(
         self,
         bpe: Tokenizer,
         *,
-        control: dict[str, int],
-        begin: list[int],
         end_ids: frozenset[int],
-        chat_template: str | None,
-        names: dict[str, str],
-        token_bytes: list[bytes] | None,
+        template: ChatTemplate | None = None,
+        begin_id: int | None = None,
+        splits_control: bool = False,
+        token_bytes: list[bytes] | None = None,
+        missing: str | None = None,
     ):
-        self._bpe, self._control_ids, self._begin = bpe, control, begin
-        self._control = re.compile("(" + "|".join(re.escape(token) for token in control) + ")") if control else None
-        self._bytes = token_bytes
-        self._names = names
-        self._template = _compiled(chat_template) if chat_template else None
+        bpe.no_truncation()
+        bpe.no_padding()
+        self._bpe, self._template, self._begin_id = bpe, template, begin_id
+        self._splits_control, self._bytes, self._missing = splits_control, token_bytes, missing
+        self._lock = threading.Lock()
+        control = [token.content for token in bpe.get_added_tokens_decoder().values() if token.special]
+        longest_first = sorted(control, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first))) if control else None
         self.end_ids = end_ids
-
-    @classmethod
-    def of_tables(cls, tables: TokenizerTables) -> "ChatTokenizer":
-        """Raises ModelFileError for a pre-tokenizer that is not known."""
-        if tables.pre not in _PRE_TOKENIZERS:
-            raise ModelFileError(
-                f"pre-tokenizer {tables.pre!r} is not supported; supported: {', '.join(_PRE_TOKENIZERS)}"
-            )
-        merges = [cast("tuple[str, str]", tuple(merge.split(" ", 1))) for merge in tables.merges]
-        vocabulary = {token: i for i, token in enumerate(tables.tokens)}
-        try:
-            bpe = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=tables.pre == "llama-bpe"))
-        except Exception as error:  # the library raises nothing narrower
-            raise ModelFileError(f"the tokenizer's tables are broken ({error})") from None
-        bpe.pre_tokenizer = _PRE_TOKENIZERS[tables.pre]()
-        bpe.decoder = decoders.ByteLevel()
-        if tables.pre == "qwen2":
-            bpe.normalizer = normalizers.NFC()
-        bpe.add_tokens([AddedToken(tables.tokens[i], normalized=False) for i in sorted(tables.whole)])
-        begin_name = "" if tables.begin_id is None else tables.tokens[tables.begin_id]
-        return cls(
-            bpe,
-            control={tables.tokens[i]: i for i in tables.control},
-            begin=[tables.begin_id] if tables.adds_begin and tables.begin_id is not None else [],
-            end_ids=tables.end_ids,
-            chat_template=tables.chat_template or None,
-            names={"bos_token": begin_name, "eos_token": tables.tokens[tables.end_id]},
-            token_bytes=_token_bytes(enumerate(tables.tokens), len(tables.tokens), tables.control, tables.whole),
-        )
-
-    @classmethod
-    def of_folder(cls, folder: Path, end_ids: frozenset[int], vocabulary: int) -> "ChatTokenizer":
-        """From tokenizer.json, tokenizer_config.json and chat_template.jinja. Raises ModelFileError."""
-        path = folder / "tokenizer.json"
-        decoder = read_json(path, dict[str, Any]).get("decoder")
-        try:
-            bpe = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ModelFileError(f"{path}: not a readable tokenizer ({error})") from None
-        settings = folder / "tokenizer_config.json"
-        config = read_json(settings, _TokenizerConfig) if settings.is_file() else _TokenizerConfig()
-        added = bpe.get_added_tokens_decoder()
-        control = {token.content: i for i, token in added.items() if token.special}
-        begin = [i for i in bpe.encode("").ids if i in control.values()]
-        bpe.encode_special_tokens = True  # control tokens spelled out in a text are text
-        is_byte_level = isinstance(decoder, dict) and decoder.get("type") == "ByteLevel"
-        pieces = ((i, token) for token, i in bpe.get_vocab().items())
-        names = {"bos_token": config.bos_token, "eos_token": config.eos_token}
-        return cls(
-            bpe,
-            control=control,
-            begin=begin,
-            end_ids=end_ids,
-            chat_template=_folder_template(folder, config),
-            names={name: token.content if isinstance(token, _Token) else token or "" for name, token in names.items()},
-            token_bytes=_token_bytes(pieces, vocabulary, control.values(), added) if is_byte_level else None,
-        )
 
     @classmethod
     def of_bytes(cls, vocabulary: int, end_ids: frozenset[int] = frozenset()) -> "ChatTokenizer":
@@ -170,25 +62,26 @@ class ChatTokenizer:
             raise ModelFileError(
                 f"the model has no tokenizer, and a vocabulary of {vocabulary} does not hold all bytes"
             )
-        bpe = Tokenizer(models.BPE(vocab=_stand_ins(), merges=[]))
+        bpe = Tokenizer(models.BPE(vocab=stand_ins(), merges=[]))
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        return cls(
-            bpe,
-            control={},
-            begin=[],
-            end_ids=end_ids,
-            chat_template=None,
-            names={},
-            token_bytes=[bytes([i]) if i < 256 else b"" for i in range(vocabulary)],
-        )
+        return cls(bpe, end_ids=end_ids, token_bytes=[bytes([i]) if i < 256 else b"" for i in range(vocabulary)])
+
+    @classmethod
+    def of_ids(cls, vocabulary: int, end_ids: frozenset[int], name: str) -> "ChatTokenizer":
+        """For learnt weights that came without a tokenizer: token ids may be asked, text is refused, ids have no text.
+
+        To make up a token a byte would ask the model something that it has never seen.
+        """
+        missing = f"{name}: the model has no tokenizer (no tokenizer.json): it can be asked token ids alone, no text"
+        return cls(Tokenizer(models.BPE()), end_ids=end_ids, token_bytes=[b""] * vocabulary, missing=missing)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, nothing added."""
-        return list(self._bpe.encode(text, add_special_tokens=False).ids)
+        return self._encode(text, control=False)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a text to be continued: what the model expects at the beginning, then the text."""
-        return [*self._begin, *self.encode(text)]
+        """Token ids of a text to be continued, with what the model expects at its beginning and its end."""
+        return self._encode(text, control=False, adds=True)
 
     def encode_chat(self, prompt: str) -> list[int]:
         """Token ids of a conversation in which the user has said `prompt` and the model is to answer.
@@ -198,25 +91,57 @@ class ChatTokenizer:
         """
         if self._template is None:
             return self.encode_prompt(prompt)
-        # The template is rendered around a mark, so that only its own control tokens become control tokens. Plain text
-        # on both sides of the prompt is encoded together with it, as BPE may join them.
-        try:
-            rendered = self._template.render(
-                messages=[{"role": "user", "content": _MARK}], add_generation_prompt=True, **self._names
-            )
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the chat template cannot be rendered ({error})") from None
-        ids: list[int] = []
-        for piece in self._control.split(rendered) if self._control else [rendered]:
-            if piece in self._control_ids:
-                ids.append(self._control_ids[piece])
-            else:
-                ids.extend(self.encode(piece.replace(_MARK, prompt)))
-        return ids
+        if self._control is None or self._splits_control or not self._control.search(prompt):
+            ids = self._encode(self._template.render(prompt), control=not self._splits_control)
+        else:
+            ids = self._encode_guarded(self._template, self._control, prompt)
+        return [self._begin_id, *ids] if self._begin_id is not None and ids[:1] != [self._begin_id] else ids
 
     def stream(self) -> "ByteStream | DecodedStream":
         """A decoder for one request's output."""
         return ByteStream(self._bytes) if self._bytes is not None else DecodedStream(self._bpe)
+
+    def _encode(self, text: str, *, control: bool, adds: bool = False) -> list[int]:
+        """`control`: are control tokens in the text control tokens? The library keeps that in the tokenizer's state."""
+        if self._missing is not None:
+            raise ModelFileError(self._missing)
+        with self._lock:
+            self._bpe.encode_special_tokens = not control
+            return list(self._bpe.encode(text, add_special_tokens=adds).ids)
+
+    def _encode_guarded(self, template: ChatTemplate, control: re.Pattern[str], prompt: str) -> list[int]:
+        """The same for a prompt that spells out control tokens.
+
+        While the template is rendered the first character of each of them is another, which nobody has written: so only
+        the template's own are found in what it gives. Those get names that no text can spell, and the prompt its words.
+        """
+        firsts = sorted({found[0][0] for found in control.finditer(prompt)})
+        unused = (chr(code) for code in _MARKS if chr(code) not in prompt)
+        marks = dict(zip(firsts, unused, strict=False))
+        if len(marks) < len(firsts):
+            raise ModelFileError("the prompt spells out control tokens and holds every private code point besides")
+        rendered = template.render(control.sub(lambda found: marks[found[0][0]] + found[0][1:], prompt))
+        names, ids, guarded = self._unspellable
+        text = control.sub(lambda found: names[found[0]], rendered)
+        for first, mark in marks.items():
+            text = text.replace(mark, first)
+        return [ids.get(token, token) for token in guarded.encode(text, add_special_tokens=False).ids]
+
+    @cached_property
+    def _unspellable(self) -> tuple[dict[str, str], dict[int, int], Tokenizer]:
+        """A tokenizer whose control tokens have other names: those names, what id each of its ids means, itself."""
+        content = json.loads(self._bpe.to_str())
+        names: dict[str, str] = {}
+        own: dict[str, int] = {}
+        secret = secrets.token_hex(16)  # a prompt may spell anything but what it cannot know
+        for token in content["added_tokens"]:
+            if token["special"]:
+                names[token["content"]] = token["content"] = f"<{secret} {len(names)}>"
+            own[token["content"]] = token["id"]
+        content["post_processor"] = None  # it may ask for a control token by its name
+        guarded = Tokenizer.from_str(json.dumps(content))
+        behind = {token: own[name] for name, token in guarded.get_vocab().items() if name in own}
+        return names, behind, guarded
 
 
 class ByteStream:
@@ -250,48 +175,20 @@ class DecodedStream:
         return text
 
 
-def _compiled(chat_template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _refuse
-    try:
-        return environment.from_string(chat_template)
-    except jinja2.TemplateError as error:
-        raise ModelFileError(f"the chat template is broken ({error})") from None
-
-
-def _refuse(message: str) -> None:
-    """What templates call for a conversation that they cannot render."""
-    raise jinja2.TemplateError(message)
-
-
-def _folder_template(folder: Path, config: _TokenizerConfig) -> str | None:
-    own_file = folder / "chat_template.jinja"
-    if own_file.is_file():
-        try:
-            return own_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelFileError(f"{own_file}: cannot be read ({error})") from None
-    if isinstance(config.chat_template, list):  # several, by name
-        return next((item.get("template") for item in config.chat_template if item.get("name") == "default"), None)
-    return config.chat_template
-
-
-def _stand_ins() -> dict[str, int]:
+def stand_ins() -> dict[str, int]:
     """GPT-2's printable stand-ins for bytes, and the bytes."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    stand_ins = {chr(byte): byte for byte in printable}
+    found = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in set(printable))
-    stand_ins.update((chr(256 + i), byte) for i, byte in enumerate(others))
-    return stand_ins
+    found.update((chr(256 + i), byte) for i, byte in enumerate(others))
+    return found
 
 
-def _token_bytes(
+def bytes_of_tokens(
     tokens: Iterable[tuple[int, str]], vocabulary: int, control: Iterable[int], whole: Iterable[int]
 ) -> list[bytes]:
     """The bytes each token stands for: stand-ins are put back, control tokens and ids without a token are empty."""
-    stand_in, silent, literal = _stand_ins(), set(control), set(whole)
+    stand_in, silent, literal = stand_ins(), set(control), set(whole)
     pieces = {
         i: token.encode()
         if i in literal or any(char not in stand_in for char in token)

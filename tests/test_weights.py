@@ -17,6 +17,7 @@ from tracereel.engine.loading import load_model
 from tracereel.engine.model_config import ModelConfig, ModelFileError, llama3_frequencies, rotary_frequencies
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import CheckedTensors, open_weights
+from tracereel.engine.weights.hf_tokenizer import folder_tokenizer
 from tracereel.engine.weights.random_weights import MODEL_CONFIGS
 
 CPU = torch.device("cpu")
@@ -42,11 +43,11 @@ def all_tensors(weights):
     return {name: tensors[name] for name in weights.config.tensors()}
 
 
-def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n a",), extra=None):
+def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n a",), extra=None, **options):
     """Write a folder's weights as llama.cpp's converter does: Q and K of llama permuted, Llama 3's factors apart."""
     shape = weights.config
     architecture = architecture or shape.architecture
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_block_count(shape.layers)
     writer.add_embedding_length(shape.hidden)
     writer.add_head_count(shape.heads)
@@ -67,7 +68,7 @@ def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n 
     writer.add_add_bos_token(True)
     writer.add_eos_token_id(258)
     for key, value in (extra or {}).items():
-        writer.add_string(key, value)
+        {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}[type(value)](key, value)
     plain = rotary_frequencies(shape.head_dim, 10_000.0)
     if shape.rope_frequencies != plain:
         factors = [a / b for a, b in zip(plain, shape.rope_frequencies, strict=True)]
@@ -353,6 +354,79 @@ def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, folders)
     assert open_weights("someone/some-model").name == "someone/some-model"
 
 
+@pytest.mark.parametrize(
+    ("extra", "slower"),
+    [
+        ({}, 1),
+        ({"llama.rope.scaling.factor": 4.0}, 4),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}, 2),
+        ({"llama.rope.scaling.type": "linear"}, 1),
+        ({"llama.rope.scale_linear": 8.0}, 8),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, 1),
+        ({"llama.rope.scaling.factor": 0.0}, 1),
+    ],
+)
+def test_a_scaling_factor_is_linear_scalings_unless_another_type_is_named(folders, tmp_path, extra, slower):
+    folder = open_weights(folders["llama"])
+    write_gguf(tmp_path / "model.gguf", folder, extra=extra)
+    expected = [frequency / slower for frequency in folder.config.rope_frequencies]
+    assert open_weights(tmp_path / "model.gguf").config.rope_frequencies == pytest.approx(expected, rel=1e-6)
+
+
+def test_parts_of_a_file_and_experts_are_refused_for_what_they_are(folders, tmp_path):
+    folder = open_weights(folders["llama"])
+    write_gguf(tmp_path / "split.gguf", folder, split_max_tensors=9)
+    for number in (1, 2, 3):
+        with pytest.raises(ModelFileError, match=f"is part {number} of 3 of a split GGUF file"):
+            open_weights(tmp_path / f"split-0000{number}-of-00003.gguf")
+    write_gguf(tmp_path / "moe.gguf", folder, extra={"llama.expert_count": 4})
+    with pytest.raises(ModelFileError, match="a mixture of 4 experts is not supported"):
+        open_weights(tmp_path / "moe.gguf")
+
+
+@pytest.mark.parametrize("change", ["another", "the same", "another shape"])
+def test_a_tied_models_other_output_matrix_is_used(folders, tmp_path, change):
+    folder = change_config(folders["llama"], tmp_path / "changed")
+    tensors = load_file(folder / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].clone()
+    if change == "another":
+        head[-1, -1] += 1  # in the very last number
+    tensors["lm_head.weight"] = head[:-1].clone() if change == "another shape" else head
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    weights = open_weights(folder)
+    assert weights.config.tied == (change == "the same")
+    if change == "another shape":
+        with pytest.raises(ModelFileError, match=r"lm_head\.weight has the shape \[319, 48\], expected \[320, 48\]"):
+            load_model(folder, "cpu", "fp32")
+    else:
+        assert torch.equal(all_tensors(weights).get("lm_head.weight", head), head)
+
+
+def test_a_folders_digest_covers_what_decides_about_its_tokens(folders, tmp_path):
+    folder = change_config(folders["llama"], tmp_path / "changed")
+    train_tokenizer(folder)
+    digests = [open_weights(folder).digest()]
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        path = folder / name
+        content = json.loads(path.read_text()) if path.suffix == ".json" else None
+        changed = path.read_text() + " " if content is None else json.dumps(content, indent=3)
+        path.unlink()
+        path.write_text(changed)
+        digests.append(open_weights(folder).digest())
+    (folder / "special_tokens_map.json").write_text("{}")
+    digests.append(open_weights(folder).digest())
+    assert len(set(digests)) == 6
+
+
+def test_learnt_weights_without_a_tokenizer_are_asked_token_ids_alone(folders):
+    tokenizer = open_weights(folders["llama"]).tokenizer()
+    for encode in (tokenizer.encode, tokenizer.encode_prompt, tokenizer.encode_chat):
+        with pytest.raises(ModelFileError, match="llama: the model has no tokenizer"):
+            encode("the fox")
+    assert tokenizer.stream().text(7) == ""
+
+
 # Tokenizers
 
 
@@ -402,7 +476,7 @@ def test_a_tokenizer_that_is_not_byte_level_streams_its_own_decoders_text(tmp_pa
     bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     bpe.add_special_tokens(["</s>"])
     bpe.save(str(tmp_path / "tokenizer.json"))
-    ours = ChatTokenizer.of_folder(tmp_path, frozenset({1}), len(pieces))
+    ours = folder_tokenizer(tmp_path, frozenset({1}), len(pieces))
     ids = [258, 259, 260, *(2 + byte for byte in "漢".encode()), 1]
     stream = ours.stream()
     texts = [stream.text(i, i == 1) for i in ids]
@@ -416,10 +490,10 @@ def test_a_broken_template_is_refused_in_one_line(folders, tmp_path):
     train_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{% for %}")
     with pytest.raises(ModelFileError, match="chat template is broken"):
-        ChatTokenizer.of_folder(tmp_path, frozenset(), 320)
+        folder_tokenizer(tmp_path, frozenset(), 320)
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('only poems') }}")
     with pytest.raises(ModelFileError, match=r"cannot be rendered \(only poems\)"):
-        ChatTokenizer.of_folder(tmp_path, frozenset(), 320).encode_chat("x")
+        folder_tokenizer(tmp_path, frozenset(), 320).encode_chat("x")
     (tmp_path / "chat_template.jinja").write_text("{{ messages.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(ModelFileError, match="cannot be rendered"):
-        ChatTokenizer.of_folder(tmp_path, frozenset(), 320).encode_chat("x")
+        folder_tokenizer(tmp_path, frozenset(), 320).encode_chat("x")

@@ -26,7 +26,7 @@ class Weights(Protocol):
         """One tensor. Raises ModelFileError where it cannot be read."""
 
     def tokenizer(self) -> ChatTokenizer:
-        """The model's tokenizer, a byte-level one where the store has none. Raises ModelFileError."""
+        """The model's tokenizer; one that knows no text where the store has none. Raises ModelFileError."""
 
     def digest(self) -> str:
         """SHA-256 (hex) over all that the weights are made of."""

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tracereel.engine.model_config import ModelConfig, ModelFileError, require_supported, rotary_frequencies
-from tracereel.engine.tokenizer import ChatTokenizer, TokenizerTables
+from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights.gguf_header import read_header
+from tracereel.engine.weights.gguf_tokenizer import gguf_tokenizer
 from tracereel.trace.format.identity import file_digest
 
 _NAMES = {
@@ -51,6 +52,7 @@ class GgufFile:
         self._values, self._tensors = header.values, header.tensors
         self._own_names = {_hugging_face_name(name): name for name in self._tensors if name != _ROPE_FACTORS}
         try:
+            self._require_whole()
             self.config = self._read_config()
         except (ArithmeticError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.path}: the model's sizes cannot be ({error})") from None
@@ -62,16 +64,16 @@ class GgufFile:
         def value(name: str, default: Any = None) -> Any:
             return self._value(f"{architecture}.{name}", default)
 
-        scaling = str(value("rope.scaling.type", "none"))
-        if scaling != "none":
-            raise ModelFileError(f"{self.path}: RoPE scaling {scaling!r} is not supported; supported: none, Llama 3's")
+        if experts := int(value("expert_count", 0)):
+            raise ModelFileError(f"{self.path}: a mixture of {experts} experts is not supported; dense models are")
         heads = int(value("attention.head_count"))
         hidden = int(value("embedding_length"))
         head_dim = int(value("attention.key_length", hidden // max(heads, 1)))
         rotated = int(value("rope.dimension_count", head_dim))
         if rotated != head_dim:
             raise ModelFileError(f"{self.path}: heads rotated in part ({rotated} of {head_dim}) are not supported")
-        frequencies = rotary_frequencies(head_dim, float(value("rope.freq_base", 10_000.0)))
+        slower = self._rope_factor(architecture)
+        frequencies = tuple(f / slower for f in rotary_frequencies(head_dim, float(value("rope.freq_base", 10_000.0))))
         if _ROPE_FACTORS in self._tensors:  # Llama 3's scaling: what each frequency is divided by
             factors = self._dequantize(_ROPE_FACTORS, torch.float64).tolist()
             if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
@@ -93,6 +95,31 @@ class GgufFile:
             qkv_bias=architecture == "qwen2",
             qk_norm=architecture == "qwen3",
         )
+
+    def _rope_factor(self, architecture: str) -> float:
+        """What every rotary frequency is divided by. A factor without a type is linear scaling's, as in llama.cpp."""
+        kind = str(self._value(f"{architecture}.rope.scaling.type", "linear"))
+        if kind == "none":
+            return 1.0
+        if kind != "linear":
+            raise ModelFileError(
+                f"{self.path}: RoPE scaling {kind!r} is not supported; supported: none, linear, Llama 3's"
+            )
+        older = self._value(f"{architecture}.rope.scale_linear", 0.0)
+        factor = float(self._value(f"{architecture}.rope.scaling.factor", older)) or 1.0
+        if not 0 < factor < 1e9:
+            raise ModelFileError(f"{self.path}: {architecture}.rope.scaling.factor: {factor:g} is not above 0")
+        return factor
+
+    def _require_whole(self) -> None:
+        """Raise ModelFileError for a part of a file that llama.cpp's gguf-split has split."""
+        parts = int(self._value("split.count", 0))
+        if parts > 1:
+            part = int(self._value("split.no", 0)) + 1
+            raise ModelFileError(
+                f"{self.path}: is part {part} of {parts} of a split GGUF file, which is not read; join the parts with"
+                " llama.cpp's gguf-split --merge"
+            )
 
     def _value(self, name: str, default: Any = None) -> Any:
         value = self._values.get(name, default)
@@ -132,29 +159,11 @@ class GgufFile:
     def tokenizer(self) -> ChatTokenizer:
         """The file's tokenizer. Raises ModelFileError for one that is not byte-level BPE, or is broken."""
         try:
-            return ChatTokenizer.of_tables(self._tokenizer_tables())
+            return gguf_tokenizer(self._values)
+        except ModelFileError as error:
+            raise ModelFileError(f"{self.path}: {error}") from None
         except (LookupError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.path}: the tokenizer's tables are broken ({error})") from None
-
-    def _tokenizer_tables(self) -> TokenizerTables:
-        kind = self._value("tokenizer.ggml.model")
-        if kind != "gpt2":
-            raise ModelFileError(f"{self.path}: tokenizer {kind!r} is not supported; supported: gpt2 (byte-level BPE)")
-        types = self._value("tokenizer.ggml.token_type")
-        begin = int(self._value("tokenizer.ggml.bos_token_id", -1))
-        end = int(self._value("tokenizer.ggml.eos_token_id"))
-        return TokenizerTables(
-            tokens=self._value("tokenizer.ggml.tokens"),
-            merges=self._value("tokenizer.ggml.merges"),
-            control=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL),
-            whole=frozenset(i for i, kind in enumerate(types) if kind == gguf.TokenType.USER_DEFINED),
-            pre=str(self._value("tokenizer.ggml.pre")),
-            begin_id=begin if begin >= 0 else None,
-            adds_begin=bool(self._value("tokenizer.ggml.add_bos_token", False)),
-            end_id=end,
-            end_ids=frozenset({end, int(self._value("tokenizer.ggml.eot_token_id", end))}),
-            chat_template=str(self._value("tokenizer.chat_template", "")),
-        )
 
     def digest(self) -> str:
         """SHA-256 (hex) of the file."""

@@ -19,6 +19,7 @@ from tracereel.engine.model_config import (
     rotary_frequencies,
 )
 from tracereel.engine.tokenizer import ChatTokenizer
+from tracereel.engine.weights.hf_tokenizer import TEMPLATES, TOKENIZER_FILES, folder_tokenizer
 from tracereel.trace.format.identity import file_digest
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -27,6 +28,8 @@ Ids = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 _USED_UP = ("rotary_emb.inv_freq",)
 """Tensors of older files that say what the configuration says too."""
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+_ROWS_AT_ONCE = 4096
 _HEAD_DIM_OF_QWEN3 = 128
 """What a Qwen3 configuration means that does not say it."""
 
@@ -113,7 +116,6 @@ class HuggingFaceFolder:
             raise ModelFileError(f"{path}: quantization_config: quantized folders are not supported; a GGUF file is")
         even = config.hidden_size // config.num_attention_heads
         head_dim = config.head_dim or (_HEAD_DIM_OF_QWEN3 if config.model_type == "qwen3" else even)
-        tied = "lm_head.weight" not in self._files if config.tie_word_embeddings is None else config.tie_word_embeddings
         return ModelConfig(
             architecture=config.model_type,
             layers=config.num_hidden_layers,
@@ -126,9 +128,29 @@ class HuggingFaceFolder:
             context=config.max_position_embeddings,
             norm_epsilon=config.rms_norm_eps,
             rope_frequencies=self._rope_frequencies(head_dim),
-            tied=tied,
+            tied=self._is_tied(),
             qkv_bias=config.model_type == "qwen2",
             qk_norm=config.model_type == "qwen3",
+        )
+
+    def _is_tied(self) -> bool:
+        """Is the output matrix the embedding? One that is there and is another is used whatever the configuration says,
+        as transformers 5 does."""
+        if _HEAD not in self._files:
+            return self._hf_config.tie_word_embeddings is not False
+        return bool(self._hf_config.tie_word_embeddings) and self._are_equal(_HEAD, _EMBEDDING)
+
+    def _are_equal(self, one: str, other: str) -> bool:
+        """Do two matrices hold the same numbers? Compared some rows at a time."""
+        if other not in self._files:
+            return False
+        first, second = (self._opened[self._files[name]].get_slice(name) for name in (one, other))
+        if first.get_shape() != second.get_shape() or first.get_dtype() != second.get_dtype():
+            return False
+        rows = first.get_shape()[0]
+        return all(
+            torch.equal(first[at : at + _ROWS_AT_ONCE], second[at : at + _ROWS_AT_ONCE])
+            for at in range(0, rows, _ROWS_AT_ONCE)
         )
 
     def _rope_frequencies(self, head_dim: int) -> tuple[float, ...]:
@@ -194,19 +216,20 @@ class HuggingFaceFolder:
         return tensor.to(device, dtype)
 
     def tokenizer(self) -> ChatTokenizer:
-        """The folder's tokenizer, or a byte-level one; see the contract."""
+        """The folder's tokenizer; one without text where it has none. See the contract."""
         path = self._folder / "generation_config.json"
         ends = read_json(path, _Generation).eos_token_id if path.is_file() else None
         if ends is None:
             ends = self._hf_config.eos_token_id
         end_ids = frozenset([ends] if isinstance(ends, int) else ends or [])
-        if (self._folder / "tokenizer.json").is_file():
-            return ChatTokenizer.of_folder(self._folder, end_ids, self.config.vocabulary)
-        return ChatTokenizer.of_bytes(self.config.vocabulary, end_ids)
+        found = folder_tokenizer(self._folder, end_ids, self.config.vocabulary, self.config.architecture)
+        return ChatTokenizer.of_ids(self.config.vocabulary, end_ids, self.name) if found is None else found
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the configuration's and the tensors' files, in the order of their names."""
+        """SHA-256 (hex) over the files of configuration, tokenizer, template and tensors, sorted by name."""
         total = hashlib.sha256()
-        for path in sorted({self._folder / "config.json", *self._opened}):
+        others = {path for name in TOKENIZER_FILES if (path := self._folder / name).is_file()}
+        others |= set((self._folder / TEMPLATES).glob("*.jinja"))
+        for path in sorted({self._folder / "config.json", *others, *self._opened}):
             total.update(f"{path.name}\0{file_digest(path)}\n".encode())
         return total.hexdigest()
