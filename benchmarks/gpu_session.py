@@ -6,7 +6,8 @@
 
 Each stage is a process of its own with a limit; one that overruns it is stopped, and what it had is kept. After each
 stage FOLDER has what it made: results/STAGE.json, logs/STAGE.log, recordings/, gpu.md with what was wanted beside what
-was measured; and the same once more as few files, FOLDER/carry/*.zip, for where only a few files can be carried back.
+was measured; and the same once more as a few archives below FOLDER/carry, or the folder of --carry, for where only a
+few files can be brought back.
 A stage that FOLDER has whole is not run again. `--only` names stages instead of a run.
 
 `--parcel` is what `gpu_parcel.py pack` made: the default model, and wheels of what the machine lacks. It is unpacked
@@ -62,7 +63,7 @@ STAGES = (
     Stage("profile", "first", limit_s=60),
     Stage("film-8b", "second"),
     Stage("nano-vllm", "second", limit_s=75),
-    Stage("install-vllm", "second", limit_s=60, needs=("vllm",)),
+    Stage("install-vllm", "second", needs=("vllm",)),
     Stage("race-nano-vllm", "second", needs=("vllm",)),
     Stage("race-film", "second", needs=("model", "vllm")),
     Stage("tests", "second", limit_s=75),
@@ -80,10 +81,9 @@ def say(text: str) -> None:
 # Folders.
 
 
-def carry(place: Place) -> list[Path]:
+def carry(place: Place, folder: Path) -> list[Path]:
     """The session's files as a few archives, each written whole: results, and one for each suite of recordings."""
-    folder = place.out / "carry"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     groups = {"results": [place.out / "gpu.md", *_files(place.results), *_files(place.logs), *_files(place.done)]}
     recordings = place.recordings
     for suite in sorted(recordings.iterdir()) if recordings.is_dir() else []:
@@ -264,6 +264,7 @@ def session(
     there: set[str],
     seconds: float,
     parcel: Path | None = None,
+    carried: Path | None = None,
     dry: bool = False,
 ) -> int:
     """Run what is not done; returns the exit code. After each stage all files are in place."""
@@ -293,7 +294,7 @@ def session(
             outcomes[stage.name] = f"{outcome} ({time.monotonic() - begin:.0f} s)"
         say(f"{stage.name}: {outcomes[stage.name]}")
         (place.out / "gpu.md").write_text(report(place.results, outcomes))
-        carry(place)
+        carry(place, carried or place.out / "carry")
     print((place.out / "gpu.md").read_text().split("\n## Stages\n")[0])
     return 0 if all((place.done / stage.name).exists() for stage in stages) else 1
 
@@ -303,6 +304,7 @@ def main() -> int:
     parser.add_argument("run", nargs="?", choices=list(RUN_S), default="all", help="which stages (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="folder for all that is made")
     parser.add_argument("--parcel", type=Path, help="what `gpu_parcel.py pack` made")
+    parser.add_argument("--carry", type=Path, help="folder for the archives (default: OUT/carry)")
     parser.add_argument("--only", nargs="+", choices=[stage.name for stage in STAGES], help="these stages instead")
     parser.add_argument("--seconds", type=float, help="time for the whole call (default: 300, 360, all 660)")
     parser.add_argument("--dry-run", action="store_true", help="every stage on the CPU, with a tiny model")
@@ -314,9 +316,9 @@ def main() -> int:
     if args.dry_run:
         parcel, there = dry_parcel(place.work / "parcel"), {"model", "vllm"}
         prepare(place, parcel)
-        return session(chosen, place, there, 10 * seconds, parcel, dry=True)
+        return session(chosen, place, there, 10 * seconds, parcel, args.carry, dry=True)
     there = prepare(place, args.parcel)
-    return session(chosen, place, there, seconds, args.parcel, dry=False)
+    return session(chosen, place, there, seconds, args.parcel, args.carry)
 
 
 def dry_parcel(folder: Path) -> Path:

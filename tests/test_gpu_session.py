@@ -131,7 +131,7 @@ def test_recordings_come_back_as_one_file_a_suite_without_unfinished_ones(sessio
         file = place.recordings / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
-    made = session.carry(place)
+    made = session.carry(place, place.out / "carry")
     assert sorted(file.name for file in made) == ["film.zip", "race.zip", "results.zip"]
     with zipfile.ZipFile(place.out / "carry" / "film.zip") as archive:
         assert archive.namelist() == ["recordings/film/gpu/a-1.jsonl.zst"]
