@@ -1,7 +1,8 @@
 """Compare runs: what each measured, the ratios with their uncertainty, and where a speed-up comes from.
 
 Name the runs of the baseline first, then those it is compared with: `tracereel compare A-*.zst B-*.zst`. Runs with the
-same settings are taken as repeats of each other. Runs of different workloads, models, dtypes or devices are refused.
+same settings are taken as repeats of each other. Runs of different workloads, models, dtypes or devices are refused,
+and such as differ in another setting than --across names.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracereel.cli.options import allow_broken_option
+from tracereel.cli.options import across_option, allow_broken_option
 
 if TYPE_CHECKING:
     from tracereel.cli.tables import Page
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object for each comparison instead of tables")
     how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
+    across_option(parser)
     allow_broken_option(parser)
 
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     slo = parse_slo(args.slo) if args.slo is not None else None
     traces = read_traces(args.traces, args)
-    require_comparable(traces)
+    require_comparable(traces, args.across)
     base, *others = group_runs(traces, slo)
     if not others:
         raise NotComparableError(
@@ -91,6 +93,7 @@ def show_ratios(
 ) -> None:
     """Medians, ratio and interval of each metric; `names` head the columns in place of the groups' labels."""
     from tracereel.cli.tables import Table, number
+    from tracereel.trace.analysis.comparable import differing_settings, settings_of
     from tracereel.trace.analysis.registry import compared_title
 
     rows = []
@@ -113,6 +116,9 @@ def show_ratios(
         page.remark(f"{runs}, not made in turns; ratio: that of the medians; interval: bootstrap")
     if some and some.low is not None and some.n < FEW:
         page.remark(f"of fewer than {FEW} runs an interval comes out too narrow")
+    for name, first, second in differing_settings([base.traces[0], other.traces[0]]):
+        values = (settings_of(trace.header)[name] for trace in (first, second))
+        page.remark(f"they differ in {name}: {' and '.join(map(str, values))}")
     page.gap()
 
 

@@ -8,7 +8,7 @@ from a sweep. steps: time of a decode step against its batch size. Prints what w
 import argparse
 from pathlib import Path
 
-from tracereel.cli.options import allow_broken_option
+from tracereel.cli.options import across_option, allow_broken_option
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say
 
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("plots"), help="folder for the figures (default: plots)")
     parser.add_argument("--format", choices=("svg", "png", "pdf"), default="svg", help="default: svg")
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="default: light")
+    across_option(parser)
     allow_broken_option(parser)
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.trace.plots.style import THEMES, themed, write_figure
 
     traces = read_traces(args.traces, args)
-    require_comparable(traces)
+    require_comparable(traces, {"slots", *args.across})  # figures name the slots
     groups = group_runs(traces)
     names = args.figure or [name for name in FIGURES if not missing(name, groups)] or list(FIGURES)
     files = []

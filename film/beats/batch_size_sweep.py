@@ -180,7 +180,7 @@ class _Telling:
     def _gained(runs: Mapping[int, list[Run]]) -> Phrase:
         """Throughput with the most slots over that with the fewest."""
         most, least = runs[max(runs)], runs[min(runs)]
-        return figure(measure("throughput_ratio_median", [*most, *least], numerator=len(most)), ".1f")
+        return figure(measure("throughput_ratio_median", [*most, *least], numerator=len(most), across="slots"), ".1f")
 
     # The picture.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.comparable import require_same_work
 from tracereel.trace.analysis.compare import Estimate, Group, estimate, group_runs
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import median_run
@@ -67,7 +67,7 @@ def differences(old: Sequence[Trace], new: Sequence[Trace]) -> Iterator[Differen
         cases = [", ".join(sorted(side)) for side in sides]
         raise NothingInCommonError(f"the two have no case in common: {cases[0]} there, {cases[1]} here")
     for before, after in matched:
-        require_comparable([*before.traces, *after.traces])
+        _require_same_work(before.traces, after.traces)
         yield Difference(
             old=before,
             new=after,
@@ -75,6 +75,12 @@ def differences(old: Sequence[Trace], new: Sequence[Trace]) -> Iterator[Differen
             parting=parting(median_run(before.traces), median_run(after.traces)),
             requests=_request_changes(before.traces, after.traces),
         )
+
+
+def _require_same_work(old: Sequence[Trace], new: Sequence[Trace]) -> None:
+    """Raise NotComparableError where the sides do not measure the same work; settings may be what was changed."""
+    kept = {trace.digest for trace in old}
+    require_same_work([*old, *(trace for trace in new if trace.digest not in kept)])
 
 
 def _by_case(groups: Sequence[Group]) -> dict[str, Group]:

@@ -5,7 +5,7 @@ Whatever the machine does meanwhile it then does to all cases, so runs of the sa
 free of it. Runs that were not recorded like that make no pairs; their cases are compared by their medians.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -84,15 +84,15 @@ class Ratio:
         return len(self.pairs)
 
 
-def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace]) -> Ratio:
-    """Output throughput of one case over the other's.
+def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace], across: Collection[str] = ()) -> Ratio:
+    """Output throughput of one case over the other's; `across` as in `comparable.require_comparable`.
 
     Raises NotComparableError where the runs do not belong together, and ValueError where one holds no output token.
     """
-    require_comparable([*numerator, *denominator])
-    above, below = [_throughput(trace) for trace in numerator], [_throughput(trace) for trace in denominator]
     # A case against itself is 1 in each of its runs, whenever they were made.
     same = [trace.digest for trace in numerator] == [trace.digest for trace in denominator]
+    require_comparable(numerator if same else [*numerator, *denominator], across)
+    above, below = [_throughput(trace) for trace in numerator], [_throughput(trace) for trace in denominator]
     pairs = [(i, i) for i in range(len(above))] if same else pairs_of(denominator, numerator)
     ratios = tuple(above[k] / below[i] for i, k in pairs)
     return Ratio(float(np.median(ratios)) if ratios else float(np.median(above) / np.median(below)), ratios)

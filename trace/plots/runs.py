@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from tracereel.trace.analysis.comparable import differing_settings
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import median_run, throughput_ratio
@@ -122,7 +123,9 @@ def _against(base: Group, group: Group) -> str:
     said = _plural(group) + (", thick: the median" if len(group.traces) > 1 else "")
     if group is base:
         return said
-    ratio = throughput_ratio(group.traces, base.traces)
+    # Whether they may be compared at all was asked before.
+    across = {name for name, _, _ in differing_settings([base.traces[0], group.traces[0]])}
+    ratio = throughput_ratio(group.traces, base.traces, across)
     of = f"{ratio.n} pair{'s' if ratio.n > 1 else ''}" if ratio.n else "medians"
     return f"{said}; {ratio.median:.2f}× {base.label} ({of})"
 

@@ -9,8 +9,9 @@ from tracereel.trace.analysis.pairs import Ratio, throughput_ratio
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
 
 
-def _ratio(runs: Sequence[Run], numerator: int) -> Ratio:
-    return throughput_ratio([run.trace for run in runs[:numerator]], [run.trace for run in runs[numerator:]])
+def _ratio(runs: Sequence[Run], numerator: int, across: str = "") -> Ratio:
+    traces = [run.trace for run in runs]
+    return throughput_ratio(traces[:numerator], traces[numerator:], tuple(filter(None, across.split(","))))
 
 
 def _pairs(runs: Sequence[Run], numerator: int) -> tuple[float, ...]:
@@ -21,9 +22,12 @@ def _pairs(runs: Sequence[Run], numerator: int) -> tuple[float, ...]:
 
 
 @query
-def throughput_ratio_median(*runs: Run, numerator: int) -> Answer:
-    """Output throughput of one case over the other's: median of the pairs, or ratio of the medians where none are."""
-    return _ratio(runs, numerator).median, lines_of_run(runs[0])
+def throughput_ratio_median(*runs: Run, numerator: int, across: str = "") -> Answer:
+    """Output throughput of one case over the other's: median of the pairs, or ratio of the medians where none are.
+
+    `across` names the settings that may differ, such as `slots`, with commas between them.
+    """
+    return _ratio(runs, numerator, across).median, lines_of_run(runs[0])
 
 
 @query
