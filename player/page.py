@@ -28,6 +28,8 @@ from tracereel.trace.state.columns import Trace
 
 DATA_ID = "tracereel-data"
 MOST_RUNS = 64
+LARGE = 2**23
+"""Bytes of columns."""
 
 
 class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +82,12 @@ def build_page(traces: Sequence[Trace], language: str = "en") -> str:
     """
     runs = [Run(trace) for trace in traces]
     data, columns = page_data(runs, language), {run.trace.name: packed(run.trace, run.timeline) for run in runs}
-    return assemble(data, {key: base64.b64encode(gzip.compress(b, 9, mtime=0)) for key, b in columns.items()})
+    return assemble(data, {key: base64.b64encode(_gzipped(content)) for key, content in columns.items()})
+
+
+def _gzipped(content: bytes) -> bytes:
+    # Beyond some megabytes the last hundredth of the size costs minutes.
+    return gzip.compress(content, 9 if len(content) < LARGE else 6, mtime=0)
 
 
 def page_data(runs: Sequence[Run], language: str) -> PageData:

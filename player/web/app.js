@@ -293,6 +293,12 @@ class App {
     });
   }
 
+  /** The table behind the canvas follows once nothing has moved for a moment. */
+  #tableLater() {
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.lanes.forEach((lane) => showTable(this, lane)), 120);
+  }
+
   #layout() {
     const width = byId("lanes").clientWidth;
     const room = Math.max(innerHeight * (this.lanes.length > 1 ? 0.26 : 0.5), 120);
@@ -315,7 +321,7 @@ class App {
     showDifference(this);
     showLegend(this);
     this.requestPanel.show(this.selected, t);
-    if (!playing) for (const lane of this.lanes) showTable(this, lane);
+    this.#tableLater();
     if (!whole) this.redraw();
   }
 }

@@ -1,6 +1,6 @@
 // Two runs on one clock: their difference at this instant, and what Python measured over all repeats.
 
-import { byId, element, table } from "./dom.js";
+import { byId, element, refill, table } from "./dom.js";
 import { number, requestName, say, signed } from "./words.js";
 
 const COUNTS = [
@@ -25,16 +25,21 @@ export function showDifference(app) {
   if (panel.hidden) return;
   const [first, second] = app.lanes.map((lane) => lane.run);
   const found = differences(first, second, app.clock.t);
+  const key = [app.language, first.facts.key, second.facts.key, app.selected?.request, ...found.flatMap(Object.values)];
+  refill(panel, key.join(), () => differenceOf(app, first, second, found));
+}
+
+function differenceOf(app, first, second, found) {
   const lead = found[0].difference;
   const ahead = lead === 0 ? say("ahead_none") : say("ahead", { run: app.nameOf(lead > 0 ? second : first), tokens: number(Math.abs(lead)) });
   const rows = found.map((row) => [say(row.key), number(row.first), number(row.second), signed(row.difference)]);
-  panel.replaceChildren(
+  return [
     element("h2", {}, say("difference")),
     element("p", { class: "ahead" }, ahead),
     table(say("difference_caption"), [say("at_this_time"), app.nameOf(first), app.nameOf(second), say("change")], rows),
     ratioLine(app, first, second),
     ...selectedLine(app, first, second),
-  );
+  ];
 }
 
 function ratioLine(app, first, second) {

@@ -36,6 +36,13 @@ export function facts(pairs) {
   ]));
 }
 
+/** Give a panel new children where what they are made from has changed: `key` says what that is. */
+export function refill(panel, key, make) {
+  if (panel.dataset.key === key) return;
+  panel.dataset.key = key;
+  panel.replaceChildren(...make());
+}
+
 export function byId(id) {
   return document.getElementById(id);
 }

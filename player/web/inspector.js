@@ -1,21 +1,27 @@
 // The panel beside the slots: the step and cell that are looked at, and one request's whole life.
 
-import { byId, element, facts } from "./dom.js";
+import { byId, element, facts, refill } from "./dom.js";
 import { cellSentence, lifeOf, stepFacts } from "./why.js";
 import { duration, number, quotation, requestName, say } from "./words.js";
 
 /** Show each run's step at the clock, or the focused one while the clock is held. */
 export function showSteps(app) {
-  byId("step-facts").replaceChildren(...app.lanes.flatMap((lane) => stepOf(app, lane)));
+  const shown = app.lanes.map((lane) => ({ lane, ...whatOf(app, lane) }));
+  const key = shown.map(({ lane, cell, step, over }) => [lane.run.facts.key, cell?.slot, step, over].join()).join(";");
+  refill(byId("step-facts"), `${app.language};${key}`, () => shown.flatMap((what) => stepOf(app, what)));
 }
 
-function stepOf(app, lane) {
-  const { run } = lane;
+function whatOf(app, lane) {
   const cell = !app.clock.playing && app.focus?.lane === lane ? app.focus : null;
-  const step = cell ? cell.step : run.newestStep(app.clock.t);
+  const step = cell ? cell.step : lane.run.newestStep(app.clock.t);
+  return { cell, step, over: !cell && app.clock.t > lane.run.endNs };
+}
+
+function stepOf(app, { lane, cell, step, over }) {
+  const { run } = lane;
   const name = app.lanes.length > 1 ? [element("p", { class: "of-run" }, app.nameOf(run))] : [];
   if (step < 0) return [...name, element("p", {}, say("no_step_yet"))];
-  if (!cell && app.clock.t > run.endNs) return [...name, element("p", {}, say("run_over"))];
+  if (over) return [...name, element("p", {}, say("run_over"))];
   const sentence = cell ? [element("p", { class: "cell" }, cellSentence(run, cell.slot, cell.step))] : [];
   return [...name, ...sentence, facts(stepFacts(run, step, app.data.bounds))];
 }

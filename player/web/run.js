@@ -88,7 +88,7 @@ export class Run {
     this.endTimes = sorted(this.request.end.filter((at) => at !== ABSENT));
     this.stayStarts = sorted(this.stay.from);
     this.stayEnds = sorted(this.stay.to.filter((at) => at !== ABSENT));
-    const byEnd = Uint32Array.from(this.step.end.keys()).sort((a, b) => this.step.end[a] - this.step.end[b] || a - b);
+    const byEnd = this.#stepsByEnd();
     this.stepEnds = Float64Array.from(byEnd, (i) => this.step.end[i]);
     this.tokensByEnd = sums(Float64Array.from(byEnd, (i) => this.sampled[i]));
     const queue = Float64Array.from(this.step.start, (at) => this.waitingCount(at));
@@ -97,6 +97,13 @@ export class Run {
       batch: new Extent(this.batch),
       kv: this.step.kv.includes(ABSENT) ? null : new Extent(this.#kvSeries()),
     };
+  }
+
+  /** The steps in the order in which they end; steps of several replicas overlap. */
+  #stepsByEnd() {
+    const order = Uint32Array.from(this.step.end.keys());
+    if (this.replicas.length === 1) return order;
+    return order.sort((a, b) => this.step.end[a] - this.step.end[b] || a - b);
   }
 
   #kvSeries() {
