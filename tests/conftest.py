@@ -18,11 +18,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+SLOW_FIXTURES = {"model_file", "rendered"}
+"""The real model, which `make check` does without, and whole films."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the real model as slow: `make check` runs without it."""
+    """Mark tests as slow that need something slow."""
     for item in items:
-        if "model_file" in getattr(item, "fixturenames", ()):
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

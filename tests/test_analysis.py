@@ -116,6 +116,7 @@ def test_a_request_that_was_cut_short_has_no_latency(tmp_path):
     assert len(cut.e2el_ms) == len(cut.completed)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 4)), max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_a_counted_sample_has_numpys_percentiles(pairs):

@@ -246,6 +246,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_leaked_or_shared_wrongly_whatever_comes():
     many = settings(
         max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]

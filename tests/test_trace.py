@@ -69,6 +69,7 @@ def flushed_line_by_line(source: Path, path: Path) -> tuple[bytes, list[int]]:
     return path.read_bytes(), ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
 def test_cut_at_any_byte_it_is_read_up_to_its_last_whole_record(tmp_path, name):
     source, path = tmp_path / "source.jsonl", tmp_path / "cut.jsonl"
@@ -412,6 +413,7 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
         Trace.read(path)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**9), flips=st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
 def test_broken_files_end_in_a_verdict(tmp_path_factory, small_trace, seed, flips):
@@ -488,6 +490,7 @@ def accepted_by_both(record: dict) -> bool:
     return fits
 
 
+@pytest.mark.slow
 def test_json_schema_and_types_accept_and_refuse_the_same(small_trace):
     for record in {tuple(record): record for record in lines_of(small_trace)}.values():
         assert accepted_by_both(record)

@@ -158,6 +158,7 @@ def _hold_and_sleep(target: Path, told: str) -> None:
         time.sleep(20)
 
 
+@pytest.mark.slow
 def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
     target, told = tmp_path / "run.jsonl", tmp_path / "told"
     parent = multiprocessing.get_context("spawn").Process(target=_hold_and_sleep, args=(target, str(told)))
