@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import NoReturn
 
 from tracereel.cli import (
@@ -30,6 +29,7 @@ from tracereel.cli import (
 )
 from tracereel.cli.errors import explained, fault_report
 from tracereel.cli.terminal import prepare, warn
+from tracereel.trace import __version__
 
 COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, play, export, verify, clip, pin, fetch, doctor)
 
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="tracereel",
         description="Record what an LLM inference engine really did, step by step, and make a film of exactly that.",
     )
-    parser.add_argument("--version", action="version", version=f"tracereel {metadata.version('tracereel')}")
+    parser.add_argument("--version", action="version", version=f"tracereel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS:
         name = module.__name__.rsplit(".", 1)[-1]

@@ -20,6 +20,7 @@ from tracereel.engine.model_store import require_model
 from tracereel.engine.runner import ModelRunner, Runner, require_context
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import open_weights
+from tracereel.trace import __version__
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     DeviceInfo,
@@ -180,7 +181,7 @@ def _libraries(device: torch.device) -> dict[str, str]:
 @cache
 def engine_info() -> EngineInfo:
     """This engine: its version and the digest of its source."""
-    return EngineInfo(name="tracereel", version=metadata.version("tracereel"), source_digest=source_digest())
+    return EngineInfo(name="tracereel", version=__version__, source_digest=source_digest())
 
 
 def source_digest() -> str:

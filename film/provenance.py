@@ -5,7 +5,6 @@ Knows containers and headers. Does not know what the film shows.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from av.container import OutputContainer
 from PIL import Image
 from tracereel.film.captions import Cue
 from tracereel.film.sound import RATE, Samples
+from tracereel.trace import __version__
 from tracereel.trace.analysis.queries import Run
 
 
@@ -26,7 +26,7 @@ def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
         return {}
     header = runs[0].trace.header
     return {
-        "made_with": f"tracereel {metadata.version('tracereel')}",
+        "made_with": f"tracereel {__version__}",
         "engine": f"{header.engine.name} {header.engine.version}",
         "engine_source": header.engine.source_digest or header.engine.commit or "",
         "model": f"{header.model.name} ({header.model.weights} weights, {header.model.dtype})",

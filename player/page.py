@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from tracereel.player.columns import packed
 from tracereel.player.errors import PlayerError
 from tracereel.player.figures import Figure, Moments, comparison, figures_of, moments_of
 from tracereel.player.program import program, web_text
+from tracereel.trace import __version__
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.queries import Run
@@ -111,7 +111,7 @@ def page_data(runs: Sequence[Run], language: str) -> PageData:
                 figures, refused = comparison(*members)
                 pairs.append(PairEntry(numerator=top.label, denominator=bottom.label, figures=figures, refused=refused))
     return PageData(
-        made_with=f"tracereel {metadata.version('tracereel')}",
+        made_with=f"tracereel {__version__}",
         runs=entries,
         pairs=pairs,
         bounds=BOUNDS,

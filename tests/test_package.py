@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import tracereel.trace
+from tracereel.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +41,13 @@ def test_the_wheel_holds_what_a_film_needs(wheel):
         assert f"tracereel/{path.relative_to(ROOT)}" in names, path
     assert "tracereel/__init__.py" not in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "media"))]
+
+
+def test_the_version_is_the_distributions(capsys):
+    assert tracereel.trace.__version__ == metadata.version("tracereel")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tracereel {tracereel.trace.__version__}\n"
 
 
 @pytest.mark.slow

@@ -2,7 +2,11 @@
 
 This package knows neither how an engine works (`tracereel.engine`) nor how a film looks (`tracereel.scenes`), and
 imports neither torch nor manim.
+
+`__version__` is tracereel's: `tracereel` is a namespace package and can hold no names of its own.
 """
+
+from importlib.metadata import version
 
 from tracereel.trace.format.events import SCHEMA_VERSION
 from tracereel.trace.format.recorder import Recorder, RecordingError
@@ -10,4 +14,16 @@ from tracereel.trace.format.storage import TraceError
 from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import State, Timeline
 
-__all__ = ["SCHEMA_VERSION", "Recorder", "RecordingError", "State", "Timeline", "Trace", "TraceError"]
+__version__ = version("tracereel")
+"""The installed version of tracereel."""
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Recorder",
+    "RecordingError",
+    "State",
+    "Timeline",
+    "Trace",
+    "TraceError",
+    "__version__",
+]
