@@ -7,6 +7,7 @@ recordings; draws nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
+from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import FontError, add_faces, can_set
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.settings import Settings
@@ -37,6 +38,7 @@ class Show:
         """The runs that were asked for so far, by their traces' digests."""
         self._indexes: dict[str, RecordingIndex] = {}
         self._runs: dict[tuple[str, str], list[Run]] = {}
+        self._colours: dict[str, RequestColours] = {}
 
     @property
     def palette(self) -> Palette:
@@ -57,11 +59,15 @@ class Show:
 
     def runs(self, case: str, suite: str = FILM) -> list[Run]:
         """All repeats of a case. Raises TraceError where there is no recording of it."""
+        found = self._read(case, suite)
+        self.shown.update({run.trace.digest: run for run in found})
+        return found
+
+    def _read(self, case: str, suite: str) -> list[Run]:
         found = self._runs.get((suite, case))
         if found is None:
             recordings = self.recordings_of(suite).case(case)
             found = self._runs[suite, case] = [Run(recording.read()) for recording in recordings]
-        self.shown.update({run.trace.digest: run for run in found})
         return found
 
     @property
@@ -71,9 +77,16 @@ class Show:
 
     def run(self, case: str, suite: str = FILM) -> Run:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
-        runs = self.runs(case, suite)
-        answered = [run for run in runs if len(run.trace.steps.token_id)]
-        return median_of(answered) if answered else runs[0]
+        return _median(self.runs(case, suite))
+
+    def colours(self, suite: str = FILM) -> RequestColours:
+        """The requests' colours in a suite: those of the repeats that are shown, of all its cases together."""
+        found = self._colours.get(suite)
+        if found is None:
+            cases = dict.fromkeys(recording.case for recording in self.recordings_of(suite).recordings)
+            shown = [_median(self._read(case, suite)).trace for case in cases]
+            found = self._colours[suite] = RequestColours(shown)
+        return found
 
     def case_name(self, case: str, run: Run) -> Phrase:
         """What a case is called on screen: by its word in the phrasebook, else by the policy its trace names."""
@@ -87,3 +100,9 @@ class Show:
     def quote(self, run: Run, query: str) -> Phrase:
         """What a run says of itself."""
         return quote(run.measure(query))
+
+
+def _median(runs: Sequence[Run]) -> Run:
+    """The run with the median throughput, of those that gave a token."""
+    answered = [run for run in runs if len(run.trace.steps.token_id)]
+    return median_of(answered) if answered else runs[0]

@@ -64,11 +64,6 @@ VLLM, TRANSFORMERS = SAME_POSITION, Role("transformers")
 REQUESTS = tuple(Role(f"request_{letter}") for letter in "abcdefgh")
 
 
-def request_colour(request: int) -> Colour:
-    """The colour of a request, the same in every scene; neighbours in the order of arrival differ."""
-    return REQUESTS[request % len(REQUESTS)]
-
-
 def rgb_of(code: str) -> Rgb:
     """A colour from its #rrggbb code."""
     return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import msgspec
 import numpy as np
-from tracereel.film.theme import REQUESTS, request_colour
+from tracereel.film.colours import RequestColours
 from tracereel.player.errors import PlayerError
 from tracereel.player.spans import spans_of
 from tracereel.trace.analysis.step_bounds import step_bounds
@@ -56,7 +56,7 @@ def _columns(trace: Trace, begin_ns: int) -> Mapping[str, Ints]:
         "request.prompt_tokens": _ints(arrival.prompt_tokens for arrival in arrivals),
         "request.max_tokens": _ints(ABSENT if a.max_tokens is None else a.max_tokens for a in arrivals),
         "request.priority": _ints(arrival.priority for arrival in arrivals),
-        "request.colour": _ints(REQUESTS.index(request_colour(request)) for request in requests),
+        "request.colour": _ints(RequestColours([trace]).indices),
         "request.end": _ints(trace.endings[r][0] - begin_ns if r in trace.endings else ABSENT for r in requests),
         "request.reason": _ints(reasons.index(trace.endings[r][1]) if r in trace.endings else ABSENT for r in requests),
         "stay.request": residencies.request,

@@ -7,6 +7,7 @@ from films import SIZES, laid_out, rendered
 from suites import prompts, record
 from tracereel.film import theme
 from tracereel.film.beats.engine_race import SUITE, engine_race
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.lanes import Lanes
 from tracereel.film.components.race import Contender
 from tracereel.film.phrases import Phrasebook, words
@@ -50,7 +51,8 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
     runs = runs_of(recorded)
     contenders = [Contender(words(case), theme.VLLM, some[0], tuple(some)) for case, some in runs.items()]
     spans = [contender.run.timeline.end_ns - contender.run.timeline.begin_ns for contender in contenders]
-    lanes, box = Lanes(contenders, max(spans), Phrasebook()), Box(40, 40, 1800, 1000)
+    colours = RequestColours([run.trace for some in runs.values() for run in some[:1]])
+    lanes, box = Lanes(contenders, max(spans), Phrasebook(), colours), Box(40, 40, 1800, 1000)
     seated = ended = 0
     for share in (0.35, 0.7, 1.0):
         since = round(max(spans) * share)
@@ -65,7 +67,7 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
                 for row, occupant in zip(rows, run.timeline.at(middle).occupancy, strict=True):
                     if occupant is not None and not occupant.prefill:
                         seen = colour_at(picture, lanes.x(lane, at) * SCALE, (row.y + row.h * 0.6) * SCALE)
-                        assert near(seen, LOOK(theme.request_colour(occupant.request))), (share, middle)
+                        assert near(seen, LOOK(colours[occupant.request])), (share, middle)
                         seated += 1
             if since > span:
                 for at in np.linspace(span + 0.01 * max(spans), 0.999 * max(spans), 5):

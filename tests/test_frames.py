@@ -10,6 +10,7 @@ from films import SIZES, drawn_by, rendered
 from tracereel.film import theme
 from tracereel.film.beats.decode_batching import decode_batching
 from tracereel.film.clock import Script
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.distribution import Axis, Histogram, Swarm
 from tracereel.film.components.pipeline import MOVE_S, PipelineView
 from tracereel.film.components.race import Bars, Contender
@@ -36,8 +37,9 @@ def runs(film_recordings):
 @pytest.mark.parametrize("case", ["online", "continuous"])
 def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
     run = runs[case]
+    colours = RequestColours([run.trace])
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 40.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook(), colours)
     checked = instants = 0
     for i in range(1, 80):
         film_s = i * 0.5
@@ -55,7 +57,7 @@ def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
         for slot in still:
             rows = view.places.prefill_rows if now[slot] and now[slot].prefill else view.places.decode_rows
             seen = pixel(picture, rows[slot].x + 4, rows[slot].y + rows[slot].h / 2)
-            want = theme.PANEL if now[slot] is None else theme.request_colour(now[slot].request)
+            want = theme.PANEL if now[slot] is None else colours[now[slot].request]
             assert near(seen, LOOK(want)), (case, film_s, slot)
             checked += 1
     assert instants >= 20
@@ -66,8 +68,10 @@ def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
 def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
     run = runs[case]
     steps = run.trace.steps
+    colours = RequestColours([run.trace])
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 600.0).clock()
-    ring, box = Ring(run, clock, Phrasebook(), "same", theme.SAME_POSITION), Box(60, 100, 900, 800)
+    ring = Ring(run, clock, Phrasebook(), "same", theme.SAME_POSITION, colours)
+    box = Box(60, 100, 900, 800)
     _, _, node, places = ring.places(box)
     lit = 0
     for step in range(20, 60, 2):
@@ -81,10 +85,10 @@ def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
             if occupant is None:
                 assert near(seen, LOOK(theme.PANEL))
             elif occupant.request in members:
-                assert near(seen, LOOK(theme.request_colour(occupant.request)))
+                assert near(seen, LOOK(colours[occupant.request]))
                 lit += 1
             else:
-                assert not near(seen, LOOK(theme.request_colour(occupant.request)))
+                assert not near(seen, LOOK(colours[occupant.request]))
     assert lit >= 20
 
 
@@ -131,7 +135,8 @@ def test_a_histogram_grows_by_what_is_known(runs, case):
 def test_a_swarm_has_a_dot_for_whoever_has_a_token(runs, case):
     run = runs[case]
     values = Latencies.of(run.trace, TTFT)
-    swarm = Swarm(values, Axis(0.0, values.value_ms.max()), run.timeline.begin_ns)
+    colours = RequestColours([run.trace])
+    swarm = Swarm(values, Axis(0.0, values.value_ms.max()), run.timeline.begin_ns, colours)
     box = Box(100, 100, 1600, 400)
     span = run.timeline.end_ns - run.timeline.begin_ns
     for i in range(1, 21):
@@ -141,7 +146,7 @@ def test_a_swarm_has_a_dot_for_whoever_has_a_token(runs, case):
         for dot, (x, y, _) in enumerate(swarm.places(box)):
             request = int(values.request[dot])
             there = state.output_tokens_of(request) > 0
-            assert near(pixel(picture, x, y), LOOK(theme.request_colour(request) if there else theme.GROUND)), (i, dot)
+            assert near(pixel(picture, x, y), LOOK(colours[request] if there else theme.GROUND)), (i, dot)
 
 
 def test_latencies_are_the_metrics(runs):
@@ -188,7 +193,7 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
                     ):
                         continue
                     request = who.pop()
-                    want = theme.IDLE_SLOT if request is None else theme.request_colour(request)
+                    want = theme.IDLE_SLOT if request is None else show.colours()[request]
                     assert near(pixel(picture, box.x + box.w * share, row.y + row.h * 0.6), LOOK(want)), (second, slot)
                     checked += 1
     assert checked > 300

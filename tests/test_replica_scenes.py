@@ -9,6 +9,7 @@ from suites import prompts
 from tracereel.engine.config import EngineConfig
 from tracereel.film import theme
 from tracereel.film.clock import Script
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline import FLASH_S, MOVE_S, PipelineView
 from tracereel.film.layout import Kind
 from tracereel.film.phrases import Phrasebook
@@ -57,8 +58,9 @@ def test_replicas_are_laid_out_one_above_the_other(merged, shape, monkeypatch):
 @pytest.mark.slow
 def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     run = Run.read(merged / "run.jsonl")
+    colours = RequestColours([run.trace])
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 400.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook(), colours)
     places, parts = view.places, run.trace.header.replicas
     starts = [sum(part.slots for part in parts[:i]) for i in range(len(parts))]
     # Each replica that has room has as many lanes as the others.
@@ -80,7 +82,7 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
             if row is not None and not moving and occupant is not None and not occupant.prefill:
                 box = places.decode_rows[row]
                 seen = colour_at(picture, (box.x + 4) * SCALE, (box.y + box.h / 2) * SCALE)
-                assert near(seen, LOOK(theme.request_colour(occupant.request))), (film_s, slot)
+                assert near(seen, LOOK(colours[occupant.request])), (film_s, slot)
                 seated += 1
         for i, ring in enumerate([] if moving else places.rings):  # a card on its way may lie on the line
             own = steps.end_ns[(steps.replica == i) & (steps.end_ns <= t_ns)]
@@ -99,8 +101,9 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
 
 def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
     run = Run.read(merged / "run.jsonl")
+    colours = RequestColours([run.trace])
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 60.0).hold(2.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook())
+    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook(), colours)
     picture, _ = draw(lambda canvas: view.paint(canvas, 62.0), SIZE)
     order, places = run.timeline.ended_order, view.places
     assert len(order) == len(run.trace.arrivals)
@@ -108,7 +111,7 @@ def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
     for rank, request in enumerate(order[first:]):
         box = places.ended_at(rank)
         seen = colour_at(picture, (box.x + box.w / 2) * SCALE, (box.bottom - 2.5) * SCALE)
-        assert near(seen, LOOK(theme.request_colour(request))), request
+        assert near(seen, LOOK(colours[request])), request
     residencies = run.trace.residencies
     hidden = {
         int(residencies.request[i])

@@ -61,7 +61,7 @@ def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
             at, _, request = waits[i]
             if abs(places[i][0] - telling.across(plot, now)) > 6:
                 there = at <= now
-                want = theme.request_colour(request) if there else theme.PANEL
+                want = telling.colours[request] if there else theme.PANEL
                 assert near(pixel(picture, *places[i]), LOOK(want)), (film_s, i)
                 seen[there] += 1
     assert min(seen.values()) > 100
@@ -116,7 +116,7 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
 
 
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
-    telling = telling_of("latency")
+    telling, colours = telling_of("latency"), Show(Settings(), SIZE).colours()
     dots, bars = {True: 0, False: 0}, 0
     for film_s, shown_ns, picture in seen_of(telling, 0.9, 10.9):
         since = shown_ns - telling.begin_ns
@@ -129,7 +129,7 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
                     first = sorted((int(own[0]), i) for i, own in times.items())
                     for (at, request), (x, y, _) in zip(first, side.swarm.places(place), strict=True):
                         if sum(at == other for other, _ in first) == 1:
-                            want = theme.request_colour(request) if at <= now else theme.PANEL
+                            want = colours[request] if at <= now else theme.PANEL
                             assert near(pixel(picture, x, y), LOOK(want)), (film_s, request)
                             dots[at <= now] += 1
                     continue

@@ -16,6 +16,7 @@ from films import rendered as render_film
 from PIL import Image
 from tracereel.film import theme
 from tracereel.film.clock import FilmClock, Passage, Script
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline import PipelineView
 from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
 from tracereel.film.ledger import Ledger
@@ -213,10 +214,10 @@ def test_the_clock_and_the_provenance_stand_on_screen_wherever_engine_time_runs(
 
 def test_a_painter_may_be_asked_in_any_order(continuous):
     clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
-    stage, say = Stage.of_pixels(854, 480), Phrasebook()
-    one = PipelineView(continuous, clock, stage, say)
+    stage, say, colours = Stage.of_pixels(854, 480), Phrasebook(), RequestColours([continuous.trace])
+    one = PipelineView(continuous, clock, stage, say, colours)
     forward = {s: draw(lambda canvas, s=s: one.paint(canvas, s))[0] for s in (2.0, 5.0, 9.0)}
-    other = PipelineView(continuous, clock, stage, say)
+    other = PipelineView(continuous, clock, stage, say, colours)
     for s in (9.0, 2.0, 5.0):
         assert (draw(lambda canvas, s=s: other.paint(canvas, s))[0] == forward[s]).all()
 
@@ -225,7 +226,8 @@ def test_a_painter_may_be_asked_in_any_order(continuous):
 def test_bars_show_who_sat_where(request, case):
     """Pixels of the far view, read back at many instants, against the state at that instant."""
     run = request.getfixturevalue(case)
-    grid, size = SlotGrid(run, Phrasebook()), (1708, 960)
+    colours = RequestColours([run.trace])
+    grid, size = SlotGrid(run, Phrasebook(), colours), (1708, 960)
     end = run.timeline.end_ns
     box, view = Box(40, 40, 1841, 900), View(0, end)
     scale = min(size) / 1080
@@ -241,7 +243,7 @@ def test_bars_show_who_sat_where(request, case):
             if len(who) > 1 or prefills:
                 continue  # too near to a change for one pixel
             request_there = who.pop()
-            want = theme.IDLE_SLOT if request_there is None else theme.request_colour(request_there)
+            want = theme.IDLE_SLOT if request_there is None else colours[request_there]
             x, y = (box.x + box.w * t_ns / end) * scale, (row.y + row.h * 0.7) * scale
             assert near(colour_at(pixels, x, y), LOOK(want)), (case, t_ns, slot)
             checked += 1
@@ -251,7 +253,8 @@ def test_bars_show_who_sat_where(request, case):
 def test_cells_fill_step_by_step(continuous):
     """Close up, at many instants: what has been computed is coloured, what is to come is not."""
     steps = continuous.trace.steps
-    grid, size = SlotGrid(continuous, Phrasebook()), (1708, 960)
+    colours = RequestColours([continuous.trace])
+    grid, size = SlotGrid(continuous, Phrasebook(), colours), (1708, 960)
     box = Box(40, 40, 1841, 900)
     scale = min(size) / 1080
     rows = grid.rows(box)
@@ -269,13 +272,13 @@ def test_cells_fill_step_by_step(continuous):
                 if other > step:
                     assert near(seen, LOOK(theme.PANEL)), (step, other, slot)
                 elif slot in slots and steps.member_decode[members.start]:
-                    mixed = LOOK(theme.request_colour(slots[slot]))
+                    mixed = LOOK(colours[slots[slot]])
                     assert max(abs(a - b) for a, b in zip(seen, mixed, strict=True)) < 0.3
 
 
 def test_the_pipeline_shows_the_states_counts(continuous):
     clock = Script().run(continuous.timeline.end_ns, 20.0).clock()
-    view = PipelineView(continuous, clock, Stage.of_pixels(854, 480), Phrasebook())
+    view = PipelineView(continuous, clock, Stage.of_pixels(854, 480), Phrasebook(), RequestColours([continuous.trace]))
     for i in range(1, 25):
         film_s = i * 0.8
         state = continuous.timeline.at(clock.engine_ns(film_s))

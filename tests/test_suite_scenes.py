@@ -16,6 +16,7 @@ from suites import prompts, record
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.film import theme
 from tracereel.film.beats.kv_cache_paging import first_eviction, first_sharing
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.plot import Plot
 from tracereel.film.components.slot_grid import View
@@ -91,7 +92,7 @@ def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
 
 def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
     run = read(recorded, "paging", "prefix-caching")
-    pool, box = BlockPool(run, Phrasebook()), Box(40, 40, 1200, 900)
+    pool, box = BlockPool(run, Phrasebook(), RequestColours([run.trace])), Box(40, 40, 1200, 900)
     seen = {"shared": 0, "held": 0, "free": 0}
     steps = run.trace.steps
     for step in np.linspace(0, len(steps) - 1, 30).astype(int).tolist():
@@ -104,7 +105,7 @@ def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
 
 def test_the_tables_show_the_block_tables(recorded):
     run = read(recorded, "paging", "prefix-caching")
-    pool, box = BlockPool(run, Phrasebook()), Box(40, 40, 1200, 900)
+    pool, box = BlockPool(run, Phrasebook(), RequestColours([run.trace])), Box(40, 40, 1200, 900)
     steps, checked = run.trace.steps, 0
     for step in np.linspace(0, len(steps) - 1, 25).astype(int).tolist():
         t_ns = int(steps.end_ns[step]) - 1

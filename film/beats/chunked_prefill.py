@@ -45,7 +45,10 @@ class _Side:
         self.request = long_prompt(self.run)
         self.arrival_ns = self.run.trace.arrivals[self.request].arrival_ns
         self.first_ns = self.run.timeline.token_times_of(self.request)[0]
-        self.grid, self.waits = SlotGrid(self.run, show.say), Waits(self.run, self.request, show.say)
+        self.grid, self.waits = (
+            SlotGrid(self.run, show.say, show.colours(SUITE)),
+            Waits(self.run, self.request, show.say),
+        )
 
     def gap(self, which: str) -> Phrase:
         """The lowest or the highest of the runs' longest gaps."""

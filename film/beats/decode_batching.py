@@ -54,8 +54,8 @@ class _Telling:
         self.run = show.run(self.case)
         paired = self.case == "continuous" and show.recordings.has("static")
         self.static = show.run("static") if paired else None
-        self.grid = SlotGrid(self.run, show.say)
-        self.static_grid = SlotGrid(self.static, show.say) if self.static else None
+        self.grid = SlotGrid(self.run, show.say, show.colours())
+        self.static_grid = SlotGrid(self.static, show.say, show.colours()) if self.static else None
         self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
         steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
         self.last = len(steps) - 1

@@ -79,7 +79,7 @@ def engine_race(show: Show) -> Beat:
     left, right = content, content
     if beside:
         left, right = content.columns((56, 44), 60) if stage.wide else content.shares((46, 54), 60)
-    lanes = Lanes(contenders, span_ns, show.say)
+    lanes = Lanes(contenders, span_ns, show.say, show.colours(SUITE))
     bars = Bars(contenders, right, show.say) if compared else None
 
     def paint(canvas: Canvas, film_s: float) -> None:

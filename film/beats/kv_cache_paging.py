@@ -20,7 +20,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, request_colour
+from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.storage import TraceError
 
@@ -96,7 +96,7 @@ class _Telling:
         if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
             raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
         self.plain = show.run("no-prefix-caching", SUITE) if recordings.has("no-prefix-caching") else None
-        self.pool = BlockPool(run, show.say)
+        self.pool = BlockPool(run, show.say, show.colours(SUITE))
         self.sharing, self.eviction = first_sharing(run), first_eviction(run)
         self.captions: list[Caption] = []
         self.marks: list[tuple[float, float, tuple[int, ...]]] = []
@@ -244,7 +244,7 @@ class _Telling:
     def _legend(self, canvas: Canvas, box: Box) -> None:
         """What the looks of a block mean, as far as there is room."""
         say, x = self.say, box.x
-        one, other = request_colour(0), request_colour(1)
+        one, other = REQUESTS[:2]
         looks: tuple[tuple[str, tuple[Colour, ...]], ...] = (
             ("held", (one,)),
             ("shared", (one, other)),

@@ -65,7 +65,7 @@ class _Telling:
                 show.case_name(case, run),
                 _COLOURS.get(case, CONTINUOUS),
                 run,
-                Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns),
+                Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns, show.colours()),
                 Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, _COLOURS.get(case, CONTINUOUS)),
                 {metric: self._facts(run, metric) for metric in (TTFT, ITL)},
             )

@@ -45,7 +45,7 @@ def pipeline_flow(show: Show) -> Beat:
     def live(t_ns: int) -> Phrase:
         return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
 
-    view = PipelineView(run, clock, show.stage, show.say)
+    view = PipelineView(run, clock, show.stage, show.say, show.colours())
     name = say("pipeline_flow.name")
     return Beat("pipeline_flow", name, captions, clock, (run,), view.paint, live, still_s=clock.film_s - 10)
 

@@ -40,8 +40,8 @@ def same_position(show: Show) -> Beat:
     )
     shift = continuous.timeline.begin_ns - same.timeline.begin_ns
     rings = (
-        Ring(same, clock, show.say, "same", SAME_POSITION),
-        Ring(continuous, clock, show.say, "continuous", CONTINUOUS, shift),
+        Ring(same, clock, show.say, "same", SAME_POSITION, show.colours()),
+        Ring(continuous, clock, show.say, "continuous", CONTINUOUS, show.colours(), shift),
     )
     content = stage.content
     foot = Box(content.x, content.y, content.w, content.h - 50)

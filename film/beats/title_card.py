@@ -53,7 +53,7 @@ def title_card(show: Show) -> Beat:
     table = FactTable(stage, rows, below + (200 if stage.shape is not Shape.SQUARE else 150))
     bottom = stage.safe[3] - (0 if stage.shape is not Shape.TALL else 60)
     band = Box(stage.margin, bottom - 132, room, 120)
-    grid, timeline = SlotGrid(run, show.say), run.timeline
+    grid, timeline = SlotGrid(run, show.say, show.colours()), run.timeline
     view = View.of_run(run)
 
     def picture(canvas: Canvas, film_s: float) -> None:

@@ -29,7 +29,6 @@ from tracereel.film.theme import (
     SMALL_STRONG,
     STRONG,
     TEXT,
-    request_colour,
 )
 from tracereel.trace.analysis.latency import ITL, Latencies
 from tracereel.trace.analysis.moments import worst_pause
@@ -86,7 +85,8 @@ class _Telling:
         sampled = self.dots.sampled
         self.axis_name = self.say("where_it_hurts.axis_sampled" if sampled else "where_it_hurts.axis")
         self.whole = View.of_run(self.run)
-        self.grid = SlotGrid(self.run, show.say)
+        self.colours = show.colours()
+        self.grid = SlotGrid(self.run, show.say, self.colours)
         steps = trace.steps
         self.axis = Axis(0.0, 1.0)
         self.labels = lru_cache(maxsize=4)(self._labels)
@@ -159,7 +159,7 @@ class _Telling:
         for i, (x, y, request) in enumerate(zip(xs, ys, self.dots.request[:shown].tolist(), strict=True)):
             # Under a label it is not seen, and shall not shine through when all of this fades.
             alpha = 1 - come if i in covered else 1.0
-            canvas.disc(x, y, _DOT / 2, request_colour(request), alpha)
+            canvas.disc(x, y, _DOT / 2, self.colours[request], alpha)
         if now_ns < self.whole.to_ns:
             x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)

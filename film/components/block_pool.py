@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box
@@ -27,7 +28,6 @@ from tracereel.film.theme import (
     Colour,
     Letters,
     mix,
-    request_colour,
 )
 from tracereel.trace.analysis.queries import Run
 
@@ -52,8 +52,8 @@ class _Row:
 class BlockPool:
     """Draws a pool's blocks into a box, and block tables into another."""
 
-    def __init__(self, run: Run, say: Phrasebook):
-        self._run, self._say = run, say
+    def __init__(self, run: Run, say: Phrasebook, colours: RequestColours):
+        self._run, self._say, self.colours = run, say, colours
         header, grants = run.trace.header, run.trace.grants
         self.blocks = min(header.kv_blocks or 0, _MOST_BLOCKS)
         self.block_tokens = header.kv_block_tokens or 1
@@ -107,10 +107,10 @@ class BlockPool:
                 number = figure(self._run.measure("block_number", block=block))
                 canvas.text(number, cell.x + 10, cell.y + _NUMBER - 2, SMALL_STRONG, TEXT if holders else DIM)
             if not holders:
-                paint_free(canvas, fill, request_colour(last[block]) if last[block] >= 0 else None)
+                paint_free(canvas, fill, self.colours[int(last[block])] if last[block] >= 0 else None)
                 continue
             for band, request in zip(fill.rows(len(holders), 0), holders, strict=True):
-                colour = request_colour(request)
+                colour = self.colours[request]
                 # A shared block is full: it is only shared whole.
                 share = self._filled(computed[request], places[block])
                 canvas.box(*band.sides, mix(PANEL, colour, _HELD))
@@ -162,7 +162,7 @@ class BlockPool:
                 canvas.card(row.x, row.y, _CHIP, high if slim else 40, LINE, radius=8, outline=2)
                 continue
             table = state.block_table(occupant.request)
-            colour = request_colour(occupant.request)
+            colour = self.colours[occupant.request]
             chip = Box(row.x, row.y, _CHIP, min(row.h, 64.0) if slim else 40.0)
             canvas.card(*chip.sides, colour, radius=8)
             name = self._names[occupant.request]
@@ -217,8 +217,8 @@ class BlockPool:
         fits = max(int((box.right - left - 150) // (_CHIP + 10)), 0)
         for i, request in enumerate(waiting[:fits]):
             x = left + i * (_CHIP + 10)
-            canvas.card(x, box.y, _CHIP, box.h, request_colour(request), radius=8, outline=3)
-            name, colour = self._names[request], Letters(request_colour(request))
+            canvas.card(x, box.y, _CHIP, box.h, self.colours[request], radius=8, outline=3)
+            name, colour = self._names[request], Letters(self.colours[request])
             canvas.text(name, x + _CHIP / 2, box.y + box.h / 2 + 9, SMALL_STRONG, colour, align=0.5, room=_CHIP - 8)
         if len(waiting) > fits:
             count = figure(self._run.measure("waiting_beyond", t_ns=now_ns, shown=fits))

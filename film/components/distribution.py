@@ -9,8 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
 from tracereel.film.stage import Box
-from tracereel.film.theme import GROUND, LINE, PANEL, TEXT, Colour, request_colour
+from tracereel.film.theme import GROUND, LINE, PANEL, TEXT, Colour
 from tracereel.trace.analysis.latency import Latencies
 
 _BINS = 48
@@ -41,8 +42,8 @@ class Axis:
 class Swarm:
     """A dot a value, in the colour of its request, stacked where they would lie on each other."""
 
-    def __init__(self, values: Latencies, axis: Axis, begin_ns: int):
-        self._values, self._axis, self._begin_ns = values, axis, begin_ns
+    def __init__(self, values: Latencies, axis: Axis, begin_ns: int, colours: RequestColours):
+        self._values, self._axis, self._begin_ns, self._colours = values, axis, begin_ns, colours
         self.places = lru_cache(maxsize=4)(self._places)
         """(x, y, radius) of every dot in a box, in the order in which they become known."""
 
@@ -66,7 +67,7 @@ class Swarm:
         now = self._begin_ns + since_ns
         for i, (x, y, radius) in enumerate(self.places(box)[: self._values.known(now)]):
             age = (now - int(self._values.at_ns[i])) / max(shown_ns * _NEW_NS_SHARE, 1)
-            canvas.disc(x, y, radius, request_colour(int(self._values.request[i])))
+            canvas.disc(x, y, radius, self._colours[int(self._values.request[i])])
             if age < 1:
                 canvas.disc(x, y, radius + 6 * age + 2, TEXT, 1 - age, outline=2)
 

@@ -6,6 +6,7 @@ Every run counts from its own beginning, and its lane ends where it ended. Pure 
 from collections.abc import Sequence
 
 from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.race import Contender
 from tracereel.film.components.slot_grid import SlotGrid, View
 from tracereel.film.phrases import Phrase, Phrasebook, figure
@@ -18,9 +19,9 @@ _HEAD = 48.0
 class Lanes:
     """Draws a lane for each contender; `span_ns` is how much engine time fills one."""
 
-    def __init__(self, contenders: Sequence[Contender], span_ns: int, say: Phrasebook):
+    def __init__(self, contenders: Sequence[Contender], span_ns: int, say: Phrasebook, colours: RequestColours):
         self._contenders, self._span_ns, self._say = contenders, max(span_ns, 1), say
-        self._grids = [SlotGrid(contender.run, say) for contender in contenders]
+        self._grids = [SlotGrid(contender.run, say, colours) for contender in contenders]
 
     def boxes(self, box: Box) -> list[Box]:
         """Where each contender's slots stand."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
+from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Shape, Stage
@@ -27,7 +28,6 @@ from tracereel.film.theme import (
     Colour,
     Letters,
     mix,
-    request_colour,
 )
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import ABSENT
@@ -164,8 +164,8 @@ class Places:
 class PipelineView:
     """Draws the whole pipeline at a second of film."""
 
-    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Phrasebook):
-        self._run, self._clock, self._say = run, clock, say
+    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Phrasebook, colours: RequestColours):
+        self._run, self._clock, self._say, self._colours = run, clock, say, colours
         header = run.trace.header
         self.places = Places(stage, [replica.slots for replica in header.replicas] or [header.slots])
         steps = run.trace.steps
@@ -359,7 +359,7 @@ class PipelineView:
             return
         visits = self._visits[request]
         now = self._visit(request, film_s)
-        colour = request_colour(request)
+        colour = self._colours[request]
         alpha = ease((film_s - visits[0].from_s) / MOVE_S) if visits[0].from_s > 0 else 1.0
         if now.stage == WAITING:
             room = self.places.waiting_at(self.places.cards - 1).bottom - box.bottom

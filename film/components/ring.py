@@ -7,6 +7,7 @@ import math
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock
+from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrasebook, figure, quote
 from tracereel.film.stage import Box
@@ -22,7 +23,6 @@ from tracereel.film.theme import (
     TEXT,
     Colour,
     mix,
-    request_colour,
 )
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.timeline import SlotOccupancy, State
@@ -36,9 +36,19 @@ _MOST_NODES = 16
 class Ring:
     """Draws one run's slots as a ring."""
 
-    def __init__(self, run: Run, clock: FilmClock, say: Phrasebook, key: str, colour: Colour, shift_ns: int = 0):
+    def __init__(
+        self,
+        run: Run,
+        clock: FilmClock,
+        say: Phrasebook,
+        key: str,
+        colour: Colour,
+        colours: RequestColours,
+        shift_ns: int = 0,
+    ):
         """The run's own clock is `shift_ns` ahead of the film's."""
         self._run, self._clock, self._say, self._colour, self._shift_ns = run, clock, say, colour, shift_ns
+        self._colours = colours
         self._title = say.say(f"same_position.{key}")
         self._nodes = min(run.trace.header.slots, _MOST_NODES)
 
@@ -121,7 +131,7 @@ class Ring:
             canvas.disc(*at, size, PANEL)
             canvas.disc(*at, size, LINE, outline=3)
             return
-        colour = request_colour(occupant.request)
+        colour = self._colours[occupant.request]
         # What glows after is the edge: a fill between dim and lit would be too light for the one ink and too dark for
         # the other.
         canvas.disc(*at, size, colour if computed else mix(PANEL, colour, _DIM))

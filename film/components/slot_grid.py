@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, quote
 from tracereel.film.stage import Box
@@ -24,7 +25,6 @@ from tracereel.film.theme import (
     SMALL_STRONG,
     TEXT,
     mix,
-    request_colour,
 )
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import NEVER_NS
@@ -68,8 +68,8 @@ class _Residency:
 class SlotGrid:
     """Draws the slots of one run into a box."""
 
-    def __init__(self, run: Run, say: Phrasebook):
-        self._run, self._say = run, say
+    def __init__(self, run: Run, say: Phrasebook, colours: RequestColours):
+        self._run, self._say, self._colours = run, say, colours
         trace = run.trace
         self.slots = trace.header.slots
         self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
@@ -152,7 +152,7 @@ class SlotGrid:
             left, right = x_of(residency.from_ns), x_of(min(residency.to_ns, now_ns))
             if right - left < 0.2:
                 continue
-            row, colour = rows[residency.slot], request_colour(residency.request)
+            row, colour = rows[residency.slot], self._colours[residency.request]
             canvas.box(left, row.y, right - left, row.h, colour)
             read = x_of(min(residency.read_ns, now_ns))
             if read > left:

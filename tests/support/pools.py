@@ -19,7 +19,7 @@ def blocks_agree(picture, run, pool, box, t_ns, seen):
                 continue
             place = state.block_table(request).index(block)
             tokens = computed[request] - place * pool.block_tokens
-            full = LOOK(theme.request_colour(request))
+            full = LOOK(pool.colours[request])
             # The first and the last of a block's tokens are as wide as they are: none stands only in part there.
             assert near(first, full) == (tokens * fill.w > 6 * pool.block_tokens), (t_ns, block)
             assert near(last, full) == (tokens >= pool.block_tokens), (t_ns, block)

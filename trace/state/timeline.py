@@ -135,7 +135,9 @@ class Timeline:
         in_order = np.argsort(steps.end_ns, kind="stable")
         self._ends = steps.end_ns[in_order]
         self._tokens = np.concatenate([[0], np.cumsum(steps.sampled[in_order])])
-        self._idle = np.concatenate([[0], np.cumsum((trace.step_slots - steps.batch)[in_order])])
+        idle = (trace.step_slots - steps.batch)[in_order]
+        self._idle = np.concatenate([[0], np.cumsum(idle)])
+        self._idle_while_waiting = np.concatenate([[0], np.cumsum(np.where(steps.waiting[in_order] > 0, idle, 0))])
         self._replicas = _replicas(trace)
         self._waits = _Waits(trace)
         self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
@@ -175,6 +177,10 @@ class Timeline:
     def idle_slot_steps_at(self, t_ns: int) -> int:
         """Slots x steps - members, of the steps that have ended at t."""
         return int(self._idle[self.steps_ended(t_ns)])
+
+    def idle_while_waiting_at(self, t_ns: int) -> int:
+        """Slots x steps - members, of the steps that have ended at t and left requests in the queue."""
+        return int(self._idle_while_waiting[self.steps_ended(t_ns)])
 
     def running_steps(self, t_ns: int) -> tuple[int, ...]:
         """The steps that run at t, one a replica at most."""

@@ -78,6 +78,13 @@ def idle_slot_steps(run: Run, *, t_ns: int) -> Answer:
 
 
 @query
+def idle_while_waiting(run: Run, *, t_ns: int) -> Answer:
+    """Slot-steps by engine time t in which a slot was idle while at least one request waited in the queue."""
+    ended = run.timeline.steps_ended(t_ns)
+    return run.timeline.idle_while_waiting_at(t_ns), lines_of_steps(run, 0, ended)
+
+
+@query
 def batch(run: Run, *, t_ns: int) -> Answer:
     """Members of the step that runs at engine time t, or of the newest one between steps; 0 before the first."""
     started = run.timeline.steps_started(t_ns)
