@@ -11,7 +11,11 @@ from tracereel.film.show import Show
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
 
-SUITES = sorted(folder for folder in PACKAGE_RECORDINGS.iterdir() if folder.is_dir() and folder.name != "replicas")
+SUITES = sorted(
+    folder
+    for folder in PACKAGE_RECORDINGS.iterdir()
+    if folder.is_dir() and folder.name not in ("replicas", "__pycache__")
+)
 
 
 def same_colour_in_a_row(trace: Trace, colours: RequestColours) -> int:

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import settled
-from tracereel.film.theme import DARK, REQUESTS, request_colour
+from tracereel.film.colours import RequestColours
+from tracereel.film.theme import DARK, REQUESTS
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
 
@@ -267,8 +268,8 @@ def test_the_picture_holds_what_the_timeline_says_cell_by_cell(open_page, runs):
             )
             for k, column in enumerate(shown):
                 t_ns = int(steps.start_ns[first + k])
-                for seat, colour in zip(run.timeline.at(t_ns).seats, column, strict=True):
-                    role = REQUESTS[0] if seat is None else request_colour(seat.request)
+                for seat, colour in zip(run.timeline.at(t_ns).occupancy, column, strict=True):
+                    role = REQUESTS[0] if seat is None else RequestColours([run.trace])[seat.request]
                     expected = [round(255 * part) for part in DARK.rgb(role)]
                     if seat is not None and seat.computes:
                         assert colour == pytest.approx(expected, abs=2), (first + k, seat)
