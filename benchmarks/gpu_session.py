@@ -87,7 +87,8 @@ def carry(place: Place, folder: Path) -> list[Path]:
     groups = {"results": [place.out / "gpu.md", *_files(place.results), *_files(place.logs), *_files(place.done)]}
     recordings = place.recordings
     for suite in sorted(recordings.iterdir()) if recordings.is_dir() else []:
-        groups[suite.name] = [file for file in _files(suite) if not _is_hidden(file.relative_to(recordings))]
+        # Also those of a suite that was stopped, in its hidden folder: each is whole, or bears another name.
+        groups[suite.name] = [file for file in _files(suite) if file.name.endswith(".jsonl.zst")]
     made = []
     for name, files in groups.items():
         fresh = folder / f".{name}.part"
@@ -101,10 +102,6 @@ def carry(place: Place, folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 # What the stages need.

@@ -125,16 +125,22 @@ def test_no_stage_begins_when_the_time_is_up(session, monkeypatch, tmp_path):
     assert "not begun: the time is up" in (place.out / "gpu.md").read_text()
 
 
-def test_recordings_come_back_as_one_file_a_suite_without_unfinished_ones(session, tmp_path):
+def test_recordings_come_back_as_one_file_a_suite_with_those_of_a_stopped_run(session, tmp_path):
     place = place_of(session, tmp_path)
-    for name in ("film/gpu/a-1.jsonl.zst", "film/.gpu.new/b-1.jsonl.zst", "race/gpu/c-1.jsonl.zst"):
+    names = (
+        "film/gpu/a-1.jsonl.zst",
+        "film/.gpu.new/b-1.jsonl.zst",
+        "film/.gpu.new/.c.partial",
+        "race/gpu/c-1.jsonl.zst",
+    )
+    for name in names:
         file = place.recordings / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
     made = session.carry(place, place.out / "carry")
     assert sorted(file.name for file in made) == ["film.zip", "race.zip", "results.zip"]
     with zipfile.ZipFile(place.out / "carry" / "film.zip") as archive:
-        assert archive.namelist() == ["recordings/film/gpu/a-1.jsonl.zst"]
+        assert sorted(archive.namelist()) == [f"recordings/{name}" for name in (names[1], names[0])]
 
 
 # What was wanted.
