@@ -34,7 +34,7 @@ def table(folder: Path | None = None) -> str:
     lines.append("")
     lines.append(
         f"{header.device.name}, {header.device.threads} threads, {header.model.dtype};"
-        f" {len(base)} turns; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
+        f" {len(base)} interleaved repeats; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
     )
     return "\n".join(lines)
 
