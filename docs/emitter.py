@@ -10,7 +10,7 @@ import time
 
 
 class Emitter:
-    """Writes the records of one run, one JSON object a line, and at last how many there were and what they hash to."""
+    """Writes the records of one run, one JSON object a line, and at the end their counts and their SHA-256."""
 
     def __init__(self, path: str, **header: object):
         self.file, self.digest = open(path, "wb"), hashlib.sha256()  # noqa: SIM115
@@ -29,7 +29,7 @@ class Emitter:
         self.file.write(line)
 
     def arrival(self, **fields: object) -> int:
-        """A request came; returns the number by which every later record calls it."""
+        """A request arrived; returns its number, which every later record uses."""
         self.requests += 1
         self.write({"event": "arrival", "request": self.requests - 1, **fields})
         return self.requests - 1

@@ -1,8 +1,8 @@
-"""Fills the real outputs into the documentation: `python docs/outputs.py`, or `make docs`.
+"""Fills the commands' outputs into the documentation: `python docs/outputs.py`, or `make docs`.
 
-In README.md and docs/*.md what stands between `<!-- made by: COMMAND -->` and `<!-- end -->` is what COMMAND prints,
-run where `trace` and `engine` are this repository's; `made here by` says that it tells of the machine, and is not
-tested. Knows nothing of what the commands mean.
+In README.md and docs/*.md the text between `<!-- made by: COMMAND -->` and `<!-- end -->` is what COMMAND prints, run
+where `trace` and `engine` are this repository's. `made here by` marks an output that depends on the machine; no test
+compares it.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"(<!-- made (here )?by: (.+?) -->\n)(.*?)(<!-- end -->)", r
 
 @dataclass(frozen=True)
 class Block:
-    """One output in a page: the command that gives it, whether it tells of the machine, and what stands there now."""
+    """One output in a page: its command, whether it depends on the machine, and its present text."""
 
     page: Path
     command: str
@@ -41,7 +41,7 @@ def blocks() -> Iterator[Block]:
 
 
 def output(command: str, docs: Path) -> str:
-    """What stands for a command; files that it writes below `docs/` go to the folder `docs`."""
+    """The text for a command; files that it writes below `docs/` go to the folder `docs`."""
     if command.startswith("python "):
         done = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, stdout=subprocess.PIPE, check=True)
         return done.stdout.decode()
@@ -57,14 +57,14 @@ def output(command: str, docs: Path) -> str:
         os.chdir(here)
         try:
             words = [name for word in shlex.split(command)[1:] for name in _expanded(word)]
-            # Long work says how far it is on the error stream: that is for whoever waits, not for a page.
+            # Progress goes to the error stream: it is no part of the output.
             errors = printed if "--dry-run" in words else io.StringIO()
             with contextlib.ExitStack() as stack:
                 stack.enter_context(contextlib.redirect_stdout(printed))
                 stack.enter_context(contextlib.redirect_stderr(errors))
                 stack.enter_context(_columns(100))
                 stack.enter_context(contextlib.suppress(SystemExit))  # --help leaves like this
-                if main(words) == 2 and errors is not printed:  # why it cannot be done is said there too
+                if main(words) == 2 and errors is not printed:  # the reason is on the error stream
                     printed.write(errors.getvalue())
         finally:
             os.chdir(before)
@@ -76,7 +76,7 @@ def output(command: str, docs: Path) -> str:
 
 
 def _expanded(word: str) -> list[str]:
-    """The files that a word means, as a shell has it."""
+    """The files that a word matches, as in a shell."""
     return sorted(glob.glob(word)) or [word] if "*" in word else [word]
 
 
@@ -94,7 +94,7 @@ def _columns(width: int) -> Iterator[None]:
 
 
 def fill(page: Path) -> str:
-    """The page with every output made anew."""
+    """The page with every output filled in again."""
     return _BLOCK.sub(lambda found: found[1] + output(found[3], ROOT / "docs") + found[5], page.read_text())
 
 
@@ -103,4 +103,4 @@ if __name__ == "__main__":
         text = fill(each)
         if text != each.read_text():
             each.write_text(text)
-            print(f"{each.relative_to(ROOT)}: made anew")
+            print(f"{each.relative_to(ROOT)}: filled in")
