@@ -76,6 +76,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     load = parser.add_argument_group("with --workload: how requests come")
     load.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
+    load.add_argument("--time-unit", metavar="UNIT", help="of a trace of Mooncake's fields: s, ms, us or ns")
+    load.add_argument(
+        "--hash-block-tokens", type=int, metavar="N", help="of such a trace: tokens that a hash id stands for"
+    )
     pace = load.add_mutually_exclusive_group()
     pace.add_argument(
         "--time-scale", type=float, metavar="F", help="multiply arrival times by F: 0.5 is twice the load"
@@ -128,7 +132,7 @@ def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.suite_recording import record_suite
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
-    pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate")}
+    pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate", "time_unit", "hash_block_tokens")}
     for name in [*_settings(args), *(name for name, value in pace.items() if value is not None)]:
         raise ConfigError(f"{name}: is for --workload; a suite's file says it for a suite")
     suites = [suite_named(name) for name in args.suite]
@@ -236,7 +240,9 @@ def _workload(args: argparse.Namespace) -> int:
 
     config = EngineConfig(**_settings(args))
     policy_named(config.policy)
-    workload = read_workload(args.workload, args.limit)
+    workload = read_workload(
+        args.workload, args.limit, time_unit=args.time_unit, hash_block_tokens=args.hash_block_tokens
+    )
     if args.time_scale is not None:
         workload = workload.scaled(args.time_scale)
     if args.rate is not None:

@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-from tracereel.trace.format.events import WorkloadInfo
+from tracereel.trace.format.bounds import fault, is_text, shown
+from tracereel.trace.format.events import Seed, WorkloadInfo
+
+MAX_ARRIVAL_NS = 10**18
+"""The latest that a request may come: about 31 years after the first."""
 
 
 class WorkloadError(Exception):
@@ -78,16 +82,19 @@ class Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             missing = next((prompt.id for prompt in prompts if prompt.arrival_ms is None), None)
             if missing is not None:
                 raise WorkloadError(f"arrivals: kind 'given' needs arrival_ms of every prompt, {missing!r} has none")
-            return [round((prompt.arrival_ms or 0) * 1e6) for prompt in prompts]
+            return [_ns("arrivals: arrival_ms", (prompt.arrival_ms or 0) * 1e6) for prompt in prompts]
         if self.kind not in ("fixed", "poisson", "bursts"):
             kinds = "'at once', 'fixed', 'poisson', 'bursts', 'given'"
             raise WorkloadError(f"arrivals: kind {self.kind!r} is not one of {kinds}")
         if not self.rate > 0 or not math.isfinite(self.rate):
             raise WorkloadError(f"arrivals: rate {self.rate} is not above 0 requests a second")
-        if self.burst < 1:
-            raise WorkloadError(f"arrivals: burst {self.burst} is less than 1")
+        if not 1 <= self.burst <= 1_000_000:
+            raise WorkloadError(f"arrivals: burst {shown(self.burst)} is not 1 to 1,000,000")
+        if what := fault(self.seed, Seed):
+            raise WorkloadError(f"arrivals: seed {shown(self.seed)}: {what}")
+        field = f"arrivals: rate {self.rate:g}"
         if self.kind == "fixed":
-            return [round(i / self.rate * 1e9) for i in range(len(prompts))]
+            return [_ns(field, i / self.rate * 1e9) for i in range(len(prompts))]
         burst = self.burst if self.kind == "bursts" else 1
         rng = random.Random(self.seed)
         times: list[int] = []
@@ -95,7 +102,7 @@ class Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for i in range(len(prompts)):
             if i % burst == 0:
                 now += rng.expovariate(self.rate / burst)
-            times.append(round(now * 1e9))
+            times.append(_ns(field, now * 1e9))
         return times
 
     def __str__(self) -> str:
@@ -157,6 +164,8 @@ class Workload:
         """Prompts with arrival times, in the order of those; their own order among equals."""
         timed = zip(arrivals.times_ns(prompts), prompts, strict=True)
         seed = arrivals.seed if arrivals.kind in ("poisson", "bursts") else None
+        if not is_text(name):  # a file's name that is no UTF-8
+            name = name.encode(errors="replace").decode()
         return cls(name, str(arrivals), tuple(sorted(timed, key=lambda request: request[0])), seed)
 
     @property
@@ -174,7 +183,7 @@ class Workload:
         """With every arrival at `factor` times its time. Raises WorkloadError where that cannot be."""
         if not (factor > 0 and math.isfinite(factor)):
             raise WorkloadError(f"time scale: {factor:g} is not above 0")
-        requests = tuple((round(at * factor), prompt) for at, prompt in self.requests)
+        requests = tuple((_ns(f"time scale {factor:g}", at * factor), prompt) for at, prompt in self.requests)
         return replace(self, requests=requests, arrivals=f"{self.arrivals}, times multiplied by {factor:g}")
 
     def at_rate(self, rate: float, seed: int = 0) -> "Workload":
@@ -185,6 +194,8 @@ class Workload:
         if not (rate > 0 and math.isfinite(rate)):
             raise WorkloadError(f"rate: {rate:g} is not above 0 requests a second")
         if self.rate is not None:
+            span_ns = self.requests[-1][0] - self.requests[0][0]
+            _ns(f"rate {rate:g}", span_ns * (self.rate / rate))
             return self.scaled(self.rate / rate)
         prompts = [prompt for _, prompt in self.requests]
         return replace(Workload.of(self.name, prompts, Arrivals("poisson", rate, seed)), notes=self.notes)
@@ -228,6 +239,13 @@ class Workload:
             arrivals=self.arrivals,
             seed=self.seed,
         )
+
+
+def _ns(field: str, ns: float) -> int:
+    """A time in whole ns. Raises WorkloadError, which names the field, for one later than any run."""
+    if not 0 <= ns <= MAX_ARRIVAL_NS:
+        raise WorkloadError(f"{field}: a request would come later than {MAX_ARRIVAL_NS / 1e9:,.0f} seconds")
+    return round(ns)
 
 
 def _content(prompt: Prompt | TokenPrompt) -> tuple[object, ...]:

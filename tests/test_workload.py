@@ -1,15 +1,21 @@
 """Workloads: every shape of file is read, every fault is one line, what is made up is the same each time."""
 
 import contextlib
+import gzip
+import json
+import os
 import random
 import statistics
+import threading
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.workload import Arrivals, Lengths, Prompt, TokenPrompt, Workload, WorkloadError
 from tracereel.engine.workload_files import read_workload
+from tracereel.trace.format.events import encoder
 
 CSV = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -205,3 +211,227 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path_factory, content, 
     path.write_bytes((HEAD.encode() if name == "x.csv" else b"") + content)
     with contextlib.suppress(WorkloadError):
         assert read_workload(path).requests
+
+
+# Files that are opened once, and known for what they are
+
+
+LINES = "".join(json.dumps({"id": f"p{i}", "prompt": "x" * 200, "output_tokens": 2}) + "\n" for i in range(2000))
+SYNTHETIC_FROM_A_PIPE = SYNTHETIC.lstrip()
+
+
+def through_a_pipe(tmp_path, content):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=(content,), daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [(LINES, 2000), (CSV, 3), (MOONCAKE, 2), (SYNTHETIC_FROM_A_PIPE, 40)],
+    ids=["prompts", "csv", "mooncake", "toml"],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
+def test_a_workload_from_a_pipe_is_whole(tmp_path, content, count, pack):
+    assert len(read_workload(through_a_pipe(tmp_path, pack(content.encode()))).requests) == count
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstandard.compress)])
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", LINES), ("a.csv", CSV), ("a.toml", SYNTHETIC)])
+def test_a_packed_workload_is_the_one_that_was_packed(tmp_path, name, content, suffix, pack):
+    packed = tmp_path / (name + suffix)
+    packed.write_bytes(pack(content.encode()))
+    assert read_workload(packed).requests == read_workload(written(tmp_path, name, content)).requests
+    packed.write_bytes(pack(content.encode()) * 2)
+    if name == "a.jsonl":
+        with pytest.raises(WorkloadError, match="line 2001: id: 'p0' stands on an earlier line"):
+            read_workload(packed)
+    packed.write_bytes(pack(content.encode())[:-9])
+    with pytest.raises(WorkloadError, match="cannot be unpacked"):
+        read_workload(packed)
+
+
+SHAREGPT = json.dumps([{"id": "a", "conversations": [{"from": "human", "value": "hi"}]}])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("a.json", SHAREGPT, "holds conversations, as ShareGPT's files do"),
+        ("stdin", SHAREGPT, "holds conversations, as ShareGPT's files do"),
+        ("a.jsonl", '{"conversations": []}\n', "holds conversations, as ShareGPT's files do"),
+        ("a.jsonl", '{"messages": []}\n', "holds conversations as lists of messages"),
+        ("a.jsonl", '{"custom_id": "a", "body": {}}\n', "is a batch file of OpenAI's interface"),
+        ("a.json", "[1, 2]", "is one JSON list, not JSON Lines"),
+        ("a.jsonl", "PK\x03\x04", "is a zip archive"),
+        ("a.jsonl", "PAR1", "is a Parquet file"),
+        ("a.jsonl", "<!DOCTYPE html>", "is a web page"),
+        ("a.csv", "\udcff\udcfeT", "is text in UTF-16"),
+        ("a.jsonl", '{"id": "' + "x" * 600 + '", "prompt": "x"}', "line 1: id: 'xxxx"),
+        ("a.jsonl", '{"id": "\\ud83d", "prompt": "x"}', "line 1: "),
+        ("a.jsonl", '{"id": "a", "prompt": "\\ud83d"}', "line 1: "),
+        ("a.jsonl", '{"id": "a", "prompt": "\udcff"}', "line 1: "),
+        ("a.jsonl", '{"id": "a", "prompt": "x", "output_tokens": 99999999999}', "output_tokens: 99999999999 is more"),
+        ("a.jsonl", "[" * 100_000, "is one JSON list"),
+        ("a.jsonl", '{"a":' * 100_000, "line 1: "),
+        (
+            "a.toml",
+            SYNTHETIC.replace("seed = 3", "seed = 99999999999999999999"),
+            "seed: 99999999999999999999: Expected",
+        ),
+        ("a.toml", SYNTHETIC.replace("seed = 3", "seed = " + "9" * 5000), "a.toml: "),
+        ("a.toml", "a = " + "[" * 5000 + "]" * 5000, "nested too deep"),
+        ("a.toml", SYNTHETIC.replace("rate = 5.0", "rate = 1e-300"), "rate 1e-300: a request would come later than"),
+        ("a.toml", SYNTHETIC.replace('"poisson"', '"fixed"').replace("5.0", "1e-300"), "rate 1e-300: a request would"),
+        ("a.toml", SYNTHETIC.replace("rate = 5.0", 'rate = "x"'), "Expected `float`"),
+        ("a.toml", SYNTHETIC.replace('"poisson"', '"bursts"').replace("5.0", f"5.0, burst = 1{'0' * 400}"), "burst"),
+        ("a.toml", SYNTHETIC.replace("requests = 40", f"requests = 1{'0' * 400}"), "requests: 1000"),
+        ("a.toml", SYNTHETIC + "#\udcff\n", "is not UTF-8"),
+        ("a.toml", "#" * 2_000_000, "is larger than"),
+        ("m.jsonl", '{"timestamp": 0, "input_length": 5, "output_length": 1' + "0" * 99 + "}\n", "line 1: "),
+        ("m.jsonl", '{"timestamp": 1e300, "input_length": 5, "output_length": 1}\n', "timestamp: 1e+300 is not"),
+        (
+            "m.jsonl",
+            '{"timestamp": 0.5, "input_length": 5, "output_length": 1}\n',
+            "no whole number of ms; name its unit",
+        ),
+        ("c.csv", HEAD + "2023-01-01," + "9" * 5000 + ",1\n", "line 2: ContextTokens: '9999"),
+        ("c.csv", HEAD + '2023-01-01,1,"\n', "line 2: "),
+        ("c.csv", HEAD + "2023-01-01,1,1\n9023-01-01,1,1\n", "would come later than"),
+    ],
+)
+def test_what_is_no_workload_is_refused_for_what_it_is(tmp_path, name, content, message):
+    path = written(tmp_path, name, content)
+    with pytest.raises(WorkloadError) as fault:
+        read_workload(path)
+    assert message in str(fault.value)
+    assert "\n" not in str(fault.value)
+    assert len(str(fault.value)) < 500
+
+
+def test_a_folder_is_no_workload(tmp_path):
+    with pytest.raises(WorkloadError, match="is a folder"):
+        read_workload(tmp_path)
+
+
+def test_vllms_custom_lines_are_read_with_the_numbers_of_their_lines(tmp_path):
+    path = written(tmp_path, "v.jsonl", '{"prompt": "x", "output_tokens": 3}\n\n{"prompt": "y", "output_tokens": 4}\n')
+    assert [(p.id, p.prompt, p.output_tokens) for _, p in read_workload(path).requests] == [
+        ("line 1", "x", 3),
+        ("line 3", "y", 4),
+    ]
+
+
+def test_a_files_name_that_is_no_utf8_is_recorded_as_what_can_be_written(tmp_path):
+    path = tmp_path / os.fsdecode(b"w\xff.jsonl")
+    path.write_text('{"id": "a", "prompt": "x", "output_tokens": 3}\n')
+    assert read_workload(path).info().name == "w?.jsonl"
+
+
+# Units
+
+
+def trace_line(**fields):
+    return json.dumps({"timestamp": 0, "input_length": 40, "output_length": 3, "hash_ids": [1, 2, 3]} | fields) + "\n"
+
+
+BAILIAN = "".join(
+    trace_line(chat_id=i, parent_chat_id=-1, turn=1, type="text", timestamp=0.5 * i, hash_ids=[1, 2, 3 + i])
+    for i in range(4)
+)
+
+
+def test_bailians_traces_count_seconds_and_blocks_of_16_tokens(tmp_path):
+    workload = read_workload(written(tmp_path, "b.jsonl", BAILIAN))
+    assert [at for at, _ in workload.requests] == [0, 500_000_000, 1_000_000_000, 1_500_000_000]
+    assert "times are in s, a hash id stands for 16 tokens" in workload.notes
+    first, second = (prompt.token_ids(1000) for _, prompt in workload.requests[:2])
+    assert first[:32] == second[:32]
+    assert first[32:] != second[32:]
+
+
+@pytest.mark.parametrize(("unit", "ns"), [("s", 3_000_000_000), ("ms", 3_000_000), ("us", 3_000), ("ns", 3)])
+def test_units_that_are_named_are_those_that_are_used(tmp_path, unit, ns):
+    path = written(tmp_path, "m.jsonl", trace_line() + trace_line(timestamp=3))
+    workload = read_workload(path, time_unit=unit, hash_block_tokens=16)
+    assert [at for at, _ in workload.requests] == [0, ns]
+    assert f"times are in {unit}, a hash id stands for 16 tokens" in workload.notes
+    with pytest.raises(WorkloadError, match="3 for 1 blocks of 512 tokens; name what one stands for with --hash-block"):
+        read_workload(path)
+    with pytest.raises(WorkloadError, match="time unit: 'h' is not one of s, ms, us, ns"):
+        read_workload(path, time_unit="h")
+    with pytest.raises(WorkloadError, match="has no units to name"):
+        read_workload(written(tmp_path, "a.csv", CSV), time_unit="s")
+
+
+def test_columns_that_are_not_used_are_said(tmp_path):
+    head = "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens,Region\n"
+    workload = read_workload(written(tmp_path, "a.csv", head + "2023-01-01 00:00:00,3,10,1,west\n"))
+    assert "columns that are not used: NumImages, Region; images are not part of the prompts" in workload.notes
+    workload = read_workload(written(tmp_path, "m.jsonl", trace_line(timestamp=1, hash_ids=[1], delay=4, type="text")))
+    assert "fields that are not used: delay" in workload.notes
+
+
+@pytest.mark.parametrize("rate", [1e-300, 5e-324, 1e-15])
+def test_a_rate_that_takes_longer_than_a_life_is_refused(tmp_path, rate):
+    together = Workload.of("w", [Prompt(str(i), "x", 1) for i in range(5)], Arrivals())
+    for workload in (together, read_workload(written(tmp_path, "a.csv", CSV))):
+        with pytest.raises(WorkloadError, match=r"rate .*: a request would come later than 1,000,000,000 seconds"):
+            workload.at_rate(rate)
+    with pytest.raises(WorkloadError, match="time scale 1e"):
+        read_workload(written(tmp_path, "a.csv", CSV)).scaled(1e300)
+
+
+# Whatever else
+
+
+def mutated(content: str, rng: random.Random) -> bytes:
+    """The content with some bytes, numbers or words exchanged."""
+    words = [
+        b"99999999999999999999",
+        b"-1",
+        b"1e999",
+        b"nan",
+        b"null",
+        b"\xff",
+        b"\x00",
+        b"[[[[",
+        b"{",
+        b'"',
+        b"\\ud83d",
+    ]
+    found = bytearray(content.encode())
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(found))
+        found[at : at + rng.randint(0, 4)] = rng.choice([*words, bytes([rng.randrange(256)]), b"9" * 5000])
+    return bytes(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", CSV), ("m.jsonl", MOONCAKE), ("b.jsonl", BAILIAN), ("s.toml", SYNTHETIC), ("p.jsonl", LINES[:1000])],
+)
+def test_a_mutated_file_is_read_within_its_bounds_or_refused_in_a_line(tmp_path, name, content):
+    rng = random.Random(name)
+    read = 0
+    for _ in range(150):
+        path = tmp_path / name
+        path.write_bytes(mutated(content, rng))
+        said = ""
+        try:
+            workload = read_workload(path)
+        except WorkloadError as error:
+            said = str(error)
+        assert "\n" not in said
+        if said:
+            continue
+        read += 1
+        assert encoder.encode(workload.info())
+        for at, prompt in workload.requests:
+            assert 0 <= at <= 10**18
+            assert len(prompt.id) <= 512
+            prompt.id.encode()
+    assert read < 150
