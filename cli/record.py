@@ -7,7 +7,8 @@ the files, and what moved against those that were there before.
 
 With --workload one run is recorded of a file that says what is asked: a prompt file (JSON Lines with id and prompt,
 pinned by `tracereel pin`), a CSV file with TIMESTAMP, ContextTokens, GeneratedTokens, JSON Lines with timestamp,
-input_length, output_length, hash_ids, or a TOML file that describes a synthetic workload:
+input_length, output_length, hash_ids (Mooncake's; Bailian's are known by their fields), or a TOML file that describes a
+synthetic workload. The file may be a pipe, and packed with gzip or zstd:
 
     requests = 64
     seed = 1

@@ -54,6 +54,7 @@ BOUNDS = {
     "prompt_ids": lambda v: type(v) is tuple and v and all(type(i) is int and 0 <= i < 2**31 for i in v),
     "prompt": lambda v: v is None or (type(v) is str and not has_half(v)),
     "priority": lambda v: type(v) is int and -(2**31) <= v < 2**31,
+    "client": lambda v: v is None or (type(v) is str and len(v) <= 512 and not has_half(v)),
     "sampling": lambda v: False,
 }
 SAMPLING = {
