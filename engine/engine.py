@@ -248,7 +248,8 @@ class Engine:
                     end_ns=end_ns,
                     latency_ns=end_ns - flight.start_ns if flight.ahead else None,
                     device_ns=samples.device_ns,
-                    device_gap_ns=samples.device_gap_ns,
+                    # Before the first step the device may have waited since before the recording began.
+                    device_gap_ns=samples.device_gap_ns if self._steps else None,
                     requests=plan.requests,
                     slots=plan.slots,
                     phases=plan.phases,

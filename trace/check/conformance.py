@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tracereel.trace.check.invariants import Violation
+from tracereel.trace.check.report import Violation
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.events import Arrival, End, Finish, Step
 from tracereel.trace.format.storage import LineReader

@@ -8,51 +8,18 @@ member of every step must keep to is checked by `progress`, thousands of steps a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from tracereel.trace.check.block_tables import BlockTables, Replica, Request
 from tracereel.trace.check.progress import Progress
+from tracereel.trace.check.report import Report, Violation
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.events import Admission, Arrival, BlockGrant, End, Finish, Header, ReplicaInfo, Step
 from tracereel.trace.format.storage import LineReader, TraceError
 
-
-@dataclass(frozen=True)
-class Violation:
-    """One thing that cannot be: the line it stands on (0: the file as a whole), the rule broken, and how."""
-
-    line: int
-    rule: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.rule}: {self.message}" if self.line else f"{self.rule}: {self.message}"
-
-
-@dataclass
-class Report:
-    """The verdict on one file. `complete` is False where checking stopped at a limit of violations."""
-
-    path: Path
-    violations: list[Violation] = field(default_factory=list)
-    cut: str | None = None
-    complete: bool = True
-    requests: int = 0
-    steps: int = 0
-    output_tokens: int = 0
-    missing_steps: int = 0
-    """Steps that `index` counts and the file does not hold."""
-
-    @property
-    def ok(self) -> bool:
-        """True where nothing is violated and the recording is whole."""
-        return not self.violations and self.cut is None
-
-    @property
-    def fault(self) -> str | None:
-        """The first thing that is wrong, in one line; None where nothing is."""
-        return str(self.violations[0]) if self.violations else self.cut
+LENGTH = "length"
+"""The reason of a request that ends because it has as many tokens as it may have."""
 
 
 def check(path: Path | str, limit: int | None = None) -> Report:
@@ -94,30 +61,6 @@ def violations(report: Report) -> Iterator[Violation]:
         yield Violation(number, "digest", "the records are not those that were written (the digest differs)")
 
 
-@dataclass(slots=True)
-class _Request:
-    """A request that has arrived and not ended."""
-
-    prompt_tokens: int
-    submitted_ns: int
-    replica: "_Replica"
-    slot: int | None = None
-    shared_blocks: int = 0
-    blocks: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Replica:
-    """What one engine holds: its part of the slots and blocks, its queues, and its newest step."""
-
-    slots: range
-    blocks: range | None
-    waiting: int = 0
-    running: int = 0
-    held: int = 0
-    last: Step | None = None
-
-
 class _Checker:
     """Follows one run, record by record, and says what cannot be."""
 
@@ -125,12 +68,11 @@ class _Checker:
         self.report = report
         self.header: Header | None = None
         self.end: End | None = None
-        self.replicas: dict[int, _Replica] = {}
-        self.requests: dict[int, _Request] = {}
+        self.replicas: dict[int, Replica] = {}
+        self.requests: dict[int, Request] = {}
         self.slots_of: dict[int, int] = {}
         self.taken: set[int] = set()
-        self.holders: dict[int, tuple[int, int]] = {}
-        """For each block that is held: how many tables it is in, and at which place of them."""
+        self.tables = BlockTables(self.say)
         self.progress = Progress(None)
         self.last_step: Step | None = None
         self.found: list[Violation] = []
@@ -181,7 +123,10 @@ class _Checker:
             self.say("lifecycle", "a second header")
             return
         self.header = header
-        self.progress = Progress(header.kv_block_tokens)
+        longest = header.config.get("max_model_len")
+        self.progress = Progress(header.kv_block_tokens, longest if isinstance(longest, int) else None)
+        if header.run is not None and header.run.repeat >= header.run.repeats:
+            self.say("lifecycle", f"repeat {header.run.repeat} (from 0) of {header.run.repeats} repeats")
         parts = header.replicas or [
             ReplicaInfo(replica=0, slots=header.slots, kv_blocks=header.kv_blocks, digest="0" * 64)
         ]
@@ -190,7 +135,7 @@ class _Checker:
             if part.replica in self.replicas:
                 self.say("lifecycle", f"replica {part.replica} stands twice in the header")
             blocks = None if part.kv_blocks is None else range(block, block + part.kv_blocks)
-            self.replicas[part.replica] = _Replica(range(slot, slot + part.slots), blocks)
+            self.replicas[part.replica] = Replica(range(slot, slot + part.slots), blocks)
             slot += part.slots
             block += part.kv_blocks or 0
         if slot != header.slots:
@@ -211,8 +156,8 @@ class _Checker:
             self.say("times", f"request {event.request} was submitted before its scheduled arrival")
         if event.prompt_tokens < 1:
             self.say("tokens", f"request {event.request} has no prompt tokens")
-        self.requests[event.request] = _Request(event.prompt_tokens, event.submitted_ns, replica)
-        self.progress.arrive(event.prompt_tokens)
+        self.requests[event.request] = Request(event.prompt_tokens, event.submitted_ns, replica)
+        self.progress.arrive(event.prompt_tokens, event.max_tokens)
         replica.waiting += 1
         self.report.requests += 1
 
@@ -226,7 +171,7 @@ class _Checker:
             self.say("times", f"request {event.request} ends before it was submitted")
         self.leave(event.request, request, ended=True)
 
-    def leave(self, number: int, request: _Request, *, ended: bool) -> None:
+    def leave(self, number: int, request: Request, *, ended: bool) -> None:
         """Take a request out of its slot (or out of the queue where it ends there) and free its blocks."""
         replica = request.replica
         if request.slot is not None:
@@ -239,14 +184,7 @@ class _Checker:
                 replica.waiting += 1
         elif ended:
             replica.waiting -= 1
-        for block in request.blocks:
-            tables, place = self.holders[block]
-            if tables > 1:
-                self.holders[block] = (tables - 1, place)
-            else:
-                del self.holders[block]
-                replica.held -= 1
-        request.blocks = []
+        self.tables.release(request)
         if ended:
             del self.requests[number]
 
@@ -258,6 +196,7 @@ class _Checker:
             return
         self.order(step)
         self.times(step, replica)
+        self.padding(step, replica)
         members = len(step.requests)
         if not (
             len(step.slots) == members
@@ -296,6 +235,8 @@ class _Checker:
             elif request.slot is None or request.replica is not replica:
                 self.say("lifecycle", f"request {ending.request} ends in a step but holds no slot")
             else:
+                if ending.reason == LENGTH:
+                    self.progress.end(ending.request)
                 self.leave(ending.request, request, ended=True)
 
     def order(self, step: Step) -> None:
@@ -312,21 +253,15 @@ class _Checker:
             self.say("times", f"step {step.index} starts before step {before.index}, which stands before it")
         self.last_step = step
 
-    def times(self, step: Step, replica: _Replica) -> None:
-        took = step.end_ns - step.start_ns
-        if took < 0:
-            self.say("times", f"step {step.index} ends before it starts")
-        if step.latency_ns is not None and not took <= step.latency_ns <= step.end_ns:
-            self.say("times", f"latency_ns of step {step.index} is less than the step took, or reaches before time 0")
-        longest = took if step.latency_ns is None else step.latency_ns
-        if step.scheduled_ns is not None and not step.end_ns - longest <= step.scheduled_ns <= step.end_ns:
-            self.say("times", f"scheduled_ns of step {step.index} lies outside the step")
-        if step.device_ns is not None and step.device_ns > longest:
-            self.say("times", f"device_ns of step {step.index} is longer than the step")
-        before = replica.last
-        if before is not None and step.start_ns < before.end_ns:
-            self.say("times", f"step {step.index} starts before step {before.index} has ended")
-        replica.last = step
+    def times(self, step: Step, replica: Replica) -> None:
+        for fault in replica.times.faults(step):
+            self.say("times", fault)
+
+    def padding(self, step: Step, replica: Replica) -> None:
+        """A step that decodes has a row for each slot at most; a prefill or drafts may be padded by the token."""
+        rows = len(step.requests) + step.padding
+        if rows > len(replica.slots) and "P" not in step.phases and step.drafted is None:
+            self.say("slots", f"step {step.index} has {rows} rows with its padding for {len(replica.slots)} slots")
 
     def columns(self, step: Step) -> None:
         members = len(step.requests)
@@ -335,14 +270,14 @@ class _Checker:
             if column is not None and len(column) != members:
                 self.say("format", f"{name}: {len(column)} entries for {members} requests")
 
-    def preempt(self, number: int, replica: _Replica) -> None:
+    def preempt(self, number: int, replica: Replica) -> None:
         request = self.requests.get(number)
         if request is None or request.slot is None or request.replica is not replica:
             self.say("lifecycle", f"request {number} is preempted but does not run")
         else:
             self.leave(number, request, ended=False)
 
-    def admit(self, admission: Admission, step: Step, replica: _Replica) -> None:
+    def admit(self, admission: Admission, step: Step, replica: Replica) -> None:
         assert self.header is not None
         number, slot = admission.request, admission.slot
         request = self.requests.get(number)
@@ -367,43 +302,16 @@ class _Checker:
             replica.waiting -= 1
             replica.running += 1
 
-    def grant(self, grant: BlockGrant, replica: _Replica) -> None:
+    def grant(self, grant: BlockGrant, replica: Replica) -> None:
         request = self.requests.get(grant.request)
         if request is None or request.slot is None or request.replica is not replica:
             self.say("blocks", f"request {grant.request} is given blocks but does not run")
             return
         assert self.header is not None
-        table, holders = request.blocks, self.holders
-        for block in grant.blocks:
-            place = len(table)
-            if replica.blocks is not None and block not in replica.blocks:
-                self.say(
-                    "blocks", f"block {block} of {self.header and self.header.kv_blocks} (request {grant.request})"
-                )
-            held = holders.get(block)
-            if held is None:
-                replica.held += 1
-                holders[block] = (1, place)
-            else:
-                self.share(grant.request, request, block, held)
-            table.append(block)
-        self.progress.grow(grant.request, len(table))
+        self.tables.grant(grant, request, self.header.kv_blocks)
+        self.progress.grow(grant.request, len(request.blocks))
 
-    def share(self, number: int, request: _Request, block: int, held: tuple[int, int]) -> None:
-        """A block that is in another's table already may be in this one too where they share a prefix."""
-        place = len(request.blocks)
-        tables, other_place = held
-        if place >= request.shared_blocks:
-            self.say("blocks", f"block {block} is given to request {number} but held by another")
-        elif place != other_place:
-            self.say(
-                "blocks",
-                f"block {block} is shared at place {place} of the table of request {number}, but holds place"
-                f" {other_place} of another",
-            )
-        self.holders[block] = (tables + 1, other_place)
-
-    def queues(self, step: Step, replica: _Replica) -> None:
+    def queues(self, step: Step, replica: Replica) -> None:
         if step.waiting != replica.waiting:
             self.say("queues", f"waiting is {step.waiting}, the records before say {replica.waiting}")
         if step.running != replica.running:
@@ -414,7 +322,7 @@ class _Checker:
             if replica.held and step.kv_used != replica.held:
                 self.say("blocks", f"kv_used is {step.kv_used}, the block tables hold {replica.held}")
 
-    def members(self, step: Step, replica: _Replica) -> None:
+    def members(self, step: Step, replica: Replica) -> None:
         """Every member runs, in its slot, once; how far it has come is looked at later, many steps at a time."""
         slots_of, batch = self.slots_of, (step.requests, step.slots)
         if batch == self.batch:
@@ -440,12 +348,17 @@ class _Checker:
 
     def last(self, event: End) -> None:
         self.end = event
-        if any(replica.last is not None and event.at_ns < replica.last.end_ns for replica in self.replicas.values()):
+        last = [replica.times.last for replica in self.replicas.values()]
+        if any(step is not None and event.at_ns < step.end_ns for step in last):
             self.say("times", "the end record lies before the last step's end")
         for name in ("requests", "steps", "output_tokens"):
             stated, counted = getattr(event, name), getattr(self.report, name)
             if stated != counted:
                 self.say("counts", f"the end record says {stated} {name.replace('_', ' ')}, the file holds {counted}")
+        assert self.header is not None
+        expected = self.header.workload.requests
+        if expected is not None and expected != self.report.requests:
+            self.say("counts", f"the header's workload has {expected} requests, the file holds {self.report.requests}")
         missing, dropped = self.report.missing_steps, event.dropped
         if dropped < missing:
             self.say("counts", f"the end record says {dropped} dropped, {missing} steps are missing")

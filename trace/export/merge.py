@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from tracereel.trace.check.invariants import Report, violations
+from tracereel.trace.check.invariants import violations
+from tracereel.trace.check.report import Report
 from tracereel.trace.format.decoding import decode_record
 from tracereel.trace.format.events import Arrival, Clock, End, Finish, Header, ReplicaInfo, Step, encoder
 from tracereel.trace.format.storage import LineReader, LineWriter, TraceError

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from tracereel.trace.state.values import ABSENT, Ints
 
-_CHAIN = 4096
+CHAIN = 4096
 """Steps of a chain at most: the two clocks drift apart, some 0.02 ms a second."""
-_TOLERANCE_NS = 1_000_000
+TOLERANCE_NS = 1_000_000
 """A step that the device would have begun so long before its schedule contradicts the host."""
 
 
@@ -32,7 +32,7 @@ def step_spans(columns: Mapping[str, Any]) -> tuple[Ints, Ints]:
         start[own], end[own] = _chained({name: columns[name][own] for name in _USED})
     latency, (host_start, host_end) = columns["latency_ns"], host
     scheduled = np.where(latency == ABSENT, host_start, host_end - latency)
-    if (start < scheduled - _TOLERANCE_NS).any():
+    if (start < scheduled - TOLERANCE_NS).any():
         return host
     return np.minimum(np.maximum(start, scheduled), end), end
 
@@ -48,7 +48,7 @@ def _chained(columns: Mapping[str, Ints]) -> tuple[Ints, Ints]:
     # A chain ends where the next step does not say how long the device waited for it, or is not the next one.
     follows = known & np.roll(known, 1) & (columns["device_gap_ns"] != ABSENT)
     follows &= np.diff(columns["index"], prepend=columns["index"][0]) == 1
-    follows &= np.arange(len(known)) % _CHAIN != 0
+    follows &= np.arange(len(known)) % CHAIN != 0
     firsts = np.flatnonzero(~follows)
     chain = np.cumsum(~follows) - 1
     total = np.cumsum(took + np.where(follows, columns["device_gap_ns"], 0))
