@@ -20,6 +20,7 @@ from tracereel.film.beats import (
     speedup_waterfall,
     throughput_comparison,
     title_card,
+    two_of_eight,
     where_it_hurts,
 )
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, find, registered, scenes_of
@@ -29,8 +30,8 @@ from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import FILM
 
 PACKAGE_BEATS = (
-    *(title_card, pipeline_flow, decode_batching, same_position, throughput_comparison, latency, speedup_waterfall),
-    *(batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts, engine_race, end_card),
+    *(title_card, two_of_eight, pipeline_flow, decode_batching, same_position, throughput_comparison, latency),
+    *(speedup_waterfall, batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts, engine_race, end_card),
 )
 """The modules that register the package's scenes."""
 
@@ -38,11 +39,17 @@ PACKAGE_BEATS = (
 def continuous_batching(show: Show) -> list[Beat]:
     """Continuous batching: the film.
 
-    A scene is left out where a case that it needs was not recorded. Raises TraceError and NotComparableError as its
-    scenes do.
+    A scene is left out where a case that it needs was not recorded. It begins with a static batch that empties; where
+    the recordings have none, with the title card. Raises TraceError and NotComparableError as its scenes do.
     """
     has = show.recordings.has
-    return [scene.make(show) for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
+    told = [scene for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
+    opening, title = told[0], find("opening")
+    try:
+        first = opening.make(show)
+    except TraceError:
+        first = title.make(show)
+    return [first, *(scene.make(show) for scene in told if scene not in (opening, title))]
 
 
 def full_length(show: Show) -> list[Beat]:

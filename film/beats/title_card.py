@@ -19,7 +19,7 @@ from tracereel.film.theme import ACCENT, CAPTION, HUGE, TEXT, Type
 _TITLE_S = 5.4
 
 
-@scene("opening", order=0, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
+@scene("opening", order=1, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def title_card(show: Show) -> Beat:
     """The film's name, and the provenance of what follows: of the continuous run, or the one there is."""
     run = show.run(show.recordings.preferred("continuous", "online"))

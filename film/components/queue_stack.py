@@ -1,0 +1,57 @@
+"""The waiting queue as a stack of cards, the first in line on top: who waits, with what prompt, and how many more.
+
+A pure function of the engine time. Knows a run and a box; not what becomes of the requests.
+"""
+
+from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
+from tracereel.film.phrases import Phrasebook, figure, quote
+from tracereel.film.stage import Box
+from tracereel.film.theme import DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
+from tracereel.trace.analysis.queries import Run
+
+HEAD = 62.0
+"""Units that the heading takes above the cards."""
+_CARD, _GAP, _MORE = 66.0, 10.0, 44.0
+
+
+class QueueStack:
+    """Draws the waiting queue of one run."""
+
+    def __init__(self, run: Run, say: Phrasebook, colours: RequestColours):
+        self._run, self._say, self._colours = run, say, colours
+
+    def card(self, box: Box, place: int) -> Box:
+        """The place of the card of the request that is `place` in line, 0 the first."""
+        return Box(box.x, box.y + HEAD + place * (_CARD + _GAP), box.w, _CARD)
+
+    def room(self, box: Box) -> int:
+        """How many cards the box has room for, the line below them left out."""
+        return max(int((box.h - HEAD - _MORE + _GAP) // (_CARD + _GAP)), 1)
+
+    def paint(self, canvas: Canvas, box: Box, t_ns: int, *, without: int | None = None) -> None:
+        """Draw the queue at engine time t; the card of the request `without` is drawn by somebody else."""
+        say, run = self._say.say, self._run
+        state = run.timeline.at(t_ns)
+        count = figure(run.measure("waiting", t_ns=t_ns), ",d")
+        canvas.text(say("two_of_eight.waiting", count=count), box.x, box.y + 34, HEADING, TEXT, room=box.w)
+        room = self.room(box)
+        for place, request in enumerate(state.waiting[:room]):
+            if request != without:
+                self.paint_card(canvas, self.card(box, place), request)
+        if len(state.waiting) > room:
+            more = figure(run.measure("waiting_beyond", t_ns=t_ns, shown=room), ",d")
+            canvas.text(say("pipeline_flow.more", count=more), box.x + 4, box.bottom - 8, SMALL, DIM, room=box.w)
+
+    def paint_card(self, canvas: Canvas, box: Box, request: int) -> None:
+        """Draw the card of a request: its name and its prompt."""
+        run, colour = self._run, self._colours[request]
+        canvas.card(*box.sides, mix(PANEL, colour, 0.1))
+        canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
+        y = box.y + box.h / 2 + 9
+        name = quote(run.measure("request_name", request=request))
+        wide = canvas.text(name, box.x + 26, y, SMALL_STRONG, Letters(colour), room=box.w - 36)
+        room = box.w - 26 - wide - 14 - 18
+        if room > 60:
+            prompt = quote(run.measure("prompt", request=request))
+            canvas.text(prompt, box.x + 26 + wide + 14, y, SMALL, DIM, room=room)
