@@ -311,6 +311,9 @@ def main() -> int:
     chosen = [s for s in STAGES if (s.name in args.only if args.only else args.run in (s.run, "all"))]
     seconds = args.seconds or RUN_S[args.run]
     if args.dry_run:
+        # Every stage, whatever an earlier dry run did.
+        for mark in place.done.iterdir():
+            mark.unlink()
         parcel, there = dry_parcel(place.work / "parcel"), {"model", "vllm"}
         prepare(place, parcel)
         return session(chosen, place, there, 10 * seconds, parcel, args.carry, dry=True)

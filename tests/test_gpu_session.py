@@ -66,6 +66,7 @@ def test_how_a_stage_ended(session, tmp_path):
     assert ended("raise SystemExit(3)") == "failed with 3"
 
 
+@pytest.mark.slow
 def test_a_stage_that_overruns_is_stopped_with_all_that_it_started(session, tmp_path):
     code = (
         "import subprocess, sys, time\n"
@@ -95,6 +96,7 @@ RESULT = {"figures": {"x": [1.0]}, "whole": False, "device": "d", "driver": "1",
 WRITES = f"import sys; open(sys.argv[1], 'w').write({json.dumps(RESULT)!r})"
 
 
+@pytest.mark.slow
 def test_what_a_stopped_stage_had_is_kept_and_said(session, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "SHORTEST_S", 0.0)
     codes = {"quick": WRITES, "slow": f"{WRITES}; import time; time.sleep(60)", "vllm": WRITES}
@@ -197,6 +199,7 @@ def test_each_wanted_figure_is_one_that_its_stage_gives_at_full_size(session):
 # The dry run.
 
 
+@pytest.mark.slow
 def test_the_stages_run_on_a_cpu(session, tmp_path):
     """The quick ones, in a process of their own: Triton's interpreter is chosen when Triton is imported."""
     pytest.importorskip("triton")
@@ -269,6 +272,7 @@ def packed(parcel, tmp_path):
     return tmp_path / "parcel", model
 
 
+@pytest.mark.slow
 def test_no_part_is_too_large_and_files_are_put_together_as_they_were(parcel, packed, tmp_path):
     folder, model = packed
     parts = sorted(folder.glob("part-*"))

@@ -89,7 +89,8 @@ class Setting:
             for prompt in suite.prompts[:3]
         )
         small = {"max_num_seqs": 2, "max_num_batched_tokens": 64, "num_blocks": 32, "max_model_len": 192}
-        return replace(suite, prompts=few, repeats=1, engine={**small, **engine})
+        once = tuple(msgspec.structs.replace(case, repeats=None) for case in suite.cases)
+        return replace(suite, prompts=few, cases=once, repeats=1, engine={**small, **engine})
 
 
 class _Interpreted(LoadedModel):
