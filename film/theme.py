@@ -53,6 +53,9 @@ PAPER = Role("paper")
 PREFILL, DECODE, FINISHED = Role("prefill"), Role("decode"), Role("finished")
 IDLE = Role("idle")
 IDLE_SLOT = mix(GROUND, IDLE, 0.42)
+"""A slot that is idle while requests wait."""
+SPARE_SLOT = mix(GROUND, LINE, 0.6)
+"""A slot that is idle because no request waits."""
 ACCENT = Role("accent")
 """The brand's own colour; DECODE's where no brand says otherwise."""
 

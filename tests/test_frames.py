@@ -193,7 +193,8 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
                     ):
                         continue
                     request = who.pop()
-                    want = theme.IDLE_SLOT if request is None else show.colours()[request]
+                    idle = theme.IDLE_SLOT if run.timeline.at(t_ns).num_waiting else theme.SPARE_SLOT
+                    want = idle if request is None else show.colours()[request]
                     assert near(pixel(picture, box.x + box.w * share, row.y + row.h * 0.6), LOOK(want)), (second, slot)
                     checked += 1
     assert checked > 300

@@ -243,7 +243,9 @@ def test_bars_show_who_sat_where(request, case):
             if len(who) > 1 or prefills:
                 continue  # too near to a change for one pixel
             request_there = who.pop()
-            want = theme.IDLE_SLOT if request_there is None else colours[request_there]
+            waits = run.timeline.at(t_ns).num_waiting > 0
+            idle = theme.IDLE_SLOT if waits else theme.SPARE_SLOT
+            want = idle if request_there is None else colours[request_there]
             x, y = (box.x + box.w * t_ns / end) * scale, (row.y + row.h * 0.7) * scale
             assert near(colour_at(pixels, x, y), LOOK(want)), (case, t_ns, slot)
             checked += 1

@@ -123,7 +123,7 @@ class _Telling:
         return tuple(captions)
 
     def _idle(self, run: Run) -> Phrase:
-        return figure(run.measure("idle_slot_steps", t_ns=run.timeline.end_ns), ",d")
+        return figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
 
     def beat(self) -> Beat:
         """All of it."""
@@ -177,7 +177,7 @@ class _Telling:
             count = figure(run.measure("slots_shown", shown=int(shown)))
             windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
             wide += 24 + canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
-        idle = say("decode_batching.idle", count=figure(run.measure("idle_slot_steps", t_ns=now_ns), ",d"))
+        idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
         beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
         canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)

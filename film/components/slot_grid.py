@@ -6,10 +6,12 @@ with its token, from afar a bar is a request. Knows a run and a box; not how the
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
@@ -23,11 +25,12 @@ from tracereel.film.theme import (
     PREFILL,
     SMALL,
     SMALL_STRONG,
+    SPARE_SLOT,
     TEXT,
     mix,
 )
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.state.columns import NEVER_NS
+from tracereel.trace.state.columns import NEVER_NS, Ints
 
 _LEAST_CELL = 9.0
 """Narrower steps are not told apart."""
@@ -101,8 +104,11 @@ class SlotGrid:
         return tuple(found)
 
     @cached_property
-    def _idle(self) -> tuple[tuple[int, int, int], ...]:
-        """Every stretch in which a slot was empty between the run's first and last step: (slot, from, to)."""
+    def _idle(self) -> tuple[tuple[int, int, int, bool], ...]:
+        """Every stretch in which a slot was empty between the run's first and last step.
+
+        As (slot, from, to, whether requests waited meanwhile).
+        """
         if not len(self._starts):
             return ()
         first, last = int(self._starts[0]), int(self._ends[-1])
@@ -116,7 +122,28 @@ class SlotGrid:
             if at < last:
                 gaps.append((slot, at, last))
         # A slot retaken at the next step's start was not idle: between two steps nothing runs at all.
-        return tuple(gap for gap in gaps if self._holds_step(gap[1], gap[2]))
+        return tuple(part for gap in gaps if self._holds_step(gap[1], gap[2]) for part in self._by_demand(*gap))
+
+    def _by_demand(self, slot: int, from_ns: int, to_ns: int) -> Iterator[tuple[int, int, int, bool]]:
+        """A stretch cut where the queue became empty, or was so no longer."""
+        starts, wanted = self._demand
+        first = max(int(np.searchsorted(starts, from_ns, side="right")) - 1, 0)
+        at = from_ns
+        for i in range(first, len(starts)):
+            until = int(starts[i + 1]) if i + 1 < len(starts) else to_ns
+            if at >= to_ns:
+                return
+            if until > at:
+                yield slot, at, min(until, to_ns), bool(wanted[i])
+                at = until
+
+    @cached_property
+    def _demand(self) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """When it changes whether steps leave requests in the queue, and whether they do from then on."""
+        order = np.argsort(self._starts, kind="stable")
+        waits = self._run.trace.steps.waiting[order] > 0
+        changes = np.flatnonzero(np.concatenate([[True], waits[1:] != waits[:-1]]))
+        return self._starts[order][changes], waits[changes]
 
     def _holds_step(self, from_ns: int, to_ns: int) -> bool:
         i = int(np.searchsorted(self._starts, from_ns))
@@ -142,10 +169,10 @@ class SlotGrid:
             share = (t_ns - view.from_ns) / (view.to_ns - view.from_ns)
             return box.x + box.w * min(max(share, 0.0), 1.0)
 
-        for slot, from_ns, to_ns in self._idle:
+        for slot, from_ns, to_ns, wanted in self._idle:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
             if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
-                canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT)
+                canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT if wanted else SPARE_SLOT)
         for residency in self._residencies:
             if residency.from_ns >= now_ns or residency.slot >= len(rows):
                 continue
