@@ -11,8 +11,7 @@ from pathlib import Path
 from tracereel.cli.options import across_option, allow_broken_option
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say
-
-NAMES = ("slots", "tokens", "latency", "queue", "batch", "steps")
+from tracereel.trace.plots.names import NAMES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,11 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.plots import batches, runs
+from tracereel.trace.plots.names import NAMES
 from tracereel.trace.plots.style import Theme, footnote
 
-FIGURES: dict[str, Callable[[Sequence[Group], Theme], Figure]] = {
-    "slots": runs.slots,
-    "tokens": runs.tokens,
-    "latency": runs.latency,
-    "queue": runs.queue,
-    "batch": batches.batch,
-    "steps": batches.steps,
-}
+_DRAWN = (runs.slots, runs.tokens, runs.latency, runs.queue, batches.batch, batches.steps)
+FIGURES: dict[str, Callable[[Sequence[Group], Theme], Figure]] = dict(zip(NAMES, _DRAWN, strict=True))
 
 
 class NoFigureError(Exception):

@@ -71,9 +71,9 @@ class Recording:
         """The suite this run belongs to."""
         return self.header.run.suite if self.header.run else None
 
-    def read(self) -> Trace:
-        """The whole trace."""
-        return Trace.read(self.path)
+    def read(self, *, allow_broken: bool = False) -> Trace:
+        """The whole trace. Raises TraceError as `Trace.read` does."""
+        return Trace.read(self.path, allow_broken=allow_broken)
 
 
 class RecordingIndex:
