@@ -1,8 +1,8 @@
 """What happened: the events of one engine run, how they are stored, checked, measured and asked about.
 
 This package knows neither how an engine works (`tracereel.engine`) nor how a film looks (`tracereel.film`), and
-imports neither torch nor manim. `Recorder` writes a trace, `Trace.read` reads one, `Timeline(trace).at(t)` is the state at
-an instant. What else may be imported, and from where, is listed in ARCHITECTURE.md.
+imports neither torch nor manim. `Recorder` writes a trace, `Trace.read` reads one, `Timeline(trace).at(t)` is the state
+at an instant. What else may be imported, and from where, is listed in ARCHITECTURE.md.
 
 `__version__` is tracereel's: `tracereel` is a namespace package and can hold no names of its own.
 """
