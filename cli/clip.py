@@ -7,15 +7,17 @@ The film is one that `tracereel render` made; times are seconds of film. The GIF
 import argparse
 from pathlib import Path
 
+from tracereel.cli.options import number, whole
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `clip`."""
     parser.add_argument("film", type=Path, help="a film")
     parser.add_argument("target", type=Path, help="the picture to write: a .gif")
-    parser.add_argument("--from", dest="from_s", type=float, default=0.0, help="first second (default: 0)")
-    parser.add_argument("--to", dest="to_s", type=float, default=10.0, help="last second (default: 10)")
-    parser.add_argument("--width", type=int, default=640, help="pixels (default: 640)")
-    parser.add_argument("--fps", type=float, default=12.0, help="frames a second (default: 12)")
+    parser.add_argument("--from", dest="from_s", type=number(0, 86_400), default=0.0, help="first second (default: 0)")
+    parser.add_argument("--to", dest="to_s", type=number(0, 86_400), default=10.0, help="last second (default: 10)")
+    parser.add_argument("--width", type=whole(16, 7680), default=640, help="pixels (default: 640)")
+    parser.add_argument("--fps", type=number(1, 50), default=12.0, help="frames a second (default: 12)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
 import argparse
+import re
+from collections.abc import Callable
 
 
 def across_option(parser: argparse.ArgumentParser) -> None:
@@ -23,3 +25,29 @@ def allow_broken_option(parser: argparse.ArgumentParser) -> None:
         help="read recordings that are broken (changed after they were written, steps or requests missing) all the"
         " same; every output says that they are",
     )
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """What reads a whole number from `low` to `high`, as an option's type."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """What reads a number from `low` to `high`, as an option's type."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return value
+
+    return read

@@ -10,17 +10,21 @@ joins. Prints the films' paths.
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
+from tracereel.cli.options import number, whole
 from tracereel.cli.progress import ProgressReport
-from tracereel.cli.terminal import printable
+from tracereel.cli.terminal import say, warn
 
 if TYPE_CHECKING:
     from tracereel.film.beat import Beat
@@ -35,6 +39,8 @@ QUALITIES = {
     "k": (3840, 2160, 60.0),
 }
 FORMATS = ("mp4", "webm", "gif")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_GRACE_S = 5.0
 _DEFAULT = "continuous_batching"
 _SETTINGS = ("recordings", "device", "brand", "theme", "language", "captions")
 """The options that are settings of the film, as they are called there."""
@@ -46,18 +52,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="print the scenes and what each is about")
     parser.add_argument("--all", action="store_true", help="every scene, side by side, and the film joined from them")
     parser.add_argument("--part", type=_part, metavar="K/N", help="the K-th of N shares of the scenes, not joined")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="renders at a time (default: the cores)")
+    parser.add_argument(
+        "--jobs",
+        type=whole(1, 256),
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="renders at a time (default: the cores)",
+    )
     parser.add_argument(
         "-q", "--quality", choices=QUALITIES, default="l", help="l 480p15, m 720p30, h 1080p60, p 1440p60, k 2160p60"
     )
     parser.add_argument("--recordings", type=Path, help="play the traces of this folder instead of the package's")
     parser.add_argument("--device", help="play what was measured on it: cpu, cuda, or its name (default: a GPU's)")
     parser.add_argument("--size", type=_size, metavar="WxH", help="pixels, such as 1080x1920 for an upright film")
-    parser.add_argument("--fps", type=float, help="frames a second")
+    parser.add_argument("--fps", type=number(1, 240), help="frames a second, 1 to 240")
     parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")
     parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
-    parser.add_argument("--crf", type=int, help="quality of the encoding, lower is better (default: 20)")
-    parser.add_argument("--preset", help="x264's preset, slower is smaller (default: superfast with a look-ahead)")
+    parser.add_argument(
+        "--crf", type=whole(0, 51), metavar="N", help="quality of the encoding, lower is better (default: 20)"
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="x264's preset, slower is smaller (default: superfast with a look-ahead)"
+    )
     parser.add_argument("--brand", type=Path, metavar="FILE", help="a brand file (TOML): title, logo, accent, end card")
     parser.add_argument("--theme", help="dark or light (default: dark, or the brand's)")
     parser.add_argument("--language", help="of all words: en or zh (default: en)")
@@ -94,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         return _render_all(args, settings, options)
     with ProgressReport() as report:
         label = f"rendering {args.scene}"
-        print(_render(args.scene, settings, options, {}, lambda done, total: report(label, done, total)))
+        say(_render(args.scene, settings, options, {}, lambda done, total: report(label, done, total)))
     return 0
 
 
@@ -103,7 +119,7 @@ def _list() -> int:
 
     width = max(map(len, names()))
     for name in names():
-        print(f"{name:{width}}  {about(name)}")
+        say(f"{name:{width}}  {about(name)}")
     return 0
 
 
@@ -128,7 +144,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "pixel_height": height,
         "frame_rate": args.fps or fps,
         "media_dir": str(args.media),
-        "video_dir": "{media_dir}/videos/{module_name}/" + _folder(width, height, args.fps or fps),
+        "video_dir": _folder(width, height, args.fps or fps),
         "format": "mov" if args.transparent and args.format == "mp4" else args.format,
         "transparent": args.transparent,
         "video_encoder_options": encoder,
@@ -152,13 +168,15 @@ def _render(
 
     if name not in FILMS:
         find(name)
-    from manim import tempconfig
-    from tracereel.scenes.film_scene import scene_class
+    from tracereel.film.staging import staged
+    from tracereel.scenes.film_scene import configured, scene_class
 
-    with tempconfig({**options, "input_file": f"{name}.py"}):
-        scene = scene_class(name)(settings, facts, report)
-        scene.render()
-        return str(scene.renderer.file_writer.final_file_path)
+    target = _path(name, options)
+    with staged(target) as folder:
+        places = {"media_dir": str(folder), "video_dir": str(folder), "input_file": f"{name}.py"}
+        with configured({**options, **places, "output_file": target.stem}):
+            scene_class(name)(settings, facts, report).render()
+    return str(target)
 
 
 _progress: Any = None
@@ -168,6 +186,18 @@ _progress: Any = None
 def _start_worker(progress: Any) -> None:
     global _progress
     _progress = progress
+    progress.cancel_join_thread()  # a parent that has ended reads nothing any more
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers: they do it themselves."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(143)
 
 
 def _work(name: str, settings: "Settings", options: dict[str, Any], job: str) -> str:
@@ -202,7 +232,7 @@ def _plan(settings: "Settings", options: dict[str, Any]) -> _Plan:
         except (TraceError, NotComparableError) as error:
             if name == _DEFAULT:
                 raise
-            print(f"left out: {name}: {printable(str(error))}", file=sys.stderr)
+            warn(f"left out: {name}: {error}")
         else:
             plan.shows[name] = show
             plan.jobs[name] = job_digest([*show.files, *settings.files], asked)
@@ -222,23 +252,22 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
     todo = {name: plan.jobs[name] for name in cast if not is_fresh(paths[name], plan.jobs[name])}
     _work_off(todo, settings, options, args.jobs)
     for name in cast:
-        print(paths[name])
+        say(paths[name])
     if args.part or options["format"] == "gif":
         return 0
     for film in (name for name in FILMS if name in plan.beats):
         target, beats = _path(film, options), plan.beats[film]
         if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, plan.jobs[film]):
             join([paths[beat.name] for beat in beats], beats, target, plan.shows[film], plan.jobs[film])
-        print(target)
+        say(target)
     return 0
 
 
 def _path(name: str, options: dict[str, Any]) -> Path:
-    """Where Manim puts a scene's film."""
+    """Where a scene's film goes: where Manim puts it too."""
     from tracereel.film.registry import class_name
 
-    folder = str(options["video_dir"]).format(media_dir=options["media_dir"], module_name=name)
-    return Path(folder) / f"{class_name(name)}.{options['format']}"
+    return Path(options["media_dir"], "videos", name, options["video_dir"], f"{class_name(name)}.{options['format']}")
 
 
 def _work_off(todo: dict[str, str], settings: "Settings", options: dict[str, Any], at_once: int) -> None:
@@ -249,14 +278,33 @@ def _work_off(todo: dict[str, str], settings: "Settings", options: dict[str, Any
     if not todo:
         return
     context = get_context("spawn")
-    with context.Manager() as manager, ProgressReport() as report:
-        progress = manager.Queue()
-        with ProcessPoolExecutor(max(at_once, 1), context, _start_worker, (progress,)) as pool:
+    progress = context.Queue()
+    pool = ProcessPoolExecutor(at_once, context, _start_worker, (progress,))
+    with ProgressReport() as report:
+        try:
             running = {name: pool.submit(_work, name, settings, options, job) for name, job in todo.items()}
             _follow(running, progress, report)
-        for future in running.values():
-            if not future.cancelled():
-                future.result()
+            for future in running.values():
+                if not future.cancelled():
+                    future.result()
+            pool.shutdown()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_workers()
+            raise
+
+
+def _end_workers() -> None:
+    """Have the workers end, with what they began put in order; those that do not are killed."""
+    workers = active_children()
+    for worker in workers:
+        worker.terminate()
+    by = time.monotonic() + _GRACE_S
+    for worker in workers:
+        worker.join(max(by - time.monotonic(), 0))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def _follow(running: dict[str, Future[str]], progress: Any, report: ProgressReport) -> None:

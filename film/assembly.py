@@ -11,10 +11,11 @@ from pathlib import Path
 import av
 import msgspec
 from tracereel.film.beat import BEAT_FADE_S, Beat
-from tracereel.film.ledger import LedgerFile, ledger_path
+from tracereel.film.ledger import LedgerFile, ledger_path, read_ledger
 from tracereel.film.provenance import read_stamp
 from tracereel.film.publishing import publish
 from tracereel.film.show import Show
+from tracereel.film.staging import staged
 
 JOB = "job"
 """The entry of a film's metadata that says from what it was rendered: equal for equal films."""
@@ -52,11 +53,10 @@ def is_fresh(film: Path, job: str) -> bool:
 def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, show: Show, job: str) -> None:
     """Put the films of scenes, each of one beat, one after the other into `target`.
 
-    Raises AssemblyError where a part cannot be read, or the parts were not encoded alike.
+    Raises LedgerError where a part's ledger cannot be read, AssemblyError where the parts were not encoded alike.
     """
-    ledgers = [_ledger(part) for part in parts]
+    ledgers = [read_ledger(part)[0] for part in parts]
     rate = ledgers[0].frame_rate
-    _join_pictures(parts, [ledger.frames for ledger in ledgers], Fraction(rate).limit_denominator(1001), target)
     first, claims, told = 0, [], []
     facts = dict(ledgers[0].provenance)
     traces: set[str] = set()
@@ -67,23 +67,15 @@ def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, show: Show,
         traces.update(ledger.provenance.get("traces", "").split())
         first += ledger.frames
     facts |= {"traces": " ".join(sorted(traces)), JOB: job}
-    ledger = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
-    publish(target, show, told, ledger)
-
-
-def _ledger(film: Path) -> LedgerFile:
-    try:
-        return msgspec.json.decode(ledger_path(film).read_bytes(), type=LedgerFile)
-    except OSError as error:
-        raise AssemblyError(f"{ledger_path(film)}: cannot be read ({error.strerror}); render its scene first") from None
-    except msgspec.DecodeError as error:
-        raise AssemblyError(f"{ledger_path(film)}: {error}") from None
+    whole = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
+    with staged(target) as folder:
+        film = folder / target.name
+        _join_pictures(parts, [ledger.frames for ledger in ledgers], Fraction(rate).limit_denominator(1001), film)
+        publish(film, show, told, whole)
 
 
 def _join_pictures(parts: Sequence[Path], frames: Sequence[int], rate: Fraction, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f"{target.stem}.joining{target.suffix}")
-    with av.open(str(beside), "w") as output:
+    with av.open(str(target), "w") as output:
         stream, like, before = None, None, 0
         for part, count in zip(parts, frames, strict=True):
             with av.open(str(part)) as source:
@@ -102,4 +94,3 @@ def _join_pictures(parts: Sequence[Path], frames: Sequence[int], rate: Fraction,
                     packet.stream = stream
                     output.mux(packet)
             before += count
-    beside.replace(target)

@@ -5,8 +5,9 @@ from pathlib import Path
 import av
 import msgspec
 from PIL import Image
-from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path
+from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path, read_ledger
 from tracereel.film.provenance import stamp
+from tracereel.film.staging import staged
 from tracereel.trace.format.storage import replace_text
 
 _COLOURS = 255
@@ -19,29 +20,27 @@ class ClipError(Exception):
 def clip(film: Path, target: Path, from_s: float, to_s: float, width: int, fps: float) -> int:
     """Write the film from `from_s` to `to_s` as a GIF, its part of the film's ledger beside it; returns its frames.
 
-    Raises ClipError.
+    Raises ClipError, LedgerError, OSError.
     """
     if target.suffix != ".gif":
         raise ClipError(f"{target}: a clip is a .gif")
     try:
         frames = _frames(film, from_s, to_s, width, fps)
-        ledger = msgspec.json.decode(ledger_path(film).read_bytes(), type=LedgerFile)
     except (OSError, av.FFmpegError) as error:
         raise ClipError(f"{error.filename or film}: cannot be read ({error.strerror})") from None
-    except msgspec.DecodeError as error:
-        raise ClipError(f"{ledger_path(film)}: {error}") from None
+    ledger, _ = read_ledger(film)
     if not frames:
         raise ClipError(f"{film}: nothing between {from_s:g} s and {to_s:g} s")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.stem}.partial.gif")
     flat = _flattened(frames)
-    # Hundredths of a second are what a GIF counts in.
-    flat[0].save(part, save_all=True, append_images=flat[1:], duration=round(100 / fps) * 10, loop=0, disposal=1)
     own = _part_of(ledger, target.name, from_s, len(frames), fps)
     text = encode_ledger(own)
-    stamp(part, {**own.provenance, LEDGER_DIGEST: digest_of(text)})
-    replace_text(ledger_path(target), text)
-    part.replace(target)
+    with staged(target) as folder:
+        made = folder / target.name
+        # Hundredths of a second are what a GIF counts in.
+        flat[0].save(made, save_all=True, append_images=flat[1:], duration=round(100 / fps) * 10, loop=0, disposal=1)
+        stamp(made, {**own.provenance, LEDGER_DIGEST: digest_of(text)})
+        replace_text(ledger_path(made), text)
     return len(frames)
 
 

@@ -13,7 +13,12 @@ from tracereel.film.phrases import Phrase
 
 LEDGER_DIGEST = "ledger"
 """The entry of a film's metadata that holds its ledger's digest."""
+MAX_LEDGER_BYTES = 64 * 2**20
 Key = tuple[Phrase, str]
+
+
+class LedgerError(Exception):
+    """A film's ledger cannot be used; the message is one line."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +116,22 @@ def encode_ledger(ledger: LedgerFile) -> str:
 def ledger_path(film: Path) -> Path:
     """Where a film's ledger lies: beside it."""
     return film.with_name(film.name + ".ledger.json")
+
+
+def read_ledger(film: Path) -> tuple[LedgerFile, str]:
+    """A film's ledger, and its text. Raises LedgerError."""
+    path = ledger_path(film)
+    try:
+        if path.stat().st_size > MAX_LEDGER_BYTES:
+            raise LedgerError(f"{path}: is over {MAX_LEDGER_BYTES >> 20} MiB; no film's ledger is")
+        text = path.read_text(encoding="utf-8")
+        return msgspec.json.decode(text, type=LedgerFile), text
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise LedgerError(f"{path}: is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{path}: {error}") from None
 
 
 def digest_of(text: str) -> str:

@@ -46,10 +46,20 @@ class Figure:
 
 
 QUOTED = "quoted"
+FORMATS = frozenset(
+    [QUOTED, "", "d", ",", ",d", "s"]
+    + [f"{sign}{comma}.{n}{kind}" for sign in ("", "+") for comma in ("", ",") for n in range(7) for kind in "f%"]
+)
+"""Every format of a figure. A ledger is untrusted, and a format can ask for gigabytes (`999999999d`)."""
 
 
 def shown_as(value: Value, style: str) -> str:
-    """A value as text; the one place where formats are applied, for the screen and for verification."""
+    """A value as text; the one place where formats are applied, for the screen and for verification.
+
+    Raises ValueError where the format is none of FORMATS, or not one for this value.
+    """
+    if style not in FORMATS:
+        raise ValueError(f"{style[:40]!r} is no format of a figure")
     if style == QUOTED or isinstance(value, str):
         return one_line(str(value)) if style == QUOTED else format(value, style)
     # A minus, as wide as a plus; format() writes a hyphen.

@@ -18,6 +18,7 @@ from tracereel.film.captions import Cue
 from tracereel.film.sound import RATE, Samples
 from tracereel.trace import __version__
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.format.atomic import replacing
 
 
 def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
@@ -49,9 +50,8 @@ def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound
         _stamp_gif(film, {f"{PREFIX}{name}": value for name, value in facts.items()})
     if film.suffix not in (".mp4", ".mov", ".webm"):
         return
-    part = film.with_name(f"{film.stem}.stamping{film.suffix}")
     options = {"movflags": "use_metadata_tags+faststart"} if film.suffix != ".webm" else {}
-    with av.open(str(film)) as source, av.open(str(part), "w", options=options) as target:
+    with replacing(film) as part, av.open(str(film)) as source, av.open(str(part), "w", options=options) as target:
         target.metadata.update(source.metadata)
         target.metadata.update({f"{PREFIX}{name}": value for name, value in facts.items()})
         target.set_chapters([_chapter(i, chapter) for i, chapter in enumerate(chapters)])
@@ -69,7 +69,6 @@ def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound
                 frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
                 target.mux(voice.encode(frame))
             target.mux(voice.encode(None))
-    part.replace(film)
 
 
 def _sound_stream(target: OutputContainer, codec: str) -> AudioStream:
@@ -99,9 +98,8 @@ def _stamp_gif(film: Path, facts: dict[str, str]) -> None:
     at = 13 + colours
     chunks = [comment[i : i + 255] for i in range(0, len(comment), 255)]
     blocks = b"".join(bytes([len(chunk)]) + chunk for chunk in chunks)
-    part = film.with_name(f"{film.stem}.stamping{film.suffix}")
-    part.write_bytes(data[:at] + b"\x21\xfe" + blocks + b"\x00" + data[at:])
-    part.replace(film)
+    with replacing(film) as part:
+        part.write_bytes(data[:at] + b"\x21\xfe" + blocks + b"\x00" + data[at:])
 
 
 def _gif_comment(film: Path) -> dict[str, str]:

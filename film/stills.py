@@ -6,12 +6,12 @@ from pathlib import Path
 from tracereel.film.beat import Beat
 from tracereel.film.frames import BeatFrames
 from tracereel.film.show import Show
+from tracereel.trace.format.atomic import replacing
 
 
 def write_still(film: Path, beats: Sequence[Beat], show: Show) -> None:
     """Write `<film>.png`, its suffix left out: the first still that a beat names, else the end of the first beat."""
     beat = next((beat for beat in beats if beat.still_s is not None), beats[0])
     second = beat.clock.film_s - 0.1 if beat.still_s is None else beat.still_s
-    part = film.with_suffix(".partial.png")
-    BeatFrames(beat, show).at(second).write_to_png(str(part))
-    part.replace(film.with_suffix(".png"))
+    with replacing(film.with_suffix(".png")) as part:
+        BeatFrames(beat, show).at(second).write_to_png(str(part))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 import msgspec
-from tracereel.film.ledger import LEDGER_DIGEST, Claim, LedgerFile, digest_of, ledger_path
+from tracereel.film.ledger import LEDGER_DIGEST, Claim, LedgerFile, digest_of, ledger_path, read_ledger
 from tracereel.film.phrases import shown_as
 from tracereel.film.provenance import read_stamp
 from tracereel.trace.analysis.queries import Run, UnknownQueryError, evaluate
@@ -31,7 +31,7 @@ class Verdict:
 def verify(film: Path, traces: Iterable[Path]) -> Verdict:
     """Recompute everything a film's ledger claims from trace files (or folders of them).
 
-    Raises VerificationError where the film or its ledger cannot be read, TraceError where a trace cannot.
+    Raises VerificationError, LedgerError or TraceError where the film, its ledger or a trace cannot be read.
     """
     ledger, verdict = _read_ledger(film)
     runs = _runs(traces)
@@ -54,12 +54,9 @@ def _read_ledger(film: Path) -> tuple[LedgerFile, Verdict]:
     path = ledger_path(film)
     try:
         stamp = read_stamp(film)
-        text = path.read_text(encoding="utf-8")
-        ledger = msgspec.json.decode(text, type=LedgerFile)
     except (OSError, av.FFmpegError) as error:
         raise VerificationError(f"{error.filename or film}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise VerificationError(f"{path}: {error}") from None
+    ledger, text = read_ledger(film)
     verdict = Verdict()
     if stamp.get(LEDGER_DIGEST) != digest_of(text):
         verdict.faults.append(f"{path.name} is not the ledger this film was rendered with")

@@ -9,7 +9,9 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from configparser import ConfigParser
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,22 @@ from typing import Any
 import av
 import cairo
 import numpy as np
-from manim import WHITE, Camera, FadeIn, FadeOut, Mobject, Scene, ValueTracker, VMobject, config, linear, logger
+from manim import (
+    WHITE,
+    Camera,
+    FadeIn,
+    FadeOut,
+    Mobject,
+    Scene,
+    ValueTracker,
+    VMobject,
+    config,
+    linear,
+    logger,
+    tempconfig,
+)
+from manim._config.utils import ManimConfig, config_file_paths
+from manim.constants import RendererType
 from manim.renderer.cairo_renderer import CairoRenderer
 from manim.scene.scene_file_writer import SceneFileWriter
 from manim.scene.video_segment_encoder import VideoSegmentEncoder
@@ -25,18 +42,16 @@ from manim.utils.color import ManimColor
 from tracereel.film.beat import BEAT_FADE_S, Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.ledger import Ledger, LedgerFile
-from tracereel.film.lettering import FontError
 from tracereel.film.painter import CairoCanvas
 from tracereel.film.provenance import provenance_of
 from tracereel.film.publishing import publish
-from tracereel.film.registry import UnknownSceneError, class_name
-from tracereel.film.settings import Settings, SettingsError
+from tracereel.film.registry import class_name
+from tracereel.film.settings import Settings
 from tracereel.film.show import Show
-from tracereel.film.sound import SoundError, voice
+from tracereel.film.sound import voice
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import DARK, GROUND, Palette
-from tracereel.trace.analysis.comparable import NotComparableError
-from tracereel.trace.format.storage import TraceError
+from tracereel.trace.format.text import printable
 
 Paint = Callable[[Canvas], None]
 OnProgress = Callable[[int, int], None]
@@ -155,6 +170,12 @@ _KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame") and hasattr(Sce
 
 
 class _Writer(SceneFileWriter):
+    @property
+    def movie_file_path(self) -> Path:
+        """Where the film goes; also a GIF bears its scene's name alone, without Manim's version."""
+        path: Path = super().movie_file_path
+        return path.with_name(f"{self.output_plan.output_stem}{path.suffix}")
+
     def _create_segment_encoder(self, target: Any) -> VideoSegmentEncoder:
         assert self.video_encoder is not None
         return _Encoder(target=target, spec=self.video_encoder)
@@ -189,6 +210,10 @@ class FilmRenderer(CairoRenderer):
         super().add_frame(frame, num_frames)
 
 
+class UnknownRendererError(Exception):
+    """Another renderer than Cairo is asked for; the message is one line."""
+
+
 class FilmScene(Scene):
     """A scene or a film of the registry, by its `name`.
 
@@ -207,6 +232,8 @@ class FilmScene(Scene):
         **options: Any,
     ):
         with _one_line():
+            if config.renderer != RendererType.CAIRO:
+                raise UnknownRendererError(f"renderer {config.renderer.value}: scenes are painted by Cairo alone")
             pixels = config.pixel_width, config.pixel_height
             self.show = show = Show(settings or Settings.from_environment(), pixels)
         _configure(show.palette)
@@ -272,6 +299,15 @@ class FilmScene(Scene):
         publish(Path(path), self.show, self.told, file)
 
 
+@contextmanager
+def configured(options: Mapping[str, Any]) -> Iterator[None]:
+    """Within it Manim has its own defaults and `options`: no manim.cfg of the folder or the home changes a film."""
+    parser = ConfigParser()
+    parser.read(config_file_paths()[0], encoding="utf-8")
+    with tempconfig(ManimConfig().digest_parser(parser)), tempconfig(options):
+        yield
+
+
 def scene_class(name: str) -> type[FilmScene]:
     """The Manim scene of a registered name, as its file in scenes/ defines it."""
     return type(class_name(name), (FilmScene,), {"name": name, "__doc__": f"The scene {name}."})
@@ -305,9 +341,8 @@ class _one_line:  # noqa: N801 (used as a function)
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        expected = TraceError | SettingsError | FontError | SoundError | NotComparableError | UnknownSceneError
-        if isinstance(error, expected):
-            print(f"tracereel: {error}", file=sys.stderr)
+        if isinstance(error, Exception) and type(error).__module__.startswith("tracereel."):
+            print(f"tracereel: {printable(str(error))}", file=sys.stderr)
             raise SystemExit(2) from None
 
 

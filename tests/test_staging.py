@@ -1,0 +1,179 @@
+"""A film is made aside: one that was there before stays whole until the new one is, whatever happens meanwhile."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tracereel.cli.main import main
+from tracereel.film.ledger import MAX_LEDGER_BYTES, LedgerError, ledger_path, read_ledger
+from tracereel.film.phrases import FORMATS, shown_as
+from tracereel.film.staging import staged
+from tracereel.trace.format.locks import LockedError
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def make(target: Path, what: str, fail: BaseException | None = None) -> None:
+    with staged(target) as folder:
+        (folder / target.name).write_text(what)
+        (folder / "sub").mkdir()
+        (folder / f"{target.name}.ledger.json").write_text(what)
+        if fail is not None:
+            raise fail
+
+
+@pytest.mark.parametrize("name", ["plain", "it's mine", "brace{d}s", "open{", "日本"])
+def test_all_files_take_their_places_and_the_path_to_make_them_in_is_plain(tmp_path, name):
+    target = tmp_path / name / "Film.mp4"
+    make(target, "new")
+    assert contents(target.parent) == {"Film.mp4": "new", "Film.mp4.ledger.json": "new"}
+    with staged(target) as folder:
+        assert not set("'{}日") & set(str(folder))
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_whatever_fails_the_film_that_was_there_is_whole(tmp_path, fault):
+    target = tmp_path / "Film.mp4"
+    make(target, "before")
+    with pytest.raises(type(fault)):
+        make(target, "new", fault)
+    assert contents(tmp_path) == {"Film.mp4": "before", "Film.mp4.ledger.json": "before"}
+
+
+def test_a_fault_names_the_film_and_not_the_folder_it_is_made_in(tmp_path):
+    target = tmp_path / "it's" / "Film.mp4"
+
+    def fail() -> None:
+        with staged(target) as folder:
+            raise OSError(28, "No space left on device", str(folder / "Film.mp4"))
+
+    with pytest.raises(OSError, match="No space") as raised:
+        fail()
+    assert raised.value.filename == str(target)
+
+
+def test_a_second_maker_of_the_same_film_is_refused_by_name(tmp_path):
+    with staged(tmp_path / "Film.mp4"), pytest.raises(LockedError, match=f"Film.mp4: process {os.getpid()} on "):
+        make(tmp_path / "Film.mp4", "second")
+
+
+def _make_for_ever(target: Path) -> None:
+    with staged(target) as folder:
+        (folder / target.name).write_text("half")
+        time.sleep(60)
+
+
+def test_what_a_killed_process_left_goes_with_the_next_film(tmp_path):
+    target = tmp_path / "Film.mp4"
+    maker = multiprocessing.get_context("spawn").Process(target=_make_for_ever, args=(target,))
+    maker.start()
+    while not list(tmp_path.glob(".Film.*.making/Film.mp4")):
+        time.sleep(0.05)
+    maker.kill()
+    maker.join()
+    make(target, "whole")
+    assert contents(tmp_path) == {"Film.mp4": "whole", "Film.mp4.ledger.json": "whole"}
+
+
+WORKERS = """
+import os, sys, time
+from multiprocessing import get_context
+from tracereel.cli import render
+def work(name, settings, options, job):
+    open(os.path.join(options["folder"], str(os.getpid())), "w").close()
+    time.sleep(120)
+render._work = work
+if __name__ == "__main__":
+    from tracereel.cli.main import main
+    render.run = lambda args: render._work_off({"a": "", "b": ""}, None, {"folder": sys.argv[1]}, 2)
+    sys.exit(main(["render"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_workers_end_with_their_parent(tmp_path, number, code):
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "render_workers.py").write_text(WORKERS)
+    command = [sys.executable, str(tmp_path / "render_workers.py"), str(tmp_path / "pids")]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(pids := list((tmp_path / "pids").iterdir())) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.send_signal(number)
+    assert parent.wait(20) == code
+    assert "Traceback" not in parent.stderr.read()
+    by = time.monotonic() + 10
+    while any(Path("/proc", path.name).exists() for path in pids):
+        assert time.monotonic() < by, "a worker outlived its parent"
+        time.sleep(0.05)
+
+
+def test_a_ledger_is_bounded_before_it_is_read(tmp_path):
+    film = tmp_path / "f.mp4"
+    with ledger_path(film).open("wb") as file:
+        file.truncate(MAX_LEDGER_BYTES + 1)
+    with pytest.raises(LedgerError, match="over 64 MiB"):
+        read_ledger(film)
+    ledger_path(film).write_text('{"film":"f","x":' + "[" * 100_000)
+    with pytest.raises(LedgerError):
+        read_ledger(film)
+
+
+@pytest.mark.parametrize("style", ["999999999d", "0>999999999", ".999999999f", "x", "{}", ",,d"])
+def test_a_format_is_one_of_a_fixed_list(style):
+    with pytest.raises(ValueError, match="no format"):
+        shown_as(1, style)
+    assert style not in FORMATS
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--fps", "0"],
+        ["--fps", "-5"],
+        ["--fps", "nan"],
+        ["--fps", "1e9"],
+        ["--preset", "bogus"],
+        ["--crf", "900"],
+        ["--crf", "x"],
+        ["--jobs", "0"],
+        ["--jobs", "99999999999999999999"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_out_of_its_bounds_is_one_line(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["render", "opening", *arguments])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"argument {arguments[0]}: " in err
+
+
+def test_no_manim_cfg_changes_a_film(tmp_path, monkeypatch):
+    from manim import config, tempconfig
+    from tracereel.scenes.film_scene import configured
+
+    with tempconfig({"output_file": "mine", "dry_run": True, "from_animation_number": 3, "frame_rate": 7.0}):
+        with configured({"frame_rate": 15.0, "pixel_width": 854, "pixel_height": 480}):
+            assert (config.dry_run, config.from_animation_number, config.frame_rate) == (False, 0, 15.0)
+            assert (config.pixel_width, config.pixel_height) == (854, 480)
+            assert not config.output_file
+        assert config.output_file == "mine"
+        assert config.from_animation_number == 3
+
+
+def test_another_renderer_is_refused_in_one_line(tmp_path):
+    scene = Path(__file__).parents[1] / "scenes" / "opening.py"
+    command = [sys.executable, "-m", "manim", "-ql", str(scene), "--media_dir", str(tmp_path), "--renderer=opengl"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "tracereel: renderer opengl: scenes are painted by Cairo alone" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
