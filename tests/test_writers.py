@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+import zstandard
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.trace.check.invariants import check
@@ -213,3 +214,22 @@ def test_a_forked_child_changes_nothing_and_does_not_hang(tmp_path, name):
             engine.step()
     assert check(path).ok
     assert names(tmp_path) == {name}
+
+
+def test_a_small_file_that_expands_without_end_is_refused_early(tmp_path):
+    header = lines_of_a_run(tmp_path)[0]
+    step = b'{"event":"step","index":0,"start_ns":1,"end_ns":2,"phases":"","waiting":0,"requests":[' + b"0," * 2**23
+    path = tmp_path / "bomb.jsonl.zst"
+    pack = zstandard.ZstdCompressor(level=3).compressobj()
+    path.write_bytes(b"".join(map(pack.compress, [header, *[step + b"0]}\n"] * 12])) + pack.flush())
+    assert path.stat().st_size < 2**18
+    with pytest.raises(TraceError, match="expands more than 250 times"):
+        for _ in LineReader(path):
+            pass
+
+
+def lines_of_a_run(folder: Path) -> list[bytes]:
+    path = folder / "run.jsonl"
+    with Recorder(path, fakes.header(EngineConfig())) as recorder:
+        record_some(recorder, 0, 1)
+    return path.read_bytes().splitlines(keepends=True)

@@ -19,6 +19,10 @@ from tracereel.trace.format.atomic import replacing, target_of, unfinished_name
 MAX_LINE_BYTES = 32 * 2**20
 """A longer line is refused: it bounds the memory that reading takes, also of a compressed file made to explode."""
 
+MAX_EXPANSION = 250
+"""Times that a compressed trace may grow when it is read; recordings grow 5 to 13 times. Bounds the columns' memory."""
+_FREE_BYTES = 32 * 2**20
+
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC = b"\x1f\x8b"
 _LFS_POINTER = b"version https://git-lfs"
@@ -92,8 +96,11 @@ class LineReader:
     def _decompressed(self, file: BinaryIO) -> Iterator[bytes]:
         # Asked for a bounded number of bytes at a time: a small file may expand without end.
         unpack = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(file, read_across_frames=True)
+        allowed = max(_FREE_BYTES, MAX_EXPANSION * os.fstat(file.fileno()).st_size)
         try:
             while chunk := unpack.read(_CHUNK):
+                if (allowed := allowed - len(chunk)) < 0:
+                    raise TraceError(self.path, f"expands more than {MAX_EXPANSION} times; no recording does")
                 yield chunk
         except zstandard.ZstdError as error:
             self.cut = f"the zstd data is broken ({error})"
