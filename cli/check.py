@@ -1,6 +1,6 @@
 """Check traces against everything that must hold: lifecycle, tokens, slots, blocks, queues, times, digest.
 
-Prints one line a file, and every violation with its line. --strict is for those who write an emitter. Exit code 0: all
+Prints one line for each file, and every violation with its line. --strict is for authors of emitters. Exit code 0: all
 whole and valid; 1: a violation, or a recording that was cut off; 2: a file that cannot be read.
 """
 

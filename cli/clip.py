@@ -1,7 +1,7 @@
 """Cut a short moving picture from a film: a GIF for a README.
 
-The film is one that `tracereel render` made; times are seconds of film. The GIF has a ledger of its own beside it, and
-`tracereel verify` holds it to its traces.
+The film is one that `tracereel render` made; times are seconds of film. The GIF gets a ledger of its own, and
+`tracereel verify` checks it against its traces.
 """
 
 import argparse

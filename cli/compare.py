@@ -1,8 +1,8 @@
 """Compare runs: what each measured, the ratios with their uncertainty, and where a speed-up comes from.
 
 Name the runs of the baseline first, then those it is compared with: `tracereel compare A-*.zst B-*.zst`. Runs with the
-same settings are taken as repeats of each other. Runs of different workloads, models, dtypes or devices are refused,
-and such as differ in another setting than --across names.
+same settings count as repeats of each other. Refuses runs of different workloads, models, dtypes or devices, and runs
+that differ in a setting that --across does not name.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def show_ratios(
     elif some.paired:
         page.remark(f"{runs}; ratio: median of the {some.n} pairs made one right after the other; interval: bootstrap")
     else:
-        page.remark(f"{runs}, not made in turns; ratio: that of the medians; interval: bootstrap")
+        page.remark(f"{runs}, not interleaved; ratio: that of the medians; interval: bootstrap")
     if some and some.low is not None and some.n < FEW:
         page.remark(f"of fewer than {FEW} runs an interval comes out too narrow")
     for name, first, second in differing_settings([base.traces[0], other.traces[0]]):

@@ -1,7 +1,7 @@
 """Show what moved between two recordings of the same work: after an engine change, the old ones and the new ones.
 
 OLD and NEW are trace files, or folders of repeats and cases; cases are matched by name. Shows each metric with its
-interval, the first step in which the schedules part, and the requests that were helped and hurt most.
+interval, the first step in which the schedules differ, and the requests that gained and lost most.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Tell what this machine can do: record, render, analyse; and what to do about each thing it cannot.
+"""Say what this machine can do: record, render, analyse; and what to do about each thing that it cannot.
 
 Looks at versions, devices and dtypes, memory and disk, the model in the cache, fonts, encoders and openers. Exit code
 0: all that is installed works; 1: something that is installed does not.

@@ -1,7 +1,7 @@
 """Join the traces of an engine's replicas into one, on a common clock.
 
-Each trace is checked first. Traces of different engines, models, workloads or settings, two of the same replica, and
-runs whose times do not meet are refused by naming the field. Nothing is written unless all is well.
+Checks each trace first. Refuses traces of different engines, models, workloads or settings, two of the same replica,
+and runs whose times do not overlap, and names the field. Then it writes nothing.
 """
 
 import argparse

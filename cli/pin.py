@@ -1,6 +1,6 @@
 """Pin the output lengths of prompt files: how long the model's own greedy answers are.
 
-Each prompt is answered up to the model's end token, or to --max-tokens, and its length is written into the file: every
+Answers each prompt up to the model's end token, or to --max-tokens, and writes the answer's length into the file. Every
 policy then decodes the same number of tokens.
 """
 

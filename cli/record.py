@@ -1,11 +1,11 @@
-"""Record suites, or one run of any workload: run the engine and write down every step.
+"""Record suites, or one run of any workload: run the engine and record every step.
 
-A suite says which runs belong together; they are made in turns and replace earlier recordings only when all are whole.
-After an interruption those that are whole are kept, and the same command goes on from there.
-Recordings of the engine, the model and the suite that are here now stay; the others are stale and are made anew. Prints
-the files, and what moved against those that were there before.
+A suite says which runs belong together. Its repeats are interleaved, and they replace earlier recordings only when all
+of them are whole. After an interruption the same command keeps the whole recordings and continues. It re-records only
+what is stale: recordings of another engine, model or suite than the present ones. Prints the files, and what moved
+against the earlier recordings.
 
-With --workload one run is recorded of a file that says what is asked: a prompt file (JSON Lines with id and prompt,
+With --workload it records one run of a workload file: a prompt file (JSON Lines with id and prompt,
 pinned by `tracereel pin`), a CSV file with TIMESTAMP, ContextTokens, GeneratedTokens, JSON Lines with timestamp,
 input_length, output_length, hash_ids (Mooncake's; Bailian's are known by their fields), or a TOML file that describes a
 synthetic workload. The file may be a pipe, and packed with gzip or zstd:
@@ -16,12 +16,12 @@ synthetic workload. The file may be a pipe, and packed with gzip or zstd:
     prompt_tokens = { kind = "lognormal", mean = 120, sigma = 0.6, max = 800 }
     output_tokens = { kind = "geometric", mean = 60, max = 200 }         # or fixed with mean; uniform with min, max
 
-With --engine a suite's workload is run by those engines instead, all requests at once, in turns and each alone: vllm
-and transformers where they are installed, or where TRACEREEL_VLLM_PYTHON and TRACEREEL_TRANSFORMERS_PYTHON name
-interpreters that have them. The recordings are the suite NAME-engines, and are all made anew.
+With --engine those engines run a suite's workload instead: all requests at once, in interleaved repeats, one engine
+at a time. vllm and transformers must be installed here, or TRACEREEL_VLLM_PYTHON and TRACEREEL_TRANSFORMERS_PYTHON
+must name interpreters that have them. All recordings of the suite NAME-engines are re-recorded.
 
-Where a file gives lengths alone, the prompts are token ids made up by a seed. What is left out, scaled or clipped is
-said and stands in the trace.
+Where a file gives only lengths, a seed makes up token ids as prompts. The command says what it leaves out, scales or
+clips, and the trace records it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["film"],
         metavar="SUITE",
-        help="suites of the package, or .toml files of one's own (default: film)",
+        help="suites of the package, or .toml files of your own (default: film)",
     )
     what.add_argument("--workload", type=Path, metavar="FILE", help="record one run of this workload instead")
     parser.add_argument(
@@ -61,10 +61,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         type=_engine_names,
         metavar="NAME[,NAME]",
-        help="of suites: record these engines beside each other, with the default model in bf16 (default: tracereel"
+        help="of suites: record these engines for a comparison, with the default model in bf16 (default: tracereel"
         " alone, under the suite's policies)",
     )
-    parser.add_argument("--all", action="store_true", help="make all recordings anew, also those that are not stale")
+    parser.add_argument("--all", action="store_true", help="re-record everything, not only what is stale")
     parser.add_argument(
         "--dry-run", action="store_true", help="only say which recordings are stale; exit code 1 where some are"
     )
@@ -197,13 +197,13 @@ def _say_what_is_stale(suite: str, planned: "Sequence[Planned]", chosen: int) ->
     for reason, count in reasons.items():
         warn(f"{suite}: {count} of {len(planned)} recordings stale: {reason}")
     if not chosen:
-        warn(f"{suite}: all {len(planned)} recordings are of this engine, model and suite; --all makes them anew")
+        warn(f"{suite}: all {len(planned)} recordings are of this engine, model and suite; --all re-records them")
     elif not reasons:
-        warn(f"{suite}: no recording is stale; all {len(planned)} are made anew")
+        warn(f"{suite}: no recording is stale; all {len(planned)} are re-recorded")
     elif chosen < len(planned):
         warn(
-            f"{suite}: the other {len(planned) - chosen} stay; what is made now is not of their turns and is not paired"
-            " with them; --all makes all anew"
+            f"{suite}: the other {len(planned) - chosen} stay; new recordings belong to none of their repeats and make"
+            " no pairs with them; --all re-records everything"
         )
 
 

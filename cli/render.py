@@ -1,10 +1,9 @@
 """Render a scene, the whole film, or everything, from recordings.
 
-`--list` prints the scenes; `manim -pql scenes/NAME.py` renders the same. With --all every scene is rendered,
-side by side on the cores there are; a scene whose recordings are not there is left out, with a line that says why. What
-is there already and still true is left as it is, and the films are joined from their scenes without encoding anew.
---part K/N renders the K-th of N shares of the scenes, for machines that share a folder; whoever renders with --all last
-joins. Prints the films' paths.
+`--list` prints the scenes; `manim -pql scenes/NAME.py` renders the same. --all renders every scene, in parallel on
+the machine's cores. It leaves out a scene whose recordings are missing, and says why; it keeps films that are up to
+date, and joins the films from their scenes without encoding them again. --part K/N renders the K-th of N shares of
+the scenes, for machines that share a folder; a last call with --all alone joins. Prints the films' paths.
 """
 
 import argparse
@@ -50,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `render`."""
     parser.add_argument("scene", nargs="?", default=_DEFAULT, metavar="SCENE", help=f"default: {_DEFAULT}")
     parser.add_argument("--list", action="store_true", help="print the scenes and what each is about")
-    parser.add_argument("--all", action="store_true", help="every scene, side by side, and the film joined from them")
+    parser.add_argument("--all", action="store_true", help="every scene, in parallel, and the films joined from them")
     parser.add_argument("--part", type=_part, metavar="K/N", help="the K-th of N shares of the scenes, not joined")
     parser.add_argument(
         "--jobs",

@@ -1,6 +1,6 @@
 """Verify a film or a page of `play`: recompute every number in it from the traces.
 
-Reads the ledger beside a film; a page carries its figures. Exit code 0: every claim is what the traces say;
+Reads the ledger next to a film; a page holds its own. Exit code 0: every claim is what the traces say;
 1: one is not, or the ledger is not the film's; 2: something cannot be read.
 """
 
@@ -13,7 +13,7 @@ from tracereel.cli.terminal import say
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
     parser.add_argument(
-        "film", type=Path, help="a film made by tracereel, its .ledger.json beside it, or a page of play"
+        "film", type=Path, help="a film made by tracereel, its .ledger.json next to it, or a page of play"
     )
     parser.add_argument(
         "--trace",

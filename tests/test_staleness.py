@@ -87,7 +87,7 @@ def test_only_what_is_stale_is_recorded_anew(capsys, tmp_path):
     # All of it.
     code, out, err = record("--all")
     assert code == 0
-    assert "no recording is stale; all 2 are made anew" in err
+    assert "no recording is stale; all 2 are re-recorded" in err
     assert "the schedules are the same, step by step" in out
 
 
