@@ -81,10 +81,11 @@ def replay(naive: bool) -> dict[str, float]:
     """The continuous run's slots over all of its steps, growing; seconds for the frames alone, nothing encoded."""
     import numpy as np
     from manim import ManimColor, Rectangle, Scene, VGroup, config, tempconfig
-    from tracereel.film.components.slot_grid import SlotGrid, View
+    from tracereel.film.components.slot_grid import SlotGrid
     from tracereel.film.phrases import Phrasebook
     from tracereel.film.stage import Box
     from tracereel.film.theme import DARK, request_colour
+    from tracereel.film.time_axis import View
     from tracereel.scenes.film_scene import FilmRenderer, Layer
     from tracereel.trace.analysis.queries import Run
     from tracereel.trace.recordings.index import RecordingIndex

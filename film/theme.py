@@ -64,6 +64,21 @@ STATIC, SAME_POSITION = Role("static"), Role("same_position")
 VLLM, TRANSFORMERS = SAME_POSITION, Role("transformers")
 """Other engines, where engines are raced and not policies; ours is CONTINUOUS."""
 
+_CASES = {
+    "static": STATIC,
+    "same-position": SAME_POSITION,
+    "unchunked": STATIC,
+    "transformers-static": STATIC,
+    "transformers": TRANSFORMERS,
+    "vllm": VLLM,
+}
+
+
+def case_colour(case: str) -> Colour:
+    """The colour of a case or a policy, the same in every scene: CONTINUOUS where it is no baseline of another."""
+    return _CASES.get(case, CONTINUOUS)
+
+
 REQUESTS = tuple(Role(f"request_{letter}") for letter in "abcdefgh")
 
 

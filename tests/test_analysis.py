@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tracereel.engine.config import EngineConfig
+from retimed import record
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
 from tracereel.trace.analysis.compare import estimate, group_runs
 from tracereel.trace.analysis.diff import NothingInCommonError, differences, parting
 from tracereel.trace.analysis.metrics import Distribution, Metrics, SloError, parse_slo
 from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.analysis.waterfall import waterfall
-from tracereel.trace.format.events import RunInfo
-from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.state.columns import Trace
 
 
@@ -35,11 +33,11 @@ def vllm_bench_serve(path: Path, limits_ms: dict[str, float]) -> dict[str, float
     start = {r["request"]: r["arrival_ns"] / 1e9 for r in records if r["event"] == "arrival"}
     tokens: dict[int, list[float]] = {request: [] for request in start}
     success = set()
-    for record in records:
-        if record["event"] == "step":
-            for request, sampled in zip(record["requests"], record["sampled"], strict=True):
-                tokens[request] += [record["end_ns"] / 1e9] * sampled
-            success |= {ending["request"] for ending in record.get("finished", [])}
+    for event in records:
+        if event["event"] == "step":
+            for request, sampled in zip(event["requests"], event["sampled"], strict=True):
+                tokens[request] += [event["end_ns"] / 1e9] * sampled
+            success |= {ending["request"] for ending in event.get("finished", [])}
     duration = max(times[-1] for times in tokens.values() if times) - min(start.values())
     ttfts, tpots, all_tpots, itls, e2els = [], [], [], [], []
     for request in sorted(success):
@@ -156,34 +154,6 @@ def test_limits_that_cannot_be_are_refused(text):
         parse_slo(text)
     assert parse_slo("ttft=200, tpot=50") == {"ttft": 200.0, "tpot": 50.0}
     assert math.isclose(parse_slo("e2el=1e3")["e2el"], 1000)
-
-
-def record(path: Path, policy: str, *, slots: int = 4, repeat: int = 0, step_ns=lambda record: 1_000_000) -> Trace:
-    """A run of the fake model, its steps given the times of `step_ns` one right after the other."""
-    config = EngineConfig(policy=policy, max_num_seqs=slots, max_num_batched_tokens=64, num_blocks=200, block_size=4)
-    run = RunInfo(suite="test", case=policy, repeat=repeat, repeats=5)
-    with Recorder(path, fakes.header(config, run=run)) as recorder:
-        engine = fakes.make_engine(config, recorder)
-        for request in fakes.make_requests(12):
-            engine.add(request, arrival_ns=0)
-        while engine.has_work:
-            engine.step()
-    return retimed(path, step_ns)
-
-
-def retimed(path: Path, step_ns) -> Trace:
-    lines, now = [], 0
-    for line in path.read_bytes().splitlines():
-        entry = json.loads(line)
-        if entry["event"] == "arrival":
-            entry["submitted_ns"] = 0
-        if entry["event"] == "step":
-            entry |= {"start_ns": now, "scheduled_ns": now, "end_ns": now + step_ns(entry)}
-            now = entry["end_ns"]
-        lines.append(json.dumps(entry))
-    path.write_text("\n".join(lines) + "\n")
-    fakes.seal(path)
-    return Trace.read(path)
 
 
 def rows(entry: dict) -> int:

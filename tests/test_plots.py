@@ -6,7 +6,7 @@ import fakes
 import msgspec
 import numpy as np
 import pytest
-from test_analysis import record
+from retimed import record
 from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.metrics import Metrics

@@ -16,32 +16,32 @@ from films import SIZES, rendered
 from pools import blocks_agree
 from tracereel.film import theme
 from tracereel.film.components.race import Contender, Curves
-from tracereel.film.components.slot_grid import View
 from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.latency import TTFT
 from tracereel.trace.analysis.queries import Run, measure
 
 INSTANTS = 24
 
 
-def telling_of(name):
-    """What a scene tells, from the package's recordings."""
-    return importlib.import_module(f"tracereel.film.beats.{name}")._Telling(Show(Settings(), SIZE))
+def storyboard_of(name):
+    """The storyboard of a scene, from the package's recordings."""
+    return importlib.import_module(f"tracereel.film.beats.{name}").Storyboard(Show(Settings(), SIZE))
 
 
-def seen_of(telling, first, last, count=INSTANTS):
+def seen_of(board, first, last, count=INSTANTS):
     """(Second of film, engine time, picture) at so many instants of a scene."""
     for film_s in np.linspace(first, last, count).tolist():
-        picture, _ = draw(lambda canvas, s=film_s: telling.paint(canvas, s), SIZE)
-        yield film_s, telling.clock.engine_ns(film_s), picture
+        picture, _ = draw(lambda canvas, s=film_s: board.paint(canvas, s), SIZE)
+        yield film_s, board.clock.engine_ns(film_s), picture
 
 
 def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
-    telling = telling_of("where_it_hurts")
-    run, plot = telling.run, telling.plot_of(telling.stage.content)
+    board = storyboard_of("where_it_hurts")
+    run, plot = board.run, board.plot_of(board.stage.content)
     finished = set(run.timeline.at(run.timeline.end_ns).finished)
     # Requests of one batch wait equally long for one step; of their dots the last is seen.
     spots = {
@@ -50,18 +50,18 @@ def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
         for since, until in pairwise(run.timeline.token_times_of(request))
     }
     waits = [(*spot, request) for spot, request in spots.items()]
-    places = [(telling.across(plot, at), telling.height(plot, wait / 1e6)) for at, wait, _ in waits]
+    places = [(board.across(plot, at), board.height(plot, wait / 1e6)) for at, wait, _ in waits]
     corners = np.array(places)
     # On what is closer another dot may lie.
     alone = [i for i, place in enumerate(corners) if (np.abs(corners - place).max(axis=1) < 9).sum() == 1]
     assert len(alone) >= 20
     seen = {True: 0, False: 0}
-    for film_s, now, picture in seen_of(telling, 0.4, telling.clock.film_second(run.timeline.end_ns) - 0.1):
+    for film_s, now, picture in seen_of(board, 0.4, board.clock.film_second(run.timeline.end_ns) - 0.1):
         for i in alone:
             at, _, request = waits[i]
-            if abs(places[i][0] - telling.across(plot, now)) > 6:
+            if abs(places[i][0] - board.across(plot, now)) > 6:
                 there = at <= now
-                want = telling.colours[request] if there else theme.PANEL
+                want = board.colours[request] if there else theme.PANEL
                 assert near(pixel(picture, *places[i]), LOOK(want)), (film_s, i)
                 seen[there] += 1
     assert min(seen.values()) > 100
@@ -94,19 +94,19 @@ def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
 
 
 def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
-    telling = telling_of("speedup_waterfall")
-    begin = telling.before.timeline.begin_ns
-    places = telling.stage.content.rows(2, 0)
+    board = storyboard_of("speedup_waterfall")
+    begin = board.before.timeline.begin_ns
+    places = board.stage.content.rows(2, 0)
     checked = 0
-    for film_s, shown_ns, picture in seen_of(telling, 1.0, telling.parts_s - 1.2):
+    for film_s, shown_ns, picture in seen_of(board, 1.0, board.parts_s - 1.2):
         since = shown_ns - begin
         for run, place, colour in zip(
-            (telling.before, telling.after), places, (theme.STATIC, theme.CONTINUOUS), strict=True
+            (board.before, board.after), places, (theme.STATIC, theme.CONTINUOUS), strict=True
         ):
             timeline = run.timeline
             tokens = timeline.at(timeline.begin_ns + since).output_tokens
             cost = min(since, timeline.end_ns - timeline.begin_ns) / 1e6 / tokens if tokens else 0.0
-            bar = telling.bar(place, 0.0, min(cost, telling.most_ms))
+            bar = board.bar(place, 0.0, min(cost, board.most_ms))
             y = bar.y + bar.h / 2
             if tokens:
                 assert near(pixel(picture, bar.right - 4, y), LOOK(colour)), film_s
@@ -116,12 +116,12 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
 
 
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
-    telling, colours = telling_of("latency"), Show(Settings(), SIZE).colours()
+    board, colours = storyboard_of("latency"), Show(Settings(), SIZE).colours()
     dots, bars = {True: 0, False: 0}, 0
-    for film_s, shown_ns, picture in seen_of(telling, 0.9, 10.9):
-        since = shown_ns - telling.begin_ns
-        for metric, half in telling.halves().items():
-            for side, place in zip(telling.sides, telling.lanes(half), strict=True):
+    for film_s, shown_ns, picture in seen_of(board, 0.9, 10.9):
+        since = shown_ns - board.begin_ns
+        for metric, half in board.halves().items():
+            for side, place in zip(board.sides, board.lanes(half), strict=True):
                 run = side.run
                 now = run.timeline.begin_ns + since
                 times = {i: run.timeline.token_times_of(i) for i in range(len(run.trace.arrivals))}
@@ -134,9 +134,9 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
                             dots[at <= now] += 1
                     continue
                 pairs = [pair for own in times.values() for pair in pairwise(own)]
-                axis, pitch = telling.axes[metric], place.w / 48
+                axis, pitch = board.axes[metric], place.w / 48
                 inside = [min(int(axis.share((b - a) / 1e6) * 48), 47) for a, b in pairs if b <= now]
-                fullest = max(side.histogram.fullest for side in telling.sides)
+                fullest = max(side.histogram.fullest for side in board.sides)
                 for i, count in enumerate(np.bincount(inside, minlength=48).tolist()):
                     high = place.h * count / fullest
                     x = place.x + (i + 0.5) * pitch
@@ -150,21 +150,21 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
 
 
 def test_a_sweeps_dots_are_the_steps_that_have_ended():
-    telling = telling_of("batch_size_sweep")
-    run, plot = telling.run, telling.step_plot()
+    board = storyboard_of("batch_size_sweep")
+    run, plot = board.run, board.step_plot()
     steps = run.trace.steps
     decodes = [bool(steps.member_decode[steps.members(i)].all()) for i in range(len(steps))]
     took = (steps.end_ns - steps.start_ns) / 1e6
     spots = {
         i: (plot.x(int(steps.batch[i])), plot.y(float(took[i])))
         for i in range(len(steps))
-        if decodes[i] and took[i] < telling.most_ms * 0.97
+        if decodes[i] and took[i] < board.most_ms * 0.97
     }
     corners = np.array(list(spots.values()))
     alone = [i for i, spot in spots.items() if (np.abs(corners - spot).max(axis=1) < 22).sum() == 1]
     assert len(alone) >= 5
     seen = {True: 0, False: 0}
-    for film_s, now, picture in seen_of(telling, 0.7, telling.clock.film_second(run.timeline.end_ns) - 0.05):
+    for film_s, now, picture in seen_of(board, 0.7, board.clock.film_second(run.timeline.end_ns) - 0.05):
         for i in alone:
             there = steps.end_ns[i] <= now
             dark = near(pixel(picture, *spots[i]), LOOK(theme.GROUND))
@@ -174,21 +174,21 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
 
 
 def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
-    telling = telling_of("kv_cache_paging")
-    place, seen = telling._places()[0], {"shared": 0, "held": 0, "free": 0}
-    for _, now, picture in seen_of(telling, 0.2, telling.clock.film_s - 0.2):
-        blocks_agree(picture, telling.run, telling.pool, place, now, seen)
+    board = storyboard_of("kv_cache_paging")
+    place, seen = board._places()[0], {"shared": 0, "held": 0, "free": 0}
+    for _, now, picture in seen_of(board, 0.2, board.clock.film_s - 0.2):
+        blocks_agree(picture, board.run, board.pool, place, now, seen)
     assert min(seen.values()) > 30, seen
 
 
 def test_both_sawtooths_are_as_high_as_the_others_have_waited():
-    telling = telling_of("chunked_prefill")
-    checked = {telling.whole: 0, telling.chunks: 0}
-    for film_s, shown_ns, picture in seen_of(telling, 1.2, telling.verdict_s - 0.1, 4 * INSTANTS):
-        since = shown_ns - telling.whole.arrival_ns
-        for side, place in zip(checked, telling.places(), strict=True):
-            _, box, _ = telling.parts(place)
-            view = View(side.arrival_ns - telling.before_ns, side.arrival_ns + telling.after_ns)
+    board = storyboard_of("chunked_prefill")
+    checked = {board.whole: 0, board.chunks: 0}
+    for film_s, shown_ns, picture in seen_of(board, 1.2, board.verdict_s - 0.1, 4 * INSTANTS):
+        since = shown_ns - board.whole.arrival_ns
+        for side, place in zip(checked, board.places(), strict=True):
+            _, box, _ = board.parts(place)
+            view = View(side.arrival_ns - board.before_ns, side.arrival_ns + board.after_ns)
             unit_ns = (view.to_ns - view.from_ns) / box.w
             now = side.arrival_ns + since
             # A little to the left of now, away from every dot and from the line that marks the arrival.
@@ -199,7 +199,7 @@ def test_both_sawtooths_are_as_high_as_the_others_have_waited():
             close = abs(np.append(gaps, side.arrival_ns) - at).min() < 7 * unit_ns
             if not len(open_since) or close or at < view.from_ns or now >= view.to_ns:
                 continue
-            x, y = side.waits.point(box, view, telling.most_ns, at, at - open_since.min())
+            x, y = side.waits.point(box, view, board.most_ns, at, at - open_since.min())
             if y > box.bottom - 16:
                 continue
             ground, filled = LOOK(theme.GROUND), LOOK(theme.mix(theme.GROUND, side.colour, 0.32))

@@ -8,20 +8,24 @@ import tomllib
 from pathlib import Path
 from string import Formatter
 
+import cairo
 import numpy as np
 import pytest
 from drawing import LOOK, colour_at, draw, near
 from films import SIZES
 from films import rendered as render_film
+from glyphs import lettered, unclaimed
 from PIL import Image
 from tracereel.film import theme
 from tracereel.film.clock import FilmClock, Passage, Script
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline import PipelineView
-from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.ledger import Ledger
+from tracereel.film.painter import CairoCanvas
 from tracereel.film.phrases import (
     CATALOGUES,
+    PLAYER,
     Phrase,
     Phrasebook,
     TypedDigitError,
@@ -33,6 +37,8 @@ from tracereel.film.phrases import (
 )
 from tracereel.film.stage import Box, Stage
 from tracereel.film.storyboards import names, suite_of
+from tracereel.film.time_axis import View
+from tracereel.trace.analysis.moments import first_handover
 from tracereel.trace.analysis.queries import Run, median_of
 from tracereel.trace.recordings.index import FILM
 
@@ -65,12 +71,14 @@ def test_a_typed_digit_cannot_be_drawn(continuous):
     assert fill("{n} requests", {"n": measured}).text == f"{len(continuous.trace.arrivals)} requests"
 
 
-def test_no_catalogue_holds_a_digit():
-    catalogues = list(CATALOGUES.glob("*.toml"))
-    assert catalogues
-    for path in catalogues:
-        for line in path.read_text().splitlines():
-            assert not holds_digit(line), f"{path.name}: {line}"
+def test_no_phrasebook_holds_a_digit():
+    books = list(CATALOGUES.glob("*.toml"))
+    assert books
+    for path in books:
+        for scene, lines in tomllib.loads(path.read_text()).items():
+            for key, text in lines.items() if scene != PLAYER else ():
+                for literal, *_ in Formatter().parse(text):
+                    assert not holds_digit(literal), f"{path.name}: {scene}.{key}: {literal}"
 
 
 def test_every_language_says_the_same_things():
@@ -129,25 +137,53 @@ def test_numbers_in_phrases_are_no_literals():
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
-    """Scenes as Manim renders them at two frames a second: (scene, film) by shape and name."""
+def films(tmp_path_factory):
+    """Scenes as Manim renders them at two frames a second: (scene, film, runs lettered in each frame)."""
     results = {}
     for shape, size in SIZES.items():
         for name in SCENES:
             # The layout test looks at every shape; here it is what is said in a frame.
             if shape != "square" and (shape, name) != ("tall", "continuous_batching"):
-                results[shape, name] = render_film(name, size, tmp_path_factory.mktemp("media"))
+                with lettered() as frames:
+                    results[shape, name] = (*render_film(name, size, tmp_path_factory.mktemp("media")), frames)
     return results
 
 
+@pytest.fixture(scope="module")
+def rendered(films):
+    """(Scene, film) by shape and name."""
+    return {key: (scene, film) for key, (scene, film, _) in films.items()}
+
+
 @pytest.mark.slow
-def test_every_digit_on_screen_is_in_the_ledger(rendered):
-    for (shape, name), (scene, _) in rendered.items():
-        claims = scene.renderer.ledger.claims()
+def test_every_digit_on_screen_is_in_the_ledger(films):
+    """What was really drawn, run of glyphs by run of glyphs, against the claims of its frame."""
+    for (shape, name), (scene, _, frames) in films.items():
+        claims, count = scene.renderer.ledger.claims(), scene.renderer.ledger.frames
         assert claims, (shape, name)
         for claim in claims:
             assert claim.traces or claim.query in ("slowdown", "speedup"), claim
-            assert 0 <= claim.first <= claim.last < scene.renderer.ledger.frames
+            assert 0 <= claim.first <= claim.last < count
+        assert len(frames) == count + 1
+        with_digits = 0
+        for i, runs in enumerate(frames[:count]):
+            here = [claim for claim in claims if claim.first <= i <= claim.last]
+            assert not unclaimed(runs, here), (shape, name, i)
+            with_digits += any(holds_digit(run) for run in runs)
+        assert with_digits > count / 2, (shape, name)
+
+
+def test_a_digit_that_is_lettered_past_the_ledger_is_seen(continuous):
+    ledger, seen = Ledger(), figure(continuous.measure("num_requests"))
+    surface = cairo.ImageSurface(cairo.FORMAT_RGB24, 854, 480)
+    with lettered() as frames:
+        canvas = CairoCanvas(cairo.Context(surface), (854, 480), ledger.note)
+        canvas.text(fill("{n} requests", {"n": seen}), 20, 200, theme.BODY, theme.TEXT)
+        canvas._letter("3.4×", 20, 300, theme.BODY)
+        ledger.frame()
+    assert frames[0] == {f"{len(continuous.trace.arrivals)} requests", "3.4×"}
+    assert unclaimed(frames[0], ledger.claims()) == ["3.4×"]
+    assert unclaimed({"48 or 49 requests"}, ledger.claims()) == ["48 or 49 requests"]
 
 
 @pytest.mark.slow
@@ -292,7 +328,7 @@ def test_the_pipeline_shows_the_states_counts(continuous):
 
 
 def test_the_handover_is_one(continuous):
-    handover = first_handover(continuous)
+    handover = first_handover(continuous.trace)
     assert handover is not None
     before = continuous.timeline.at(handover.ended_ns - 1).occupancy[handover.slot]
     start = int(continuous.trace.steps.start_ns[handover.taken_step])

@@ -15,19 +15,19 @@ from pools import blocks_agree
 from suites import prompts, record
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.film import theme
-from tracereel.film.beats.kv_cache_paging import first_eviction, first_sharing
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.plot import Plot
-from tracereel.film.components.slot_grid import View
 from tracereel.film.components.waits import Waits
 from tracereel.film.phrases import Phrasebook
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.storyboards import suite_of
+from tracereel.film.time_axis import View
 from tracereel.film.verification import verify
 from tracereel.trace.analysis.gaps import gaps_beside
+from tracereel.trace.analysis.moments import first_eviction, first_sharing
 from tracereel.trace.analysis.queries import Run, measure, split
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.format.storage import TraceError
@@ -120,12 +120,12 @@ def test_the_tables_show_the_block_tables(recorded):
 
 def test_a_shared_prefix_and_a_preemption_are_found(recorded):
     run = read(recorded, "paging", "prefix-caching")
-    sharing = first_sharing(run)
+    sharing = first_sharing(run.timeline)
     state = run.timeline.at(sharing.at_ns)
     for block in sharing.blocks:
         assert {sharing.request, sharing.owner} <= set(state.block_holders[block])
     assert run.measure("cached_tokens", request=sharing.request, t_ns=sharing.at_ns).value >= 4
-    eviction = first_eviction(run)
+    eviction = first_eviction(run.timeline)
     before, after = run.timeline.at(eviction.at_ns - 1), run.timeline.at(eviction.at_ns)
     assert before.block_table(eviction.request)
     assert not after.block_table(eviction.request)
@@ -195,22 +195,22 @@ def test_a_gap_beside_is_one_while_the_prompt_waits_and_is_read(recorded):
 
 
 def test_dots_and_medians_stand_where_their_steps_are(recorded, playing):
-    from tracereel.film.beats.batch_size_sweep import _Telling
+    from tracereel.film.beats.batch_size_sweep import Storyboard
 
     playing("batch_size_sweep")
-    telling = _Telling(Show(Settings(), SIZE))
-    plot = telling.step_plot()
-    film_s = telling.free_s + 1
-    picture, phrases = draw(lambda canvas: telling.paint(canvas, film_s), SIZE)
+    board = Storyboard(Show(Settings(), SIZE))
+    plot = board.step_plot()
+    film_s = board.free_s + 1
+    picture, phrases = draw(lambda canvas: board.paint(canvas, film_s), SIZE)
     runs = [Run(r.read()) for r in RecordingIndex(recorded, "sweep").recordings if r.header.policy == "continuous"]
     rows = np.concatenate([run.decode_rows for run in runs])
     times = np.concatenate([run.metrics.step_ms for run in runs])
-    assert len(telling.medians) >= 3
-    for number, median in telling.medians:
+    assert len(board.medians) >= 3
+    for number, median in board.medians:
         assert median == pytest.approx(np.median(times[rows == number]))
         assert near(pixel(picture, plot.x(number), plot.y(median)), LOOK(theme.CONTINUOUS))
     shown = {f.source.value for p in phrases for f in p.figures if f.source.query == "step_ms_median"}
-    assert shown == {median for _, median in telling.medians}
+    assert shown == {median for _, median in board.medians}
 
 
 def test_a_plot_doubles_evenly():
@@ -225,16 +225,16 @@ def test_a_plot_doubles_evenly():
 
 
 def test_the_waterfalls_bars_end_where_the_next_begin(playing):
-    from tracereel.film.beats.speedup_waterfall import _Telling
+    from tracereel.film.beats.speedup_waterfall import Storyboard
 
     playing("speedup_waterfall")
-    telling = _Telling(Show(Settings(), SIZE))
-    found = split(telling.before, telling.after)
-    places = telling.places()
-    picture, phrases = draw(lambda canvas: telling.paint(canvas, telling.ghost_s - 0.01), SIZE)
+    board = Storyboard(Show(Settings(), SIZE))
+    found = split(board.before, board.after)
+    places = board.places()
+    picture, phrases = draw(lambda canvas: board.paint(canvas, board.ghost_s - 0.01), SIZE)
     at_ms = found.before_ms
     for part, place in zip(found.parts, places[1:-1], strict=True):
-        bar = telling.bar(place, at_ms, at_ms - part.saved_ms)
+        bar = board.bar(place, at_ms, at_ms - part.saved_ms)
         at_ms -= part.saved_ms
         colour = theme.FINISHED if part.saved_ms >= 0 else theme.IDLE
         assert near(pixel(picture, bar.x + bar.w / 2, bar.y + bar.h / 2), LOOK(colour)), part.name
@@ -242,7 +242,7 @@ def test_the_waterfalls_bars_end_where_the_next_begin(playing):
             assert near(pixel(picture, bar.x - 8, bar.y + bar.h / 2), LOOK(theme.GROUND))
             assert near(pixel(picture, bar.right + 8, bar.y + bar.h / 2), LOOK(theme.GROUND))
     assert at_ms == pytest.approx(found.after_ms)
-    last = telling.bar(places[-1], 0, found.after_ms)
+    last = board.bar(places[-1], 0, found.after_ms)
     assert near(pixel(picture, last.right - 6, last.y + last.h / 2), LOOK(theme.CONTINUOUS))
     assert near(pixel(picture, last.right + 8, last.y + last.h / 2), LOOK(theme.GROUND))
     costs = sorted(f.source.value for p in phrases for f in p.figures if f.source.query == "ms_per_token")

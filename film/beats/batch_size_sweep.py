@@ -20,7 +20,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, TEXT
+from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, TEXT, case_colour
 from tracereel.trace.analysis.queries import Measured, Run, decode_step_ms, measure, median_of
 from tracereel.trace.format.storage import TraceError
 
@@ -28,7 +28,7 @@ SUITE = "sweep"
 _REPLAY_S = 6.0
 _FEWEST = 3
 """Steps of a number of rows that a median is made of, at least."""
-_COLOURS = {"static": STATIC, "continuous": CONTINUOUS}
+_POLICIES = ("static", "continuous")
 
 
 def guessed_efficiency(rows: float) -> float:
@@ -76,15 +76,15 @@ class _Against:
 @scene("batch_size_sweep", suite=SUITE, order=70, films=(FULL_LENGTH,))
 def batch_size_sweep(show: Show) -> Beat:
     """The beat of the runs with few and with many slots. Raises TraceError where there is only one number of them."""
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """What is plotted, the clock, the captions, and what is drawn when."""
 
     def __init__(self, show: Show):
         self.stage, self.say = show.stage, show.say.say
-        self.cases = {policy: found for policy in _COLOURS if (found := by_slots(show, policy))}
+        self.cases = {policy: found for policy in _POLICIES if (found := by_slots(show, policy))}
         continuous = self.cases.get("continuous", {})
         if len(continuous) < 2:
             raise TraceError(
@@ -262,7 +262,7 @@ class _Telling:
         with canvas.faded(shown):
             plot.frame(canvas, self.say(f"batch_size_sweep.{key}"))
             plot.labels(canvas, 0, against.slots, TEXT)
-            for i, (policy, colour) in enumerate((policy, _COLOURS[policy]) for policy in self.cases):
+            for i, (policy, colour) in enumerate((policy, case_colour(policy)) for policy in self.cases):
                 drawn = ease((since_s - 0.3 * i) / 1.2)
                 for slots, value in against.repeats[policy]:
                     canvas.disc(plot.x(slots), plot.y(value), 5, colour, 0.5 * drawn)
@@ -275,7 +275,7 @@ class _Telling:
         x = plot.area.x
         for policy in self.cases:
             name = self.say(f"cases.{policy}")
-            x += canvas.text(name, x, plot.key_line, SMALL_STRONG, _COLOURS[policy]) + 24
+            x += canvas.text(name, x, plot.key_line, SMALL_STRONG, case_colour(policy)) + 24
 
     def beat(self) -> Beat:
         """The beat."""

@@ -7,19 +7,19 @@ until that step ends; the time since the others' last token climbs. In chunks it
 and the others go on. At the end the longest gap of both, over all runs, and what the chunks cost the one who came.
 """
 
-import numpy as np
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
-from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.components.waits import Waits, longest_gap, ms_style
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import CONTINUOUS, DIM, HEADING, SMALL, STATIC, STRONG, TEXT, Colour
-from tracereel.trace.analysis.gaps import gaps_beside
-from tracereel.trace.analysis.queries import Run, measure
+from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, case_colour
+from tracereel.film.time_axis import View
+from tracereel.trace.analysis.moments import long_prompt
+from tracereel.trace.analysis.queries import measure
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "chunked"
@@ -28,21 +28,16 @@ _BEFORE, _AFTER = 0.25, 0.18
 _SLOWER = 5.0
 
 
-def long_prompt(run: Run) -> int:
-    """The request with the longest prompt. Raises TraceError where nobody decodes while it is read."""
-    request = int(np.argmax([arrival.prompt_tokens for arrival in run.trace.arrivals] or [0]))
-    if not run.trace.arrivals or not len(gaps_beside(run.timeline, request)[1]):
-        raise TraceError(run.trace.path, "has no long prompt that is read while other requests decode")
-    return request
-
-
 class _Side:
     """One of the two runs: what it is called, its picture and its own time."""
 
-    def __init__(self, show: Show, case: str, key: str, colour: Colour):
-        self.run, self.runs, self.colour = show.run(case, SUITE), show.runs(case, SUITE), colour
+    def __init__(self, show: Show, case: str, key: str):
+        self.run, self.runs, self.colour = show.run(case, SUITE), show.runs(case, SUITE), case_colour(case)
         self.name = show.say.say(f"chunked_prefill.{key}")
-        self.request = long_prompt(self.run)
+        request = long_prompt(self.run.timeline)
+        if request is None:
+            raise TraceError(self.run.trace.path, "has no long prompt that is prefilled while other requests decode")
+        self.request = request
         self.arrival_ns = self.run.trace.arrivals[self.request].arrival_ns
         self.first_ns = self.run.timeline.token_times_of(self.request)[0]
         self.grid, self.waits = (
@@ -59,16 +54,16 @@ class _Side:
 @scene("chunked_prefill", suite=SUITE, order=80, films=(FULL_LENGTH,))
 def chunked_prefill(show: Show) -> Beat:
     """The beat of the runs with and without chunks. Raises TraceError where one is not there."""
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """The clock, the captions, and what is drawn when."""
 
     def __init__(self, show: Show):
         self.stage, self.say = show.stage, show.say.say
-        self.whole = _Side(show, "unchunked", "whole", STATIC)
-        self.chunks = _Side(show, "chunked", "chunks", CONTINUOUS)
+        self.whole = _Side(show, "unchunked", "whole")
+        self.chunks = _Side(show, "chunked", "chunks")
         sides = (self.whole, self.chunks)
         longest = max(side.first_ns - side.arrival_ns for side in sides)
         self.before_ns, self.after_ns = round(longest * _BEFORE), round(longest * (1 + _AFTER))
@@ -150,7 +145,7 @@ class _Telling:
         view = View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
         canvas.text(side.name, place.x, place.y + 34, HEADING, side.colour)
         side.grid.paint(canvas, grid, view, now_ns)
-        x = grid.x + grid.w * self.before_ns / (self.before_ns + self.after_ns)
+        x = view.along(grid).x(side.arrival_ns)
         head = say("chunked_prefill.since")
         canvas.text(head, waits.x, waits.y - 16, SMALL, DIM, room=waits.w)
         side.waits.paint(canvas, waits, view, self.most_ns, now_ns, side.colour, x)

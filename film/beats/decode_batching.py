@@ -9,7 +9,7 @@ rows stay empty until the longest member of the batch has ended; the empty slot-
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
-from tracereel.film.components.slot_grid import SlotGrid, View, first_handover
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
@@ -17,17 +17,17 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
     BODY,
-    CONTINUOUS,
     DIM,
     GROUND,
     HEADING,
     IDLE_SLOT,
     SMALL,
     SMALL_STRONG,
-    STATIC,
     TEXT,
-    Colour,
+    case_colour,
 )
+from tracereel.film.time_axis import View
+from tracereel.trace.analysis.moments import first_handover
 from tracereel.trace.analysis.queries import Run
 
 PULL_S = 2.2
@@ -36,16 +36,15 @@ _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
 _CLOSE_SLOTS = 16
 """Most slots in view close up: more could not be lettered."""
 _MOST_LINES = 4
-_COLOURS: dict[str, Colour] = {"continuous": CONTINUOUS, "static": STATIC}
 
 
 @scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def decode_batching(show: Show) -> Beat:
     """The beat of the continuous run, with the static run of the same requests where there is one."""
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """The clock, the views, and what is drawn when."""
 
     def __init__(self, show: Show):
@@ -59,7 +58,7 @@ class _Telling:
         self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
         steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
         self.last = len(steps) - 1
-        self.handover = first_handover(self.run, self._step_end(4), self.close_slots)
+        self.handover = first_handover(self.run.trace, self._step_end(4), self.close_slots)
         # Both runs on one clock: each counts from its own beginning.
         spans = [run.timeline.end_ns - run.timeline.begin_ns for run in self._runs]
         self.end_ns = self.begin_ns + max(*spans, 1)
@@ -161,8 +160,7 @@ class _Telling:
             with canvas.faded(ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)):
                 shift = self.static.timeline.begin_ns - self.begin_ns
                 self._head(canvas, above, self.static, now_ns + shift, "static")
-                moved = View(view.from_ns + shift, view.to_ns + shift)
-                self.static_grid.paint(canvas, above, moved, now_ns + shift)
+                self.static_grid.paint(canvas, above, view.shifted(shift), now_ns + shift)
         self._head(canvas, box, self.run, now_ns, "continuous", shown)
         self.grid.paint(canvas, box, view, now_ns, shown)
         if pulled == 1:
@@ -172,7 +170,7 @@ class _Telling:
     def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, shown: float | None = None) -> None:
         say, y = self.say, box.y - 20
         name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
-        wide = canvas.text(name, box.x, y, HEADING, _COLOURS[key], room=box.w * 0.4)
+        wide = canvas.text(name, box.x, y, HEADING, case_colour(key), room=box.w * 0.4)
         if shown is not None and shown < self.grid.slots:
             count = figure(run.measure("slots_shown", shown=int(shown)))
             windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
@@ -188,7 +186,7 @@ class _Telling:
     def _done(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
         """When the run is through, say so beside it, where there is room."""
         end_ns = self.run.timeline.end_ns
-        x = box.x + box.w * (end_ns - view.from_ns) / (view.to_ns - view.from_ns)
+        x = view.along(box).x(end_ns)
         phrase = self.say(
             "decode_batching.done",
             requests=figure(self.run.measure("finished", t_ns=end_ns)),

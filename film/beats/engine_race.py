@@ -16,7 +16,7 @@ from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Shape
-from tracereel.film.theme import CONTINUOUS, STATIC, TRANSFORMERS, VLLM
+from tracereel.film.theme import case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import apart, pairs_of
 from tracereel.trace.recordings.index import ENGINES, FILM
@@ -24,12 +24,7 @@ from tracereel.trace.recordings.index import ENGINES, FILM
 SUITE = FILM + ENGINES
 RACE_S = 11.0
 _ASIDE_S, _VERDICT_S = 0.9, 6.0
-_COLOURS = {
-    "transformers-static": STATIC,
-    "transformers": TRANSFORMERS,
-    "vllm": VLLM,
-    "tracereel": CONTINUOUS,
-}
+_CASES = ("transformers-static", "transformers", "vllm", "tracereel")
 
 
 @scene("engine_race", suite=SUITE, order=110, films=(FULL_LENGTH,))
@@ -39,15 +34,7 @@ def engine_race(show: Show) -> Beat:
     Raises TraceError where there is no such recording, NotComparableError where they do not belong together.
     """
     say, stage = show.say.say, show.stage
-    recordings = show.recordings_of(SUITE)
-    cases = [case for case in _COLOURS if recordings.has(case)] or [recordings.preferred()]
-    contenders = []
-    for case in cases:
-        run = show.run(case, SUITE)
-        key = f"engine_race.{case.replace('-', '_')}"
-        engine = quote(run.measure("engine"))
-        name = say(key, engine=engine) if show.say.has(key) else engine
-        contenders.append(Contender(name, _COLOURS.get(case, CONTINUOUS), run, tuple(show.runs(case, SUITE))))
+    contenders = _contenders(show)
     require_comparable([contender.run.trace for contender in contenders])
     ordered = sorted(contenders, key=lambda contender: _span_ns(contender))
     first, last = ordered[0], ordered[-1]
@@ -94,6 +81,20 @@ def engine_race(show: Show) -> Beat:
 
     runs = tuple(contender.run for contender in reversed(ordered))
     return Beat("engine_race", say("engine_race.name"), tuple(captions), clock, runs, paint)
+
+
+def _contenders(show: Show) -> list[Contender]:
+    """The engines that were recorded, by the cases there are, else by the first one."""
+    recordings = show.recordings_of(SUITE)
+    cases = [case for case in _CASES if recordings.has(case)] or [recordings.preferred()]
+    contenders = []
+    for case in cases:
+        run = show.run(case, SUITE)
+        key = f"engine_race.{case.replace('-', '_')}"
+        engine = quote(run.measure("engine"))
+        name = show.say.say(key, engine=engine) if show.say.has(key) else engine
+        contenders.append(Contender(name, case_colour(case), run, tuple(show.runs(case, SUITE))))
+    return contenders
 
 
 def _span_ns(contender: Contender) -> int:

@@ -9,8 +9,6 @@ its slot and its blocks and waits again. Beat five: it is back; what still lay i
 is computed a second time. At the end what sharing saved, against the same requests without it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
@@ -21,59 +19,11 @@ from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.moments import Eviction, Sharing, first_eviction, first_sharing
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "paging"
 _MARK_S = 0.4
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """A request that found the beginning of its prompt in the pool: who, whose blocks, which, and when."""
-
-    request: int
-    owner: int
-    blocks: tuple[int, ...]
-    at_ns: int
-
-
-@dataclass(frozen=True)
-class Eviction:
-    """A request that was preempted: when, and when it came back (or None)."""
-
-    request: int
-    at_ns: int
-    back_ns: int | None
-
-
-def first_sharing(run: Run) -> Sharing | None:
-    """The first admission whose block table shares blocks with that of another running request."""
-    residencies = run.trace.residencies
-    for i in np.flatnonzero(residencies.cached > 0).tolist():
-        request, at_ns = int(residencies.request[i]), int(residencies.from_ns[i])
-        state = run.timeline.at(at_ns)
-        table = state.block_table(request)
-        blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
-        if blocks:
-            owner = next(other for other in state.block_holders[blocks[0]] if other != request)
-            return Sharing(request, owner, blocks, at_ns)
-    return None
-
-
-def first_eviction(run: Run) -> Eviction | None:
-    """The first preemption whose request computes something again when it is back; else the first there is."""
-    residencies, found = run.trace.residencies, []
-    for i in sorted(
-        np.flatnonzero(residencies.preempted).tolist(), key=lambda residency: int(residencies.to_ns[residency])
-    ):
-        request, at_ns = int(residencies.request[i]), int(residencies.to_ns[i])
-        back = residencies.from_ns[(residencies.request == request) & (residencies.from_ns >= at_ns)]
-        back_ns = int(back.min()) if len(back) else None
-        found.append(Eviction(request, at_ns, back_ns))
-        if back_ns and run.measure("recomputed_tokens", request=request, t_ns=back_ns).value:
-            return found[-1]
-    return found[0] if found else None
 
 
 @scene("kv_cache_paging", suite=SUITE, order=90, films=(FULL_LENGTH,))
@@ -82,10 +32,10 @@ def kv_cache_paging(show: Show) -> Beat:
 
     Raises TraceError where the recording does not say its KV blocks.
     """
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """The clock, the captions, and what is drawn when."""
 
     def __init__(self, show: Show):
@@ -97,7 +47,7 @@ class _Telling:
             raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
         self.plain = show.run("no-prefix-caching", SUITE) if recordings.has("no-prefix-caching") else None
         self.pool = BlockPool(run, show.say, show.colours(SUITE))
-        self.sharing, self.eviction = first_sharing(run), first_eviction(run)
+        self.sharing, self.eviction = first_sharing(run.timeline), first_eviction(run.timeline)
         self.captions: list[Caption] = []
         self.marks: list[tuple[float, float, tuple[int, ...]]] = []
         self._write_script()

@@ -18,7 +18,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, STATIC, STRONG, TEXT, Colour
+from tracereel.film.theme import DIM, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.queries import Run
 
@@ -27,7 +27,6 @@ _LINE, _FOOT = 42.0, 40.0
 """What a line above a lane takes, and the ends of the axis below the last one."""
 _BETWEEN = 24.0
 """What is left between a lane's name and what is said of it on the same line."""
-_COLOURS: dict[str, Colour] = {"static": STATIC}
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class _Side:
 @scene("latency", order=50, films=(FULL_LENGTH,))
 def latency(show: Show) -> Beat:
     """The beat of the static and the continuous run, or of one run alone where there is only one."""
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """Axes, places and what is drawn when."""
 
     def __init__(self, show: Show):
@@ -63,10 +62,10 @@ class _Telling:
         self.sides = [
             _Side(
                 show.case_name(case, run),
-                _COLOURS.get(case, CONTINUOUS),
+                case_colour(case),
                 run,
                 Swarm(values[TTFT][i], self.axes[TTFT], run.timeline.begin_ns, show.colours()),
-                Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, _COLOURS.get(case, CONTINUOUS)),
+                Histogram(values[ITL][i], self.axes[ITL], run.timeline.begin_ns, case_colour(case)),
                 {metric: self._facts(run, metric) for metric in (TTFT, ITL)},
             )
             for i, (case, run) in enumerate(zip(cases, runs, strict=True))

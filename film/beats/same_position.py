@@ -15,7 +15,7 @@ from tracereel.film.phrases import figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STRONG, TEXT
+from tracereel.film.theme import STRONG, TEXT, case_colour
 from tracereel.trace.analysis.queries import Run
 
 _RUN_S = 8.0
@@ -40,8 +40,8 @@ def same_position(show: Show) -> Beat:
     )
     shift = continuous.timeline.begin_ns - same.timeline.begin_ns
     rings = (
-        Ring(same, clock, show.say, "same", SAME_POSITION, show.colours()),
-        Ring(continuous, clock, show.say, "continuous", CONTINUOUS, show.colours(), shift),
+        Ring(same, clock, show.say, "same", case_colour("same-position"), show.colours()),
+        Ring(continuous, clock, show.say, "continuous", case_colour("continuous"), show.colours(), shift),
     )
     content = stage.content
     foot = Box(content.x, content.y, content.w, content.h - 50)

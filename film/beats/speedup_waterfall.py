@@ -20,7 +20,6 @@ from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
-    CONTINUOUS,
     DIM,
     FINISHED,
     HEADING,
@@ -28,11 +27,11 @@ from tracereel.film.theme import (
     LINE,
     PANEL,
     SMALL,
-    STATIC,
     STRONG,
     TEXT,
     Colour,
     Letters,
+    case_colour,
 )
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import pairs_of
@@ -82,10 +81,10 @@ def speedup_waterfall(show: Show) -> Beat:
 
     Raises TraceError where one of the cases is not there, NotComparableError where they do not belong together.
     """
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """The clock, the captions, and what is drawn when."""
 
     def __init__(self, show: Show):
@@ -175,11 +174,11 @@ class _Telling:
         places, now_ns = self.places(), self.clock.engine_ns(film_s)
         say, since_ns = self.say, now_ns - self.before.timeline.begin_ns
         raced = ease((self.parts_s - 0.2 - film_s) / 0.9)
-        sides = ((self.before, places[0], "static", STATIC), (self.after, places[-1], "continuous", CONTINUOUS))
+        sides = ((self.before, places[0], "static"), (self.after, places[-1], "continuous"))
         # The two share the frame until the parts come between them.
-        for (run, place, key, colour), large in zip(sides, self.stage.content.rows(2, 0), strict=True):
+        for (run, place, key), large in zip(sides, self.stage.content.rows(2, 0), strict=True):
             at = place.towards(large, raced)
-            self._total(canvas, at, run, since_ns, say(f"cases.{key}"), colour)
+            self._total(canvas, at, run, since_ns, say(f"cases.{key}"), case_colour(key))
             if raced:
                 t_ns = run.timeline.begin_ns + since_ns
                 made = say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))

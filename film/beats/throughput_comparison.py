@@ -12,13 +12,13 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.race import Bars, Contender, Curves
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.theme import CONTINUOUS, SAME_POSITION, STATIC
+from tracereel.film.theme import case_colour
 from tracereel.trace.analysis.batching_facts import came_together
 from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.state.columns import Trace
 
 RACE_S = 9.0
-_COLOURS = {"static": STATIC, "same-position": SAME_POSITION, "continuous": CONTINUOUS}
+_CASES = ("static", "same-position", "continuous")
 
 
 @scene("throughput_comparison", order=40, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
@@ -29,11 +29,11 @@ def throughput_comparison(show: Show) -> Beat:
     cases do not belong together.
     """
     say, stage = show.say.say, show.stage
-    cases = [case for case in _COLOURS if show.recordings.has(case)] or [show.recordings.preferred()]
+    cases = [case for case in _CASES if show.recordings.has(case)] or [show.recordings.preferred()]
     contenders = [
         Contender(
             show.case_name(case, show.run(case)),
-            _COLOURS.get(case, CONTINUOUS),
+            case_colour(case),
             show.run(case),
             tuple(show.runs(case)),
         )

@@ -8,13 +8,14 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
-from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import ACCENT, CAPTION, HUGE, TEXT, Type
+from tracereel.film.time_axis import View
 
 _TITLE_S = 5.4
 

@@ -15,7 +15,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.distribution import Axis
-from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
@@ -30,6 +30,7 @@ from tracereel.film.theme import (
     STRONG,
     TEXT,
 )
+from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.latency import ITL, Latencies
 from tracereel.trace.analysis.moments import worst_pause
 from tracereel.trace.analysis.queries import Run
@@ -70,10 +71,10 @@ class Dots:
 @scene("where_it_hurts", order=100, films=(FULL_LENGTH,))
 def where_it_hurts(show: Show) -> Beat:
     """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
-    return _Telling(show).beat()
+    return Storyboard(show).beat()
 
 
-class _Telling:
+class Storyboard:
     """The clock, the dots, the close-up."""
 
     def __init__(self, show: Show):
@@ -205,8 +206,7 @@ class _Telling:
 
     def across(self, plot: Box, at_ns: float) -> float:
         """Where an instant stands."""
-        span = self.whole.to_ns - self.whole.from_ns
-        return plot.x + 10 + (plot.w - 20) * (at_ns - self.whole.from_ns) / span
+        return TimeAxis(plot.x + 10, plot.w - 20, self.whole).x(at_ns)
 
     @staticmethod
     def plot_of(content: Box) -> Box:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.race import Contender
-from tracereel.film.components.slot_grid import SlotGrid, View
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import GROUND, SMALL_STRONG, TEXT
+from tracereel.film.time_axis import View
 
 _HEAD = 48.0
 
@@ -30,7 +31,7 @@ class Lanes:
 
     def x(self, box: Box, since_ns: float) -> float:
         """The place of an instant in a lane's box."""
-        return box.x + box.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
+        return View(0, self._span_ns).along(box).within(since_ns)
 
     def paint(self, canvas: Canvas, box: Box, since_ns: int, named: float = 1.0) -> None:
         """Draw what has happened within `since_ns` of each run's beginning; `named` is how clearly its name is seen."""

@@ -13,6 +13,7 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 
@@ -73,7 +74,7 @@ class Curves:
 
     def x(self, plot: Box, since_ns: float) -> float:
         """Where an instant stands."""
-        return plot.x + plot.w * min(max(since_ns / self._span_ns, 0.0), 1.0)
+        return View(0, self._span_ns).along(plot).within(since_ns)
 
     def _curve(self, canvas: Canvas, plot: Box, contender: Contender, since_ns: int) -> float:
         """Draw one line up to now; returns the height it has reached."""

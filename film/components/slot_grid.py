@@ -29,33 +29,12 @@ from tracereel.film.theme import (
     TEXT,
     mix,
 )
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.state.columns import NEVER_NS, Ints
+from tracereel.trace.state.columns import Ints
 
 _LEAST_CELL = 9.0
 """Narrower steps are not told apart."""
-
-
-@dataclass(frozen=True)
-class View:
-    """The stretch of engine time in view."""
-
-    from_ns: float
-    to_ns: float
-
-    @classmethod
-    def of_run(cls, run: Run) -> "View":
-        """The whole of a run."""
-        return cls(run.timeline.begin_ns, max(run.timeline.end_ns, run.timeline.begin_ns + 1))
-
-    def towards(self, other: "View", share: float) -> "View":
-        """A view on the way to another; even in the scale, so that pulling back looks steady."""
-        span, goal = self.to_ns - self.from_ns, other.to_ns - other.from_ns
-        wide = span * (goal / span) ** share
-        # The left edge moves with the scale, not on its own: else it would overshoot.
-        part = share if span == goal else (wide - span) / (goal - span)
-        left = self.from_ns + (other.from_ns - self.from_ns) * part
-        return View(left, left + wide)
 
 
 @dataclass(frozen=True)
@@ -165,10 +144,7 @@ class SlotGrid:
         for row in rows:
             canvas.box(*row.sides, PANEL)
 
-        def x_of(t_ns: float) -> float:
-            share = (t_ns - view.from_ns) / (view.to_ns - view.from_ns)
-            return box.x + box.w * min(max(share, 0.0), 1.0)
-
+        x_of = view.along(box).within
         for slot, from_ns, to_ns, wanted in self._idle:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
             if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
@@ -194,18 +170,17 @@ class SlotGrid:
         """Close up: each step a cell with its token."""
         first = int(np.searchsorted(self._ends, view.from_ns))
         last = int(np.searchsorted(self._starts, min(view.to_ns, now_ns)))
-        per_ns = box.w / (view.to_ns - view.from_ns)
+        axis = view.along(box)
         if last <= first:
             return
-        pitch = float(np.median(self._ends[first:last] - self._starts[first:last])) * per_ns
+        pitch = axis.length(float(np.median(self._ends[first:last] - self._starts[first:last])))
         shown = min(max((pitch - _LEAST_CELL) / _LEAST_CELL, 0.0), 1.0)
         if not shown:
             return
         steps = self._run.trace.steps
         lettered = min(max((pitch - 56) / 24, 0.0), 1.0) * min(max((rows[0].h - 30) / 16, 0.0), 1.0)
         for step in range(first, last):
-            left = box.x + (int(self._starts[step]) - view.from_ns) * per_ns
-            right = box.x + (int(self._ends[step]) - view.from_ns) * per_ns
+            left, right = axis.x(int(self._starts[step])), axis.x(int(self._ends[step]))
             if left > box.x:
                 canvas.box(left - 1.5, box.y, 3, box.h, GROUND, 0.8 * shown)
             if not lettered or int(self._ends[step]) > now_ns:
@@ -246,37 +221,6 @@ class SlotGrid:
         self, box: Box, view: View, slot: int, from_ns: int, to_ns: int, shown: float | None = None
     ) -> Box:
         """The place of a slot, one of the first `shown`, during a stretch of time."""
-        row = self.rows(box, shown)[slot]
-        per_ns = box.w / (view.to_ns - view.from_ns)
-        left = max(box.x + (from_ns - view.from_ns) * per_ns, box.x)
-        right = min(box.x + (to_ns - view.from_ns) * per_ns, box.right)
+        row, axis = self.rows(box, shown)[slot], view.along(box)
+        left, right = max(axis.x(from_ns), box.x), min(axis.x(to_ns), box.right)
         return Box(left, row.y, max(right - left, 0), row.h)
-
-
-@dataclass(frozen=True)
-class Handover:
-    """A slot that one request left and another took in the very next step."""
-
-    slot: int
-    left: int
-    came: int
-    ended_ns: int
-    taken_step: int
-
-
-def first_handover(run: Run, after_ns: int = 0, slots: int | None = None) -> Handover | None:
-    """The first slot, of the first `slots`, that was freed and retaken at the next step; None where there is none."""
-    residencies, steps = run.trace.residencies, run.trace.steps
-    for i in np.argsort(residencies.to_ns, kind="stable").tolist():
-        if residencies.to_ns[i] == NEVER_NS or residencies.preempted[i] or residencies.to_ns[i] < after_ns:
-            continue
-        if slots is not None and residencies.slot[i] >= slots:
-            continue
-        next_step = int(residencies.last_step[i]) + 1
-        taken = np.flatnonzero((residencies.slot == residencies.slot[i]) & (residencies.first_step == next_step))
-        if next_step < len(steps) and len(taken):
-            came = int(residencies.request[taken[0]])
-            return Handover(
-                int(residencies.slot[i]), int(residencies.request[i]), came, int(residencies.to_ns[i]), next_step
-            )
-    return None

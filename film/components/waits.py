@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 from tracereel.film.canvas import Canvas
-from tracereel.film.components.slot_grid import View
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import LINE, SMALL_STRONG, TEXT, Colour
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.queries import Run
 
@@ -62,8 +62,7 @@ class Waits:
 
     def point(self, box: Box, view: View, most_ns: int, t_ns: float, wait_ns: float) -> tuple[float, float]:
         """The place of an instant at which somebody has waited for so long."""
-        share = (t_ns - view.from_ns) / (view.to_ns - view.from_ns)
-        return box.x + box.w * share, box.bottom - (box.h - HEAD) * min(wait_ns / max(most_ns, 1), 1.0)
+        return view.along(box).x(t_ns), box.bottom - (box.h - HEAD) * min(wait_ns / max(most_ns, 1), 1.0)
 
     def paint(
         self,

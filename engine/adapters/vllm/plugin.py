@@ -7,7 +7,7 @@ variable it does nothing, and the adapter is imported only in the engine core, w
 import os
 from typing import Any
 
-ENVIRONMENT = "TRACEREEL_VLLM"
+from tracereel.engine.adapters.vllm.environment import ENVIRONMENT
 
 
 def plugin() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.vllm.plugin import ENVIRONMENT
+from tracereel.engine.adapters.vllm.environment import ENVIRONMENT
 from tracereel.trace.format.events import RunInfo, WorkloadInfo
 
 

@@ -1,0 +1,3 @@
+"""The variable that asks for recording where vLLM's command line cannot be touched. Imports nothing."""
+
+ENVIRONMENT = "TRACEREEL_VLLM"
