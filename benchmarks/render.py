@@ -81,10 +81,11 @@ def replay(naive: bool) -> dict[str, float]:
     """The continuous run's slots over all of its steps, growing; seconds for the frames alone, nothing encoded."""
     import numpy as np
     from manim import ManimColor, Rectangle, Scene, VGroup, config, tempconfig
+    from tracereel.film.colours import RequestColours
     from tracereel.film.components.slot_grid import SlotGrid
     from tracereel.film.phrases import Phrasebook
     from tracereel.film.stage import Box
-    from tracereel.film.theme import DARK, request_colour
+    from tracereel.film.theme import DARK
     from tracereel.film.time_axis import View
     from tracereel.scenes.film_scene import FilmRenderer, Layer
     from tracereel.trace.analysis.queries import Run
@@ -92,6 +93,7 @@ def replay(naive: bool) -> dict[str, float]:
 
     run = Run(RecordingIndex().case("continuous")[0].read())
     steps, view = run.trace.steps, View.of_run(run)
+    colours = RequestColours([run.trace])
     with tempconfig({"pixel_width": 1920, "pixel_height": 1080, "verbosity": "ERROR"}):
         renderer = FilmRenderer()
         scene = Scene(renderer=renderer)
@@ -108,7 +110,7 @@ def replay(naive: bool) -> dict[str, float]:
                 members = steps.members(step)
                 columns = (steps.member_request[members].tolist(), steps.member_slot[members].tolist())
                 for request, slot in zip(*columns, strict=True):
-                    colour = ManimColor.from_rgb(DARK.rgb(request_colour(request)))
+                    colour = ManimColor.from_rgb(DARK.rgb(colours[request]))
                     cell = Rectangle(width=(end - begin) * unit, height=pitch * 0.88 * unit, stroke_width=0)
                     cell.set_fill(colour, 1)
                     middle = ((begin + end) / 2 * unit, (box.y + (slot + 0.5) * pitch) * unit)
@@ -116,7 +118,7 @@ def replay(naive: bool) -> dict[str, float]:
                     cell.move_to(corner + np.array([middle[0], -middle[1], 0.0]))
                     cells.append((int(steps.end_ns[step]), cell))
         else:
-            grid = SlotGrid(run, Phrasebook())
+            grid = SlotGrid(run, Phrasebook(), colours)
             layer = Layer(lambda canvas: grid.paint(canvas, box, view, now[0]), run.trace.digest)
         seconds = 0.0
         for frame in range(NAIVE_FRAMES):
