@@ -17,8 +17,6 @@ STILL_LONGER = {
     "engine/attention/triton_programs.py": "one program of the device, not to be split",
     "engine/layer_ops/triton_programs.py": "one program of the device, not to be split",
     "engine/engine.py": "to be split",
-    "trace/check/invariants.py": "to be split",
-    "trace/check/progress.py": "to be split",
 }
 """The files that are not held to the lengths, and why; a file that keeps to them is taken off this list."""
 
