@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from functools import cache
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from tracereel.engine.attention import BatchLayout, DecoderShape
 from tracereel.engine.model_store import cache_folder
+from tracereel.trace.format.storage import replace_text
 
 SOURCE = Path(__file__).with_name("cpu.c")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
@@ -27,6 +29,8 @@ LANES = 16
 MAX_HEAD_DIM = 512
 _TILE_ROWS = 12
 """Query rows that share one load of the cache; as in the C code."""
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -158,8 +162,10 @@ def _load() -> ctypes.CDLL:
     for part in (*command, *FLAGS, _version(command), platform.machine(), _processor()):
         key.update(part.encode() + b"\0")
     path = cache_folder() / "kernels" / f"cpu-{key.hexdigest()[:16]}.so"
-    if not path.is_file():
+    if not _is_ours(path):
         _build(command, path)
+        if not _is_ours(path):
+            raise NativeOpsError(f"{path}: others may write to it or to its folder; make them yours alone")
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -169,6 +175,25 @@ def _load() -> ctypes.CDLL:
     library.attend.argtypes = (ctypes.POINTER(_Layer), ctypes.POINTER(_Step), _Pointer, _Pointer)
     library.add_norm.restype = library.gate.restype = None
     return library
+
+
+def _is_ours(path: Path) -> bool:
+    """Is the library what was built here: nobody else may write to it or to its folder, and its hash is as noted?
+
+    It runs with all that this process may do.
+    """
+    try:
+        for place in (path.parent, path):
+            found = place.lstat()
+            if found.st_uid not in (os.geteuid(), 0) or found.st_mode & _OTHERS_WRITE or stat.S_ISLNK(found.st_mode):
+                return False
+        return _digest_path(path).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 def _compiler() -> tuple[str, ...]:
@@ -196,6 +221,8 @@ def _processor() -> str:
 def _build(command: tuple[str, ...], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.stat().st_uid == os.geteuid():
+            path.parent.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             # Two steps: what optimizes must not link, or the library would change the process's rounding at its start.
             built, linked = Path(folder) / "cpu.o", Path(folder) / "cpu.so"
@@ -207,6 +234,8 @@ def _build(command: tuple[str, ...], path: Path) -> None:
                 if done.returncode:
                     fault = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
                     raise NativeOpsError(f"{command[0]} cannot build them ({fault})")
+            linked.chmod(0o755)
+            replace_text(_digest_path(path), hashlib.sha256(linked.read_bytes()).hexdigest())
             linked.replace(path)
     except OSError as error:
         raise NativeOpsError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,49 @@
+"""The compiled layer operations in the cache: loaded only if this user built them and nobody has changed them since."""
+
+import shutil
+
+import pytest
+from tracereel.engine.layer_ops import native_ops
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    monkeypatch.setattr(native_ops, "FLAGS", ("-O0", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp"))
+    path = tmp_path / "kernels" / "cpu-0.so"
+    native_ops._build(native_ops._compiler(), path)
+    return path
+
+
+def test_what_was_built_here_is_loaded_and_what_was_changed_is_not(library):
+    assert native_ops._is_ours(library)
+    whole = library.read_bytes()
+    library.write_bytes(whole[:-1] + b"x")
+    assert not native_ops._is_ours(library)
+    library.write_bytes(whole)
+    assert native_ops._is_ours(library)
+    native_ops._digest_path(library).unlink()
+    assert not native_ops._is_ours(library)
+
+
+def test_what_others_may_write_is_not_loaded(library):
+    for place, mode in ((library, 0o777), (library.parent, 0o777), (library, 0o775)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        assert not native_ops._is_ours(library)
+        place.chmod(before)
+    assert native_ops._is_ours(library)
+
+
+def test_another_users_library_and_a_link_are_not_loaded(library, monkeypatch):
+    elsewhere = library.with_name("elsewhere.so")
+    library.rename(elsewhere)
+    library.symlink_to(elsewhere)
+    assert not native_ops._is_ours(library)
+    library.unlink()
+    elsewhere.rename(library)
+    assert native_ops._is_ours(library)
+    if library.stat().st_uid != 0:
+        monkeypatch.setattr(native_ops.os, "geteuid", lambda: 12345)
+        assert not native_ops._is_ours(library)
