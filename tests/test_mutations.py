@@ -202,7 +202,8 @@ def work(count: int, seed: int, folder: Path) -> None:
 @pytest.mark.slow
 def test_damaged_files_end_in_a_verdict(tmp_path):
     command = [sys.executable, __file__, str(FILES), "0", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    support = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("support"))}
+    done = subprocess.run(command, capture_output=True, text=True, env=support)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["files"] > FILES

@@ -106,7 +106,7 @@ def test_a_killed_recording_is_readable_and_leaves_the_old_one_alone(tmp_path):
     script = textwrap.dedent(
         f"""
         import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(Path(__file__).with_name("support"))!r})
         import fakes
         from tracereel.engine.config import EngineConfig
         from tracereel.engine.request import Request, SamplingParams
