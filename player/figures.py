@@ -63,7 +63,7 @@ def comparison(numerator: Sequence[Run], denominator: Sequence[Run]) -> tuple[li
         require_comparable([run.trace for run in runs])
     except NotComparableError as error:
         # The message names files, which a page that is given away has no business with.
-        return [], str(error).split(" differ in ")[-1] if " differ in " in str(error) else ""
+        return [], str(error).split(" differ in ")[-1].split(";")[0] if " differ in " in str(error) else ""
     figures = [
         _figure((label, name, {**args, "numerator": len(numerator)}, style), runs)
         for label, name, args, style in OF_TWO_CASES

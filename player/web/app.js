@@ -5,7 +5,7 @@ import { BY_STEP, BY_TIME, View } from "./axis.js";
 import { Clock, FACTORS } from "./clock.js";
 import { showDifference } from "./compare.js";
 import { connect, factorText, write } from "./controls.js";
-import { byId } from "./dom.js";
+import { byId, openDialog } from "./dom.js";
 import { download, pngOf, svgOf } from "./export.js";
 import { listen, listenKeys } from "./input.js";
 import { RequestPanel, showSteps } from "./inspector.js";
@@ -264,14 +264,16 @@ class App {
   }
 
   copyLink() {
-    history.replaceState(null, "", this.link);
-    navigator.clipboard?.writeText(location.href).then(() => announce(say("link_copied")), () => announce(say("link_shown")));
+    // In a notebook's frame the page has no address of its own.
+    const framed = location.protocol === "about:";
+    if (!framed) history.replaceState(null, "", this.link);
+    navigator.clipboard?.writeText(framed ? this.link : location.href).then(() => announce(say("link_copied")), () => announce(say("link_shown")));
     byId("copy-link").dataset.done = "true";
   }
 
   showAbout() {
     fillAbout(this);
-    byId("about").showModal();
+    openDialog("about");
   }
 
   ticked() {

@@ -1,7 +1,7 @@
 // The buttons and choices above the runs, in the reader's language.
 
 import { FACTORS } from "./clock.js";
-import { byId, element } from "./dom.js";
+import { byId, element, openDialog } from "./dom.js";
 import { number, say, speak } from "./words.js";
 
 const BUTTONS = [
@@ -23,7 +23,7 @@ const BUTTONS = [
   ["save-svg", null, (app) => app.save("svg")],
   ["save-png", null, (app) => app.save("png")],
   ["copy-link", null, (app) => app.copyLink()],
-  ["open-help", "?", () => byId("help").showModal()],
+  ["open-help", "?", () => openDialog("help")],
   ["open-about", null, (app) => app.showAbout()],
 ];
 

@@ -43,6 +43,12 @@ export function refill(panel, key, make) {
   panel.replaceChildren(...make());
 }
 
+/** Open a dialog at its beginning: without this the browser goes to its first button, which is the last thing in it. */
+export function openDialog(id) {
+  byId(id).showModal();
+  byId(id).querySelector("h2").focus();
+}
+
 export function byId(id) {
   return document.getElementById(id);
 }

@@ -1,6 +1,6 @@
 // Hands on the canvas: pointer, wheel, pinch; and the keyboard for the whole page.
 
-import { byId } from "./dom.js";
+import { byId, openDialog } from "./dom.js";
 import { cellSentence } from "./why.js";
 
 const CLICK_DISTANCE = 4;
@@ -118,7 +118,7 @@ export function keysOf(app) {
     "-": () => app.zoom(2),
     0: () => app.whole(),
     t: () => app.turnAxis(),
-    "?": () => byId("help").showModal(),
+    "?": () => openDialog("help"),
   };
 }
 

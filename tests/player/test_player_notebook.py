@@ -1,0 +1,47 @@
+"""The player in a notebook: it shows itself, in a frame that reaches nothing else."""
+
+import html
+import re
+import shutil
+
+import pytest
+from tracereel.player import Film, PlayerError, build_page, film, show
+from tracereel.trace.state.columns import Trace
+
+
+def test_show_takes_files_folders_and_traces(film_recordings, tmp_path):
+    paths = [film_recordings / f"{case}-1.jsonl.zst" for case in ("static", "continuous")]
+    for path in paths:
+        shutil.copy(path, tmp_path)
+    by_files = show(*paths).page
+    assert by_files == build_page([Trace.read(path) for path in paths])
+    assert show(Trace.read(paths[0]), str(paths[1])).page == by_files
+    assert show(tmp_path).page.count('id="columns-') == 2
+
+
+def test_the_frame_holds_the_whole_page_and_plays_it(chromium, film_recordings, tmp_path):
+    player = show(film_recordings / "continuous-1.jsonl.zst", height=700)
+    frame = player._repr_html_()
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1]) == player.page
+    assert 'sandbox="allow-scripts allow-downloads"' in frame
+    file = tmp_path / "notebook.html"
+    file.write_text(f"<!doctype html><body>{frame}</body>", "utf-8")
+    page, said = chromium.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(file.as_uri())
+    inside = page.frame_locator("iframe")
+    inside.locator("html[data-ready=true]").wait_for(timeout=20_000)
+    inside.locator("#play").click()
+    inside.locator("#copy-link").click()
+    assert "held" not in inside.locator("#factor").text_content()
+    page.close()
+    assert said == []
+
+
+def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"\x00\x01")
+    assert 'src="data:video/mp4;base64,AAE="' in Film(path)._repr_html_()
+    with pytest.raises(PlayerError, match="no_such_scene"):
+        film("no_such_scene")
