@@ -10,6 +10,7 @@ from tracereel.film.beat import Beat
 from tracereel.film.beats import (
     batch_size_sweep,
     chunked_prefill,
+    cut_out_the_red,
     decode_batching,
     end_card,
     engine_race,
@@ -30,26 +31,41 @@ from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import FILM
 
 PACKAGE_BEATS = (
-    *(title_card, two_of_eight, pipeline_flow, decode_batching, same_position, throughput_comparison, latency),
+    *(
+        title_card,
+        two_of_eight,
+        pipeline_flow,
+        decode_batching,
+        cut_out_the_red,
+        same_position,
+        throughput_comparison,
+        latency,
+    ),
     *(speedup_waterfall, batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts, engine_race, end_card),
 )
 """The modules that register the package's scenes."""
 
 
+_FROM_PAIRS = ("two_of_eight", "cut_out_the_red")
+"""Scenes that set a static run against a continuous one."""
+_WITHOUT_PAIRS = ("opening", "pipeline_flow", "throughput_comparison")
+"""What the film tells in their place where the recordings have no such two runs."""
+
+
 def continuous_batching(show: Show) -> list[Beat]:
     """Continuous batching: the film.
 
-    A scene is left out where a case that it needs was not recorded. It begins with a static batch that empties; where
-    the recordings have none, with the title card. Raises TraceError and NotComparableError as its scenes do.
+    It begins with a static batch that empties; where the recordings have none, with the title card. A scene is left out
+    where a case that it needs was not recorded. Raises TraceError and NotComparableError as its scenes do.
     """
     has = show.recordings.has
     told = [scene for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
-    opening, title = told[0], find("opening")
     try:
-        first = opening.make(show)
+        paired = {name: find(name).make(show) for name in _FROM_PAIRS} if has("static") and has("continuous") else {}
     except TraceError:
-        first = title.make(show)
-    return [first, *(scene.make(show) for scene in told if scene not in (opening, title))]
+        paired = {}
+    left_out = _WITHOUT_PAIRS if paired else _FROM_PAIRS
+    return [paired.get(scene.name) or scene.make(show) for scene in told if scene.name not in left_out]
 
 
 def full_length(show: Show) -> list[Beat]:

@@ -38,7 +38,9 @@ _LEAST_CELL = 9.0
 
 
 @dataclass(frozen=True)
-class _Residency:
+class Residency:
+    """A stay of a request in a slot, in nanoseconds of engine time."""
+
     request: int
     slot: int
     from_ns: int
@@ -58,7 +60,8 @@ class SlotGrid:
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
 
     @cached_property
-    def _residencies(self) -> tuple[_Residency, ...]:
+    def residencies(self) -> tuple[Residency, ...]:
+        """Every stay of a request in a slot, in the order of admission."""
         trace = self._run.trace
         steps, residencies = trace.steps, trace.residencies
         last_prefill: dict[int, int] = {}
@@ -78,12 +81,12 @@ class SlotGrid:
             from_ns, to_ns = int(residencies.from_ns[i]), int(residencies.to_ns[i])
             read_ns = int(steps.end_ns[last_prefill[i]]) if i in last_prefill else from_ns
             found.append(
-                _Residency(int(residencies.request[i]), int(residencies.slot[i]), from_ns, min(read_ns, to_ns), to_ns)
+                Residency(int(residencies.request[i]), int(residencies.slot[i]), from_ns, min(read_ns, to_ns), to_ns)
             )
         return tuple(found)
 
     @cached_property
-    def _idle(self) -> tuple[tuple[int, int, int, bool], ...]:
+    def idle_stretches(self) -> tuple[tuple[int, int, int, bool], ...]:
         """Every stretch in which a slot was empty between the run's first and last step.
 
         As (slot, from, to, whether requests waited meanwhile).
@@ -94,7 +97,7 @@ class SlotGrid:
         gaps = []
         for slot in range(self.slots):
             at = first
-            for residency in sorted((s for s in self._residencies if s.slot == slot), key=lambda s: s.from_ns):
+            for residency in sorted((s for s in self.residencies if s.slot == slot), key=lambda s: s.from_ns):
                 if residency.from_ns > at:
                     gaps.append((slot, at, residency.from_ns))
                 at = max(at, residency.to_ns)
@@ -145,11 +148,11 @@ class SlotGrid:
             canvas.box(*row.sides, PANEL)
 
         x_of = view.along(box).within
-        for slot, from_ns, to_ns, wanted in self._idle:
+        for slot, from_ns, to_ns, wanted in self.idle_stretches:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
             if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
                 canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT if wanted else SPARE_SLOT)
-        for residency in self._residencies:
+        for residency in self.residencies:
             if residency.from_ns >= now_ns or residency.slot >= len(rows):
                 continue
             left, right = x_of(residency.from_ns), x_of(min(residency.to_ns, now_ns))

@@ -1,0 +1,182 @@
+"""Cut out the red: what refilling slots gives, shown by moving every request to where the continuous run had it.
+
+What the viewer should understand: the idle slot-steps of static batching are the time that continuous batching saves.
+Beat one: the whole static run; what was idle while requests waited is red. Beat two: each request moves to its measured
+place in the continuous run, the red falls out, and the end moves with it. Beat three: what that costs, and by how much
+the throughput changed, on which machine.
+"""
+
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import Script, ease
+from tracereel.film.components.rearranged import Rearranged
+from tracereel.film.components.slot_grid import SlotGrid
+from tracereel.film.lettering import width
+from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.registry import CONTINUOUS_BATCHING, scene
+from tracereel.film.show import Show
+from tracereel.film.stage import Box, Shape
+from tracereel.film.theme import BODY, CONTINUOUS, DIM, FIGURE, HEADING, HUGE, LINE, SMALL, STATIC, STRONG, TEXT, Type
+from tracereel.trace.analysis.comparable import require_comparable
+from tracereel.trace.analysis.pairs import throughput_ratio
+from tracereel.trace.analysis.queries import Run, measure
+
+_WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 4.4, 4.2, 1.2, 4.6, 5.0
+
+
+@scene("cut_out_the_red", order=35, films=(CONTINUOUS_BATCHING,), needs=("static", "continuous"))
+def cut_out_the_red(show: Show) -> Beat:
+    """The beat of the static and the continuous run. Raises TraceError or NotComparableError where they are not two."""
+    return _CutOut(show).beat()
+
+
+class _CutOut:
+    """The clock, the places, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.show, self.stage, self.say = show, show.stage, show.say.say
+        self.static, self.continuous = show.run("static"), show.run("continuous")
+        self.before, self.after = show.runs("static"), show.runs("continuous")
+        require_comparable([run.trace for run in (*self.before, *self.after)], across=("policy",))
+        colours = show.colours()
+        grids = SlotGrid(self.static, show.say, colours), SlotGrid(self.continuous, show.say, colours)
+        self.grid = Rearranged(self.static, self.continuous, grids, colours)
+        self.pairs = throughput_ratio([r.trace for r in self.after], [r.trace for r in self.before]).pairs
+        self.move_s = _WHOLE_S
+        self.edge_s = self.move_s + _MOVE_S
+        self.cost_s = self.edge_s + _EDGE_S
+        self.number_s = self.cost_s + _COST_S
+        self.clock = Script(self.static.timeline.end_ns).hold(self.number_s + _NUMBER_S).clock()
+
+    def _ratio(self, part: str) -> Phrase:
+        runs = [*self.after, *self.before]
+        return figure(
+            measure(f"throughput_ratio_{part}", runs, numerator=len(self.after)), "" if part == "pairs" else ".2f"
+        )
+
+    def _idle(self, run: Run) -> Phrase:
+        return figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
+
+    def _end(self, run: Run) -> Phrase:
+        value = run.measure("duration_s")
+        return self.say("cut_out_the_red.end", seconds=figure(value, ".1f" if float(value.value) >= 3 else ".2f"))
+
+    def beat(self) -> Beat:
+        """All of it."""
+        say = self.say
+        captions = [
+            Caption(0.0, say("cut_out_the_red.whole", count=self._idle(self.static))),
+            Caption(self.move_s - 0.2, say("cut_out_the_red.moves")),
+        ]
+        cost = self._cost()
+        if cost is not None:
+            captions.append(Caption(self.cost_s, cost))
+        device = quote(self.continuous.measure("device"))
+        key = "ratio_pairs" if self.pairs else "ratio"
+        said = {"ratio": self._ratio("median"), "device": device}
+        if self.pairs:
+            said["pairs"] = self._ratio("pairs")
+        captions.append(Caption(self.number_s, say(f"cut_out_the_red.{key}", **said)))
+        name = say("cut_out_the_red.name")
+        shown = (self.static, self.continuous)
+        return Beat("cut_out_the_red", name, tuple(captions), self.clock, shown, self.paint, still_s=self.edge_s - 1.6)
+
+    def _cost(self) -> Phrase | None:
+        """That fuller steps take longer, where they do; what steps take, where they are fuller and take no longer."""
+        batch = [float(run.measure("mean_batch").value) for run in (self.static, self.continuous)]
+        step = [run.measure("step_ms", part="mean") for run in (self.static, self.continuous)]
+        if batch[1] <= batch[0]:
+            return None
+        longer = float(step[1].value) > float(step[0].value)
+        return self.say(
+            f"cut_out_the_red.{'steps_longer' if longer else 'steps'}",
+            static=figure(step[0], ".3g" if float(step[0].value) < 3 else ".1f"),
+            continuous=figure(step[1], ".3g" if float(step[1].value) < 3 else ".1f"),
+        )
+
+    def places(self) -> tuple[Box, Box, Box]:
+        """Where the grid, the bar of what fell out, and the last number stand."""
+        content = self.stage.content
+        share = (56, 44) if self.stage.shape is not Shape.TALL else (52, 48)
+        above, below = content.shares(share, 70)
+        grid = Box(above.x, above.y + 56, above.w, above.h - 56)
+        bar = Box(below.x, below.y + 58, below.w * 0.72, min(below.h * 0.2, 64.0))
+        return grid, bar, below
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the grid on its way, and what is counted below it."""
+        grid, bar, below = self.places()
+        moved = min(max((film_s - self.move_s) / _MOVE_S, 0.0), 1.0)
+        edge = ease((film_s - self.edge_s + 1.4) / (_EDGE_S + 1.4))
+        number = ease((film_s - self.number_s) / 0.8)
+        self._ends(canvas, grid, edge)
+        with canvas.faded(1 - 0.75 * number):
+            self.grid.paint(canvas, grid, bar, moved, edge, 1 - min(number * 2, 1.0))
+        if number < 1:
+            with canvas.faded(1 - min(number * 2, 1.0)):
+                self._counts(canvas, bar, moved)
+        if number > 0.5:
+            with canvas.faded(number * 2 - 1):
+                self._number(canvas, below, film_s - self.number_s - 0.4)
+
+    def _ends(self, canvas: Canvas, grid: Box, edge: float) -> None:
+        """The name of the run that is seen, and when it ended, at its edge."""
+        y, x = grid.y - 22, self.grid.end_x(grid, edge)
+        for run, key, colour, alpha in (
+            (self.static, "static", STATIC, 1 - min(edge * 2, 1.0)),
+            (self.continuous, "continuous", CONTINUOUS, max(edge * 2 - 1, 0.0)),
+        ):
+            if alpha <= 0:
+                continue
+            name, end = self.say(f"decode_batching.{key}"), self._end(run)
+            wide = canvas.text(name, grid.x, y, HEADING, colour, alpha)
+            half = width(end.text, STRONG) / 2
+            at = min(max(x, grid.x + wide + 40 + half), grid.right - half)
+            canvas.text(end, at, y, STRONG, TEXT, alpha, align=0.5)
+
+    def _counts(self, canvas: Canvas, bar: Box, moved: float) -> None:
+        """The bar's count, and what is left in the continuous run."""
+        shown = ease((moved - 0.35) / 0.5)
+        if shown <= 0:
+            return
+        with canvas.faded(shown):
+            label = self.say("cut_out_the_red.fell")
+            canvas.text(label, bar.x, bar.y - 18, SMALL, DIM, room=bar.w)
+            canvas.text(self._idle(self.static), bar.right + 28, bar.y + bar.h / 2 + 22, FIGURE, TEXT)
+            left = self.say("cut_out_the_red.left", count=self._idle(self.continuous))
+            canvas.text(left, bar.x, bar.bottom + 56, BODY, TEXT, room=bar.w)
+
+    def _number(self, canvas: Canvas, box: Box, since_s: float) -> None:
+        """The ratio, its pairs as dots, and the machine in words."""
+        ratio = self.say("throughput_comparison.times", ratio=self._ratio("median"))
+        size = min(HUGE.size, box.h * 0.5)
+        style = Type(size, HUGE.weight)
+        base = box.y + size * 0.86 + 10
+        wide = canvas.text(ratio, box.x, base, style, TEXT)
+        device = quote(self.continuous.measure("device"))
+        canvas.text(device, box.x, base + 66, HEADING, TEXT, room=box.w)
+        model = quote(self.continuous.measure("model"))
+        canvas.text(model, box.x, base + 112, SMALL, DIM, room=box.w)
+        left = box.x + wide + 70
+        if self.pairs and box.right - left > 260:
+            self._dots(canvas, Box(left, base - size * 0.42, box.right - left, 60), since_s)
+
+    def _dots(self, canvas: Canvas, box: Box, since_s: float) -> None:
+        """Every pair's ratio on a line, with static batching's own at its mark."""
+        low, high = min(*self.pairs, 1.0), max(*self.pairs, 1.0)
+        span = max(high - low, 0.01)
+
+        def x_of(ratio: float) -> float:
+            return box.x + 20 + (box.w - 40) * (ratio - low) / span
+
+        canvas.line([(box.x, box.y), (box.right, box.y)], LINE, thickness=3)
+        canvas.line([(x_of(1.0), box.y - 22), (x_of(1.0), box.y + 22)], STATIC, thickness=5)
+        for i, ratio in enumerate(self.pairs):
+            canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - 0.15 * i) / 0.4))
+        spread = self.say(
+            "throughput_comparison.spread",
+            low=self._ratio("low"),
+            high=self._ratio("high"),
+            pairs=self._ratio("pairs"),
+        )
+        canvas.text(spread, box.x, box.y + 66, SMALL, DIM, room=box.w)

@@ -1,0 +1,85 @@
+"""Two runs of the same requests in one grid: each request on its way from its place in one run to that in the other.
+
+Slots against time since each run's beginning, on one scale. What was idle while requests waited falls out of the grid
+into a bar. A pure function of how far the move has come. Knows two grids and boxes.
+"""
+
+from tracereel.film.canvas import Canvas
+from tracereel.film.clock import ease
+from tracereel.film.colours import RequestColours
+from tracereel.film.components.slot_grid import Residency, SlotGrid
+from tracereel.film.stage import Box
+from tracereel.film.theme import IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEXT, mix
+from tracereel.trace.analysis.queries import Run
+
+_STAGGER = 0.45
+"""The share of the move by which the last request begins later than the first."""
+
+
+class Rearranged:
+    """Draws the requests of `one` on their way to their places in `other`."""
+
+    def __init__(self, one: Run, other: Run, grids: tuple[SlotGrid, SlotGrid], colours: RequestColours):
+        self._runs, self._grids, self._colours = (one, other), grids, colours
+        self._spans = tuple(max(run.timeline.end_ns - run.timeline.begin_ns, 1) for run in self._runs)
+        self._places = tuple(_by_request(grid) for grid in grids)
+        self._idle = tuple([gap for gap in grid.idle_stretches if gap[3]] for grid in grids)
+
+    def end_x(self, box: Box, moved: float) -> float:
+        """Where the run's edge stands: the one's end, on its way to the other's."""
+        one, other = (box.w * span / max(self._spans) for span in self._spans)
+        return box.x + one + (other - one) * moved
+
+    def paint(self, canvas: Canvas, box: Box, bar: Box, moved: float, edge: float, fallen: float = 1.0) -> None:
+        """Draw the grid after a share `moved` of the move, its edge after a share `edge` of its own.
+
+        `fallen` is how clearly the bar is seen of what fell out.
+        """
+        for row in self._grids[0].rows(box):
+            canvas.box(*row.sides, PANEL)
+        for slot, from_ns, to_ns, wanted in self._grids[0].idle_stretches:
+            if not wanted:
+                canvas.box(*self._sides(box, 0, slot, from_ns, to_ns), SPARE_SLOT, 1 - moved)
+        if fallen > 0:
+            with canvas.faded(fallen):
+                self._fall(canvas, box, bar, moved)
+        for request, start in self._places[0].items():
+            goal = self._places[1].get(request)
+            here = Box(*self._sides(box, 0, start.slot, start.from_ns, start.to_ns))
+            if goal is not None:
+                late = (start.from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
+                there = Box(*self._sides(box, 1, goal.slot, goal.from_ns, goal.to_ns))
+                here = here.towards(there, ease((moved - late) / (1 - _STAGGER)))
+            canvas.box(*here.sides, self._colours[request], 1.0 if goal is not None else 1 - moved)
+        x = self.end_x(box, edge)
+        canvas.line([(x, box.y - 10), (x, box.bottom + 10)], TEXT, thickness=4)
+
+    def _sides(self, box: Box, run: int, slot: int, from_ns: int, to_ns: int) -> tuple[float, float, float, float]:
+        row = self._grids[run].rows(box)[slot]
+        begin = self._runs[run].timeline.begin_ns
+        times = from_ns, min(to_ns, begin + self._spans[run])
+        left, right = (box.x + box.w * min((t_ns - begin) / max(self._spans), 1.0) for t_ns in times)
+        return left, row.y, max(right - left, 0.5), row.h
+
+    def _fall(self, canvas: Canvas, box: Box, bar: Box, moved: float) -> None:
+        """What was idle while requests waited, from its place in the grid to its piece of the bar."""
+        total = sum(to_ns - from_ns for _, from_ns, to_ns, _ in self._idle[0])
+        at = bar.x
+        for slot, from_ns, to_ns, _ in self._idle[0]:
+            wide = bar.w * (to_ns - from_ns) / max(total, 1)
+            here = Box(*self._sides(box, 0, slot, from_ns, to_ns))
+            late = (from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
+            fallen = ease((moved - late) / (1 - _STAGGER))
+            place = here.towards(Box(at, bar.y, wide, bar.h), fallen)
+            canvas.box(*place.sides, mix(IDLE_SLOT, IDLE, 0.35 * fallen))
+            at += wide
+
+
+def _by_request(grid: SlotGrid) -> dict[int, Residency]:
+    """Each request's longest stay in a slot."""
+    found: dict[int, Residency] = {}
+    for residency in grid.residencies:
+        known = found.get(residency.request)
+        if known is None or residency.to_ns - residency.from_ns > known.to_ns - known.from_ns:
+            found[residency.request] = residency
+    return found
