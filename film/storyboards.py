@@ -31,17 +31,9 @@ from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import FILM
 
 PACKAGE_BEATS = (
-    *(
-        title_card,
-        two_of_eight,
-        pipeline_flow,
-        decode_batching,
-        cut_out_the_red,
-        same_position,
-        throughput_comparison,
-        latency,
-    ),
-    *(speedup_waterfall, batch_size_sweep, chunked_prefill, kv_cache_paging, where_it_hurts, engine_race, end_card),
+    *(title_card, two_of_eight, pipeline_flow, decode_batching, same_position, cut_out_the_red),
+    *(throughput_comparison, latency, speedup_waterfall, batch_size_sweep, chunked_prefill, kv_cache_paging),
+    *(where_it_hurts, engine_race, end_card),
 )
 """The modules that register the package's scenes."""
 

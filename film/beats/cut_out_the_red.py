@@ -136,7 +136,7 @@ class _CutOut:
 
     def _counts(self, canvas: Canvas, bar: Box, moved: float) -> None:
         """The bar's count, and what is left in the continuous run."""
-        shown = ease((moved - 0.35) / 0.5)
+        shown = ease((moved - 0.96) / 0.04)
         if shown <= 0:
             return
         with canvas.faded(shown):

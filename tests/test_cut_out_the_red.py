@@ -1,0 +1,62 @@
+"""Every request is drawn where the static run had it, and at last where the continuous run had it."""
+
+import pytest
+from drawing import LOOK, SIZE, draw, near, pixel
+from tracereel.film import theme
+from tracereel.film.beats.cut_out_the_red import _CutOut
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.trace.analysis.pairs import throughput_ratio
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return _CutOut(Show(Settings(), SIZE))
+
+
+@pytest.mark.parametrize(("which", "film_s"), [("static", 0.5), ("continuous", -5.5)])
+def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, which, film_s):
+    run = getattr(scene, which)
+    colours = scene.show.colours()
+    second = film_s if film_s >= 0 else scene.clock.film_s + film_s
+    picture, _ = draw(lambda canvas: scene.paint(canvas, second), SIZE)
+    grid, _, _ = scene.places()
+    rows = grid.rows(run.trace.header.slots, min(8.0, grid.h / run.trace.header.slots * 0.12))
+    span = max(r.timeline.end_ns - r.timeline.begin_ns for r in (scene.static, scene.continuous))
+    checked = 0
+    for i in range(1, 60):
+        since = span * i // 60
+        around = [run.timeline.at(run.timeline.begin_ns + since + d).occupancy for d in (-span // 300, 0, span // 300)]
+        for slot, row in enumerate(rows):
+            held = {seats[slot].request if seats[slot] else None for seats in around}
+            if len(held) > 1 or held == {None}:
+                continue
+            seen = pixel(picture, grid.x + grid.w * since / span, row.y + row.h / 2)
+            assert near(seen, LOOK(colours[held.pop()])), (i, slot)
+            checked += 1
+    assert checked > 100
+
+
+def test_the_red_is_where_slots_were_empty_while_requests_waited(scene):
+    picture, _ = draw(lambda canvas: scene.paint(canvas, 0.5), SIZE)
+    grid, _, _ = scene.places()
+    run = scene.static
+    rows = grid.rows(run.trace.header.slots, min(8.0, grid.h / run.trace.header.slots * 0.12))
+    steps, red = run.trace.steps, 0
+    span = run.timeline.end_ns - run.timeline.begin_ns
+    for step in range(5, len(steps), 40):
+        middle = (int(steps.start_ns[step]) + int(steps.end_ns[step])) // 2
+        seats = run.timeline.at(middle).occupancy
+        for slot, row in enumerate(rows):
+            seen = pixel(picture, grid.x + grid.w * (middle - run.timeline.begin_ns) / span, row.y + row.h / 2)
+            is_red = near(seen, LOOK(theme.IDLE_SLOT))
+            assert is_red == (seats[slot] is None and int(steps.waiting[step]) > 0), (step, slot)
+            red += is_red
+    assert red > 20
+
+
+def test_the_last_number_is_that_of_compare(scene):
+    assert scene.pairs == throughput_ratio([r.trace for r in scene.after], [r.trace for r in scene.before]).pairs
+    _, phrases = draw(lambda canvas: scene.paint(canvas, scene.clock.film_s - 0.2), SIZE)
+    texts = [phrase.text for phrase in phrases]
+    assert any(text == f"{sorted(scene.pairs)[len(scene.pairs) // 2]:.2f}×" for text in texts), texts
