@@ -10,6 +10,7 @@ from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import Residency, SlotGrid
 from tracereel.film.stage import Box
 from tracereel.film.theme import IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEXT, mix
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run
 
 _STAGGER = 0.45
@@ -27,8 +28,8 @@ class Rearranged:
 
     def end_x(self, box: Box, moved: float) -> float:
         """Where the run's edge stands: the one's end, on its way to the other's."""
-        one, other = (box.w * span / max(self._spans) for span in self._spans)
-        return box.x + one + (other - one) * moved
+        one, other = (View(0, max(self._spans)).along(box).x(span) for span in self._spans)
+        return one + (other - one) * moved
 
     def paint(self, canvas: Canvas, box: Box, bar: Box, moved: float, edge: float, fallen: float = 1.0) -> None:
         """Draw the grid after a share `moved` of the move, its edge after a share `edge` of its own.
@@ -57,8 +58,8 @@ class Rearranged:
     def _sides(self, box: Box, run: int, slot: int, from_ns: int, to_ns: int) -> tuple[float, float, float, float]:
         row = self._grids[run].rows(box)[slot]
         begin = self._runs[run].timeline.begin_ns
-        times = from_ns, min(to_ns, begin + self._spans[run])
-        left, right = (box.x + box.w * min((t_ns - begin) / max(self._spans), 1.0) for t_ns in times)
+        x_of = View(begin, begin + max(self._spans)).along(box).within
+        left, right = x_of(from_ns), x_of(min(to_ns, begin + self._spans[run]))
         return left, row.y, max(right - left, 0.5), row.h
 
     def _fall(self, canvas: Canvas, box: Box, bar: Box, moved: float) -> None:
