@@ -84,8 +84,7 @@ def test_no_module_imports_itself_by_a_detour():
 
 def test_only_scenes_knows_manim_and_only_in_one_module():
     knows = [path for path in EVERY_FILE if any(name.split(".")[0] == "manim" for name in imports_of(path))]
-    # `render` sets Manim's configuration for the one call of it.
-    assert {str(path.relative_to(ROOT)) for path in knows} == {"scenes/film_scene.py", "cli/render.py"}
+    assert {str(path.relative_to(ROOT)) for path in knows} == {"scenes/film_scene.py"}
 
 
 def test_modules_and_functions_are_short():
