@@ -70,6 +70,17 @@ def test_steps_that_are_scheduled_ahead_are_put_in_order(model_folder, tmp_path)
     render(tmp_path / "ahead.jsonl", tmp_path)
 
 
+def test_each_run_of_one_process_is_a_recording(model_folder, tmp_path):
+    run = {"suite": "race-engines", "case": "vllm", "repeat": 0, "repeats": 2}
+    settings = {"tracereel": {"path": str(tmp_path / "race.jsonl"), "requests_per_run": 12, "run": run}}
+    options = {"scheduler_cls": SCHEDULER, "additional_config": settings}
+    answers = run_offline(model_folder, tmp_path / "answers.json", options, RUNS="2")
+    assert sorted(path.name for path in tmp_path.glob("race*")) == ["race-1.jsonl", "race-2.jsonl"]
+    traces = [trace_of(tmp_path / f"race-{number}.jsonl") for number in (1, 2)]
+    assert [trace.header.run.repeat for trace in traces] == [0, 1]
+    assert sorted(said(traces[1]).values()) == sorted(answers.values())
+
+
 def test_tensor_parallel_is_one_trace_of_two_ranks(model_folder, tmp_path):
     # SmolLM2 has nine heads, which do not part in two: a model of the same kind that does, with random weights.
     settings = {"tracereel": {"path": str(tmp_path / "tp.jsonl")}}

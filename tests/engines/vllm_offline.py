@@ -1,6 +1,7 @@
 """Run by vLLM's interpreter: answer a handful of prompts offline, write down what came back.
 
-`python vllm_offline.py MODEL ANSWERS OPTIONS` with the options of `LLM` as JSON. The pool is small enough for
+`python vllm_offline.py MODEL ANSWERS OPTIONS` with the options of `LLM` as JSON; RUNS in the environment: as often as
+that, the last answers count. The pool is small enough for
 preemptions, the prompts begin alike, the longest takes several chunks. With TWO_IN_FLIGHT in the environment vLLM keeps
 two batches in its queue, as it does under pipeline parallelism, and so schedules ahead.
 """
@@ -37,7 +38,8 @@ def main() -> None:
         SamplingParams(max_tokens=1 + 13 * i % 60, temperature=0, ignore_eos=True, stop=["never said"])
         for i in range(len(prompts))
     ]
-    outputs = llm.generate(prompts, sampling, use_tqdm=False)
+    for _ in range(int(os.environ.get("RUNS", "1"))):
+        outputs = llm.generate(prompts, sampling, use_tqdm=False)
     said = {output.request_id: (list(output.outputs[0].token_ids), output.outputs[0].text) for output in outputs}
     Path(answers).write_text(json.dumps(said))
 
