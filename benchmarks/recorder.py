@@ -63,7 +63,7 @@ def real_run(loaded: LoadedModel, path: Path | None) -> float:
     """Output tokens a second of a batch that decodes side by side."""
     config = EngineConfig(max_num_seqs=SEQUENCES)
     runner = ModelRunner(loaded.model, config)
-    recorder = Recorder(path, loaded.header(config, runner, WorkloadInfo(name="one batch"))) if path else None
+    recorder = Recorder(path, loaded.header(config, WorkloadInfo(name="one batch"))) if path else None
     engine = Engine(
         runner,
         config,

@@ -10,16 +10,16 @@ class BlockTables:
 
     def __init__(self, slots: int):
         self._filled = [0] * slots
-        self._seated: list[int | None] = [None] * slots
+        self._holders: list[int | None] = [None] * slots
         self._slots: dict[int, int] = {}
 
     def update(self, plan: StepPlan) -> Iterator[tuple[int, int, list[int]]]:
-        """Let the plan's admissions sit down; gives (slot, place in its table, blocks) of all that is appended."""
+        """Give the plan's admissions their slots; gives (slot, place in its table, blocks) of all that is appended."""
         for admission in plan.admitted:
-            before = self._seated[admission.slot]
+            before = self._holders[admission.slot]
             if before is not None and self._slots.get(before) == admission.slot:
                 del self._slots[before]
-            self._seated[admission.slot] = admission.request
+            self._holders[admission.slot] = admission.request
             self._slots[admission.request] = admission.slot
             self._filled[admission.slot] = 0
         for grant in plan.blocks:

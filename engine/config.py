@@ -14,7 +14,8 @@ class EngineConfig:
     max_num_seqs: slots, rows of the batch. max_num_batched_tokens: the token budget of one step. num_blocks KV blocks
     of block_size tokens each make up the block pool. max_model_len: most tokens of one sequence.
     enable_prefix_caching: full blocks are shared by sequences that begin with the same tokens. max_wait_ms: how long
-    the `dynamic` policy waits for a batch to fill.
+    the `dynamic` policy waits for a batch to fill. batch_invariant: the bits of a sequence's numbers do not depend on
+    the batch around it on a GPU either: products and attention keep one order of sums, which costs time.
 
     Raises ConfigError where a value cannot be.
     """
@@ -27,6 +28,7 @@ class EngineConfig:
     max_model_len: int = 2048
     enable_prefix_caching: bool = False
     max_wait_ms: int = 100
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         for setting in fields(self):

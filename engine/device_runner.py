@@ -1,167 +1,157 @@
 """Runs plans with all that lasts from step to step kept on the device: block tables, newest tokens, the KV cache.
 
-A step in which all decode needs a few numbers a row, is a CUDA graph where there is CUDA, and gives its tokens back in
-one small copy that nobody waits for before the next step is on its way. Knows plans, the model and torch; does not
-decide anything.
+A step is one upload of a few integers and, where its shape was captured, one replay of a CUDA graph, prefills or not.
+Its tokens come back in one small copy; nobody waits for them before the next step is launched. Knows plans, the model
+and torch; decides nothing.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from tracereel.engine.accelerator import faults_named
-from tracereel.engine.attention import DeviceLayout
+from tracereel.engine.attention import BatchLayout
 from tracereel.engine.block_tables import BlockTables
 from tracereel.engine.config import EngineConfig
-from tracereel.engine.decode_graphs import FLIGHTS, DecodeGraphs, StepTimer
-from tracereel.engine.layer_ops import DeviceLayerOps
+from tracereel.engine.graph_buckets import GraphBuckets, bucket_for
+from tracereel.engine.layer_ops import LayerOps
 from tracereel.engine.model import LlamaModel
-from tracereel.engine.request import Samples
-from tracereel.engine.runner import require_context
-from tracereel.engine.sampler import sample
-from tracereel.engine.scheduler import StepPlan
-from tracereel.engine.step_inputs import (
+from tracereel.engine.model_inputs import (
     Int32Array,
-    TableChanges,
-    Tables,
-    bucket_of,
-    bucket_sizes,
-    decode_inputs,
+    ModelInputs,
+    StepShape,
+    TableWrites,
+    fill_inputs,
     idle_inputs,
-    mixed_inputs,
+    shape_of,
+    table_writes,
 )
-from tracereel.trace.format.events import PREFILL
-
-Computed = tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]
-"""Of those that get a token: logits [n, vocabulary], likeliest tokens [n], slots [n]; and rows besides the plan's."""
-
-_NO_CHUNKS = np.zeros(1, dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class InFlightStep:
-    """A step of a DeviceRunner that was launched."""
-
-    runner: "DeviceRunner"
-    number: int
-    count: int
-    graph_padding: int
-    samples: Samples | None
-    """There already, where the host had to choose them."""
-
-    def wait(self) -> Samples:
-        """Wait until its tokens are on the host."""
-        return self.runner.collect(self.number, self.count, self.graph_padding, self.samples)
+from tracereel.engine.request import Samples
+from tracereel.engine.runner import require_context, table_shape
+from tracereel.engine.sample_inputs import SAMPLE_FIELDS
+from tracereel.engine.sampler import Logprobs, choose, logprobs_of
+from tracereel.engine.scheduler import StepPlan
+from tracereel.engine.step_graphs import IN_FLIGHT, StepGraphs, StepTimer
 
 
 class DeviceRunner:
     """Runs plans with a `LlamaModel`; the next step can be launched before the host has the tokens of this one.
 
-    `layer_ops` has room for one block more than the pool: padding rows read and write there. Up to two steps may be in
+    The KV cache has room for one block more than the pool: padding reads and writes there. Up to two steps may be in
     flight; they are waited for in their order. Raises ConfigError where the configuration allows sequences longer than
     the model's context, DeviceError where the device's memory does not suffice.
     """
 
-    def __init__(self, model: LlamaModel, config: EngineConfig, layer_ops: DeviceLayerOps):
+    def __init__(self, model: LlamaModel, config: EngineConfig, layer_ops: LayerOps):
         require_context(model, config)
         self._model, self._layer_ops = model, layer_ops
+        layer_ops.allocate(config.num_blocks + 1)
         device = model.device
-        self._tables = Tables(config.max_num_seqs, -(-config.max_model_len // config.block_size), config.num_blocks)
-        self._seats = BlockTables(config.max_num_seqs)
-        size = (config.max_num_seqs + 1, self._tables.width)
-        self._device_tables = torch.full(size, config.num_blocks, dtype=torch.int32, device=device)
+        self._shape = table_shape(config)
+        self._slots = BlockTables(config.max_num_seqs)
+        size = (config.max_num_seqs + 1, self._shape.width)
+        self._tables = torch.full(size, config.num_blocks, dtype=torch.int32, device=device)
         self._newest = torch.zeros(config.max_num_seqs + 1, dtype=torch.int64, device=device)
-        self._every_row = torch.arange(config.max_num_seqs, device=device)
-        self._sizes = bucket_sizes(config.max_num_seqs)
-        self._timer: StepTimer | None = None
-        self._graphs: DecodeGraphs | None = None
-        if device.type == "cuda":
-            self._timer = StepTimer()
-            self._answers = [
-                torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=True) for _ in range(FLIGHTS)
-            ]
-            with faults_named("capturing decode steps", "lower num_blocks or max_num_seqs"):
-                self._graphs = DecodeGraphs(
-                    self._decode, self._sizes, lambda size: idle_inputs(self._tables, size), device
-                )
-
-    @property
-    def attention_name(self) -> str:
-        """What computes attention."""
-        return self._layer_ops.name + (", decode in CUDA graphs" if self._graphs else "")
+        self._logits = torch.empty((config.max_num_seqs, model.config.vocabulary), dtype=model.dtype, device=device)
+        cuda = device.type == "cuda"
+        self._timer = StepTimer() if cuda else None
+        self._answers = [torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=cuda) for _ in range(IN_FLIGHT)]
+        self._launched = 0
+        self._shapes = GraphBuckets(config, layer_ops.tile_tokens).shapes() if layer_ops.captures else []
+        self._graphs: StepGraphs | None = None
+        if self._shapes:
+            with faults_named("capturing steps", "lower num_blocks, max_num_seqs or max_num_batched_tokens"):
+                self._graphs = StepGraphs(self._compute, self._shapes, partial(idle_inputs, tables=self._shape), device)
 
     def execute(self, plan: StepPlan) -> Samples:
         """Run one step; see the contract."""
-        return self.launch(plan).wait()
+        return self.launch(plan)()
 
     @torch.inference_mode()
-    def launch(self, plan: StepPlan) -> InFlightStep:
+    def launch(self, plan: StepPlan) -> Callable[[], Samples]:
         """Give the step to the device; see the contract."""
         with faults_named("a step was launched"):
-            number = self._timer.begin() if self._timer else 0
-            changes = self._seats.update(plan)
-            compute = self._compute_mixed if PREFILL in plan.phases else self._compute_decodes
-            logits, tokens, takers, graph_padding = compute(plan, changes)
+            number = self._timer.begin() if self._timer else self._launched
+            self._launched += 1
+            buffer, shape, tokens, padding = self._run(plan)
+            count = len(plan.sample_specs)
+            logprobs = None
             if any(spec is not None for spec in plan.sample_specs):
-                # Their parameters live on the host, and so these tokens come by way of it.
-                samples = replace(sample(logits, plan.sample_specs), graph_padding=graph_padding)
-                self._newest.index_put_((takers,), torch.tensor(samples.tokens, device=self._newest.device))
-            elif self._timer is None:
-                samples = Samples(tokens.tolist(), graph_padding=graph_padding)
-            else:
-                samples = None
-                self._answers[number % FLIGHTS][: len(tokens)].copy_(tokens, non_blocking=True)
+                tokens, logprobs = self._choose(ModelInputs.of(buffer, shape), shape, plan)
+            answer = self._answers[number % IN_FLIGHT][:count]
+            answer.copy_(tokens[:count], non_blocking=True)
             if self._timer is not None:
                 self._timer.end(number)
-        return InFlightStep(self, number, len(tokens), graph_padding, samples)
+        return partial(self._collect, number, answer, logprobs, padding)
 
-    def collect(self, number: int, count: int, graph_padding: int, samples: Samples | None) -> Samples:
+    def _collect(self, number: int, answer: torch.Tensor, logprobs: Logprobs | None, padding: int) -> Samples:
         """Wait for a step that was launched."""
-        if self._timer is None:
-            assert samples is not None
-            return samples
-        with faults_named("a step ran"):
-            device_ns, gap_ns = self._timer.wait(number)
-        if samples is None:
-            samples = Samples(self._answers[number % FLIGHTS][:count].tolist(), graph_padding=graph_padding)
-        return replace(samples, device_ns=device_ns, device_gap_ns=gap_ns)
+        device_ns = gap_ns = None
+        if self._timer is not None:
+            with faults_named("a step ran"):
+                device_ns, gap_ns = self._timer.wait(number)
+        return Samples(answer.tolist(), logprobs.read() if logprobs else {}, device_ns, gap_ns, padding)
 
-    def _compute_decodes(self, plan: StepPlan, changes: TableChanges) -> Computed:
-        rows = len(plan.slots)
-        if self._graphs is not None:
-            size = bucket_of(self._sizes, rows + plan.padding)
-            inputs, logits, tokens = self._graphs.replay(decode_inputs(plan, changes, self._tables, size))
-        else:
-            size = rows + plan.padding
-            inputs = self._upload(decode_inputs(plan, changes, self._tables, size))
-            logits, tokens = self._decode(inputs)
-        return logits[:rows], tokens[:rows], inputs[0, :rows], size - rows - plan.padding
+    def _run(self, plan: StepPlan) -> tuple[torch.Tensor, StepShape, torch.Tensor, int]:
+        """Compute a step: its buffer, its shape, the likeliest tokens, and how many of its tokens a graph added."""
+        tile_tokens = self._layer_ops.tile_tokens
+        writes = table_writes(self._slots.update(plan), self._shape.width)
+        own = shape_of(plan, writes, tile_tokens)
+        shape = bucket_for(self._shapes, own)
+        if shape is None or self._graphs is None:
+            # What has no sample computes one all the same: no kernel can be launched for no rows.
+            shape = replace(own, samples=max(own.samples, 1))
+            host = np.empty(shape.length, dtype=np.int32)
+            fill_inputs(host, plan, writes, shape, self._shape, tile_tokens)
+            buffer = self._upload(host)
+            return buffer, shape, self._compute(buffer, shape), 0
+        if own.writes > shape.writes:
+            writes = self._write_tables(writes, shape.writes)
+        fill_inputs(self._graphs.staging(shape), plan, writes, shape, self._shape, tile_tokens)
+        buffer, tokens = self._graphs.run(shape)
+        return buffer, shape, tokens, shape.tokens - own.tokens
 
     @torch.inference_mode()
-    def _decode(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`decode_inputs` on the device -> logits and tokens; what a graph is captured of."""
-        slots, positions, places, blocks = inputs.unbind()
-        self._device_tables.view(-1).index_put_((places,), blocks)
-        self._layer_ops.use(DeviceLayout(len(slots), slots, positions, self._device_tables, _NO_CHUNKS + len(slots)))
-        ids = self._newest.index_select(0, slots)
-        logits = self._model.forward(ids, self._layer_ops, self._every_row[: len(slots)])
+    def _compute(self, buffer: torch.Tensor, shape: StepShape) -> torch.Tensor:
+        """A step's buffer on the device -> the likeliest tokens, and their logits in `_logits`; a graph captures it."""
+        inputs = ModelInputs.of(buffer, shape)
+        decodes = shape.decodes
+        if shape.writes:
+            self._tables.view(-1).index_put_((inputs.table_index,), inputs.table_blocks)
+        if decodes:
+            inputs.ids[:decodes] = self._newest.index_select(0, inputs.slots[:decodes])
+        layout = BatchLayout(decodes, inputs.slots, inputs.positions, self._tables, inputs.tile_starts)
+        self._layer_ops.prepare(layout)
+        logits = self._model.forward(inputs.ids, self._layer_ops, inputs.sample_rows, self._logits[: shape.samples])
         tokens = logits.max(dim=-1).indices
-        self._newest.index_put_((slots,), tokens)
-        return logits, tokens
+        self._newest.index_put_((inputs.sample_slots,), tokens)
+        return tokens
 
-    def _compute_mixed(self, plan: StepPlan, changes: TableChanges) -> Computed:
-        host = mixed_inputs(plan, changes, self._tables)
-        slots, positions, ids, last, takers, places, blocks = torch.split(self._upload(host.packed), host.sizes)
-        self._device_tables.view(-1).index_put_((places,), blocks)
-        ids[: host.decodes] = self._newest.index_select(0, slots[: host.decodes])
-        self._layer_ops.use(DeviceLayout(host.decodes, slots, positions, self._device_tables, host.chunks))
-        # A step in which nobody gets a token computes one all the same: no kernel can be launched for no rows.
-        rows = last if len(last) else torch.zeros_like(slots[:1])
-        logits = self._model.forward(ids, self._layer_ops, rows)[: len(last)]
-        tokens = logits.max(dim=-1).indices
-        self._newest.index_put_((takers,), tokens)
-        return logits, tokens, takers, 0
+    def _choose(self, inputs: ModelInputs, shape: StepShape, plan: StepPlan) -> tuple[torch.Tensor, Logprobs | None]:
+        """The step's tokens as its members want them chosen, which takes the place of the likeliest on the device."""
+        logits, specs = self._logits[: shape.samples], plan.sample_specs
+        tokens = choose(logits, inputs.sampling.view(len(SAMPLE_FIELDS), shape.samples), specs)
+        self._newest.index_put_((inputs.sample_slots,), tokens)
+        found = logprobs_of(logits, tokens, specs)
+        if found is None:
+            return tokens, None
+        on_host = (self._to_host(tensor) for tensor in (found.chosen, found.values, found.ids))
+        return tokens, Logprobs(found.asked, *on_host)
 
-    def _upload(self, words: Int32Array) -> torch.Tensor:
+    def _to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the host that is there once the step is done."""
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
+        return host.copy_(tensor, non_blocking=True)
+
+    def _write_tables(self, writes: TableWrites, room: int) -> TableWrites:
+        """Write what a graph has no room for before it, as a cached prefix may be of many blocks; returns the rest."""
+        index, blocks = writes
+        inputs = self._upload(np.array([index[room:], blocks[room:]], dtype=np.int32))
+        self._tables.view(-1).index_put_((inputs[0],), inputs[1])
+        return index[:room], blocks[:room]
+
+    def _upload(self, array: Int32Array) -> torch.Tensor:
         # Nobody waits: what a copy from ordinary memory has not yet read when it comes back, CUDA has put aside.
-        return torch.from_numpy(words).to(self._model.device, non_blocking=True)
+        return torch.from_numpy(array).to(self._model.device, non_blocking=True)

@@ -59,7 +59,7 @@ class EngineMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
+class InFlightStep:
     """A step between its schedule and its tokens; `ahead`: scheduled before the step before it had ended."""
 
     plan: StepPlan
@@ -95,7 +95,7 @@ class Engine:
         self._recorder = recorder
         self._zero_ns = recorder.header.clock.monotonic_ns if recorder else time.monotonic_ns()
         self._launches = runner if isinstance(runner, AsyncRunner) else None
-        self._flight: _Flight | None = None
+        self._in_flight: InFlightStep | None = None
         """A step that was launched before the one before it had ended."""
         self._arrivals: list[Arrival] = []
         """Requests that came while that step was on its way: they are told after it."""
@@ -144,7 +144,7 @@ class Engine:
                 max_tokens=request.sampling.max_tokens,
                 priority=request.priority,
             )
-            if self._flight is None:
+            if self._in_flight is None:
                 self._recorder.record(arrival)
             else:  # the step on its way was scheduled before
                 self._arrivals.append(arrival)
@@ -160,9 +160,9 @@ class Engine:
 
         A step that is on its way is waited for; what it gave the others comes with the next `step`.
         """
-        if self._flight is not None:
-            self._early += self._complete(self._flight, self.scheduler.update)
-            self._flight = None
+        if self._in_flight is not None:
+            self._early += self._complete(self._in_flight, self.scheduler.update)
+            self._in_flight = None
         if not self.scheduler.cancel(number):
             return False
         self._early = [output for output in self._early if output.request != number]
@@ -180,7 +180,7 @@ class Engine:
     def ready_in_ns(self) -> int | None:
         """How long until `step` has something to do if nobody comes or goes: 0 but under a policy that waits for a
         batch to fill; None where there is no work."""
-        if self._early or self._flight is not None:
+        if self._early or self._in_flight is not None:
             return 0
         now = self.now_ns()
         ready = self.scheduler.ready_ns(now)
@@ -195,16 +195,16 @@ class Engine:
         if self._early:
             early, self._early = self._early, []
             return early
-        flight, self._flight = self._flight or self._launch_step(), None
-        if flight is None:
+        step, self._in_flight = self._in_flight or self._launch_step(), None
+        if step is None:
             return []
-        if self._launches is not None and self.scheduler.can_schedule_ahead(flight.plan):
-            self.scheduler.advance(flight.plan)
-            self._flight = self._launch_step(ahead=True)
-            return self._complete(flight, self.scheduler.commit_tokens)
-        return self._complete(flight, self.scheduler.update)
+        if self._launches is not None and self.scheduler.can_schedule_ahead(step.plan):
+            self.scheduler.advance(step.plan)
+            self._in_flight = self._launch_step(ahead=True)
+            return self._complete(step, self.scheduler.commit_tokens)
+        return self._complete(step, self.scheduler.update)
 
-    def _launch_step(self, *, ahead: bool = False) -> _Flight | None:
+    def _launch_step(self, *, ahead: bool = False) -> InFlightStep | None:
         """Schedule a step and let it begin; None where there is nothing to do."""
         start_ns = self.now_ns()
         plan = self.scheduler.schedule(start_ns)
@@ -212,13 +212,13 @@ class Engine:
             return None
         scheduled_ns = self.now_ns()
         if self._launches is None:
-            return _Flight(plan, partial(self._runner.execute, plan), start_ns, scheduled_ns, ahead)
-        return _Flight(plan, self._launches.launch(plan).wait, start_ns, scheduled_ns, ahead)
+            return InFlightStep(plan, partial(self._runner.execute, plan), start_ns, scheduled_ns, ahead)
+        return InFlightStep(plan, self._launches.launch(plan), start_ns, scheduled_ns, ahead)
 
-    def _complete(self, flight: _Flight, update: Callable[[StepPlan, list[int]], StepOutcome]) -> list[Output]:
+    def _complete(self, step: InFlightStep, update: Callable[[StepPlan, list[int]], StepOutcome]) -> list[Output]:
         """Wait for a step, `update` the scheduler with its tokens, and record it."""
-        plan = flight.plan
-        samples = flight.wait()
+        plan = step.plan
+        samples = step.wait()
         end_ns = self.now_ns()
         tokens = samples.tokens
         outcome = update(plan, tokens)
@@ -239,38 +239,7 @@ class Engine:
         self._finished += len(reasons)
         self._output_tokens += len(tokens)
         if self._recorder:
-            self._recorder.record(
-                Step(
-                    index=self._steps,
-                    # A step that was scheduled ahead begins when the one before it ends.
-                    start_ns=max(flight.start_ns, self._end_ns),
-                    scheduled_ns=None if flight.ahead else flight.scheduled_ns,
-                    end_ns=end_ns,
-                    latency_ns=end_ns - flight.start_ns if flight.ahead else None,
-                    device_ns=samples.device_ns,
-                    # Before the first step the device may have waited since before the recording began.
-                    device_gap_ns=samples.device_gap_ns if self._steps else None,
-                    requests=plan.requests,
-                    slots=plan.slots,
-                    phases=plan.phases,
-                    positions=plan.positions,
-                    computed=list(map(len, plan.token_ids)),
-                    sampled=outcome.sampled,
-                    tokens=outcome.tokens,
-                    texts=texts,
-                    padding=plan.padding + samples.graph_padding,
-                    admitted=plan.admitted,
-                    preempted=plan.preempted,
-                    finished=finished,
-                    blocks=plan.blocks,
-                    waiting=plan.waiting,
-                    running=plan.running,
-                    kv_used=plan.kv_used,
-                )
-            )
-            for arrival in self._arrivals:
-                self._recorder.record(arrival)
-            self._arrivals.clear()
+            self._record(self._recorder, step, samples, outcome, texts, end_ns)
         self._end_ns = end_ns
         self._steps += 1
         logprobs = samples.logprobs
@@ -278,6 +247,50 @@ class Engine:
             Output(request, token, text, end_ns, reasons.get(request), logprobs.get(row) if logprobs else None)
             for row, (request, token, text) in enumerate(zip(producers, tokens, shown, strict=True))
         ]
+
+    def _record(
+        self,
+        recorder: Recorder,
+        step: InFlightStep,
+        samples: Samples,
+        outcome: StepOutcome,
+        texts: list[str],
+        end_ns: int,
+    ) -> None:
+        """Record a step, and then the requests that came while it was in flight."""
+        plan = step.plan
+        recorder.record(
+            Step(
+                index=self._steps,
+                # A step that was scheduled ahead begins when the one before it ends.
+                start_ns=max(step.start_ns, self._end_ns),
+                scheduled_ns=None if step.ahead else step.scheduled_ns,
+                end_ns=end_ns,
+                latency_ns=end_ns - step.start_ns if step.ahead else None,
+                device_ns=samples.device_ns,
+                # Before the first step the device may have waited since before the recording began.
+                device_gap_ns=samples.device_gap_ns if self._steps else None,
+                requests=plan.requests,
+                slots=plan.slots,
+                phases=plan.phases,
+                positions=plan.positions,
+                computed=list(map(len, plan.token_ids)),
+                sampled=outcome.sampled,
+                tokens=outcome.tokens,
+                texts=texts,
+                padding=plan.padding + samples.graph_padding,
+                admitted=plan.admitted,
+                preempted=plan.preempted,
+                finished=outcome.finished,
+                blocks=plan.blocks,
+                waiting=plan.waiting,
+                running=plan.running,
+                kv_used=plan.kv_used,
+            )
+        )
+        for arrival in self._arrivals:
+            recorder.record(arrival)
+        self._arrivals.clear()
 
     def _watch(self, producers: list[int], texts: list[str], reasons: dict[int, str]) -> tuple[list[str], list[int]]:
         """What of the texts may be shown, and which requests that go on otherwise have met a stop string."""

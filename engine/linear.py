@@ -1,28 +1,37 @@
 """Matrix products y = x Wᵀ + b with the weights laid out once, for the device and dtype they will run on."""
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
 
+class LinearError(Exception):
+    """A product cannot be had here; the message says why, in one line."""
+
+
 class Linear(Protocol):
     """Maps [T, in] to [T, out]."""
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """The product for T rows."""
+    def __call__(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The product for T rows, in `out` [T, out] if given."""
 
 
 class PlainLinear:
     """torch's own product."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
-        self._weight, self._bias = weight, bias
+        self.weight, self.bias = weight, bias
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """The product for T rows."""
-        return F.linear(x, self._weight, self._bias)
+        if out is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return torch.mm(x, self.weight.t(), out=out)
+        return torch.addmm(self.bias, x, self.weight.t(), out=out)
 
 
 class PackedLinear:
@@ -37,10 +46,10 @@ class PackedLinear:
         self._bias = bias
         self._product = torch.ops.mkldnn._linear_pointwise.default
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """The product for T rows."""
-        out: torch.Tensor = self._product(x, self._weight, self._bias, "none", [], "")
-        return out
+        product: torch.Tensor = self._product(x, self._weight, self._bias, "none", [], "")
+        return product if out is None else out.copy_(product)
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
@@ -48,6 +57,20 @@ def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linea
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _can_pack():
         return PackedLinear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+def make_batch_invariant(linear: Linear) -> Linear:
+    """The same product with rows that are the same bits in a batch of any size.
+
+    On a CPU a packed product is that already. Raises LinearError where there is no such product: Triton is missing.
+    """
+    if not isinstance(linear, PlainLinear):
+        return linear
+    if find_spec("triton") is None:
+        raise LinearError("batch_invariant: the products need Triton, which is not installed here")
+    from tracereel.engine.invariant_linear import InvariantLinear
+
+    return InvariantLinear(linear.weight, linear.bias)
 
 
 @cache

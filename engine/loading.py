@@ -13,7 +13,8 @@ from tracereel.engine.accelerator import driver_version, faults_named, require_c
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.device_runner import DeviceRunner
 from tracereel.engine.engine import Engine
-from tracereel.engine.layer_ops import make_device_layer_ops
+from tracereel.engine.graph_buckets import GraphBuckets
+from tracereel.engine.layer_ops import LayerOps, make_layer_ops
 from tracereel.engine.memory import sized
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.model_store import require_model
@@ -45,15 +46,20 @@ class LoadedModel:
     info: ModelInfo
     device: DeviceInfo
 
+    def layer_ops(self, config: EngineConfig) -> LayerOps:
+        """The operations that this model's layers are computed with under a configuration; no cache is made."""
+        return make_layer_ops(self.model.shape, config.block_size, batch_invariant=config.batch_invariant)
+
     def runner(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
-        """What runs the model's steps: the KV cache and the batch. Raises ConfigError and DeviceError."""
+        """What runs the model's steps: the KV cache and the batch.
+
+        Raises ConfigError and DeviceError, and LinearError where `batch_invariant` cannot be had.
+        """
         require_context(self.model, config)
+        make = DeviceRunner if self.model.device.type == "cuda" else ModelRunner
+        model = self.model.batch_invariant() if config.batch_invariant else self.model
         with faults_named(f"making room for {config.num_blocks} KV blocks", "lower num_blocks"):
-            if self.model.device.type == "cuda":
-                layer_ops = make_device_layer_ops(self.model.shape, config.num_blocks + 1, config.block_size)
-                if layer_ops is not None:
-                    return DeviceRunner(self.model, config, layer_ops)
-            return ModelRunner(self.model, config)
+            return make(model, config, self.layer_ops(config))
 
     def engine(
         self, config: EngineConfig | None = None, *, runner: Runner | None = None, recorder: Recorder | None = None
@@ -79,11 +85,21 @@ class LoadedModel:
     def header(
         self,
         config: EngineConfig,
-        runner: ModelRunner | DeviceRunner,
         workload: WorkloadInfo,
         run: RunInfo | None = None,
     ) -> Header:
-        """The header of a recording that starts now."""
+        """The header of a recording that starts now; no runner is needed for it, and none is made."""
+        layer_ops = self.layer_ops(config)
+        settings: dict[str, bool | int | float | str | None] = {
+            "max_model_len": config.max_model_len,
+            "enable_prefix_caching": config.enable_prefix_caching,
+            "max_wait_ms": config.max_wait_ms,
+            "attention": layer_ops.name,
+        }
+        if config.batch_invariant:
+            settings["batch_invariant"] = True
+        if self.model.device.type == "cuda" and layer_ops.captures:
+            settings["cuda_graphs"] = str(GraphBuckets(config, layer_ops.tile_tokens))
         return Header(
             schema=SCHEMA_VERSION,
             engine=engine_info(),
@@ -92,12 +108,7 @@ class LoadedModel:
             token_budget=config.max_num_batched_tokens,
             kv_blocks=config.num_blocks,
             kv_block_tokens=config.block_size,
-            config={
-                "max_model_len": config.max_model_len,
-                "enable_prefix_caching": config.enable_prefix_caching,
-                "max_wait_ms": config.max_wait_ms,
-                "attention": runner.attention_name,
-            },
+            config=settings,
             model=self.info,
             device=self.device,
             libraries=_libraries(self.model.device),

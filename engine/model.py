@@ -1,15 +1,16 @@
 """The Llama family of models over a flat batch of tokens: Llama, Qwen2 and Qwen3.
 
-Knows layers and their matrix products. What lies between the products, and where KV lies, is the `LayerOps`'; requests
-and schedules are not known here.
+Knows layers and their matrix products. The operations between the products and the KV cache are the `LayerOps`';
+requests and schedules are not known here.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import torch
 from tracereel.engine.attention import DecoderShape
 from tracereel.engine.layer_ops.base import LayerOps
-from tracereel.engine.linear import Linear, make_linear
+from tracereel.engine.linear import Linear, make_batch_invariant, make_linear
 from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.weights import CheckedTensors, Weights
 
@@ -46,8 +47,10 @@ class LlamaModel:
         self.shape = _make_shape(tensors, self.config, device, dtype)
 
     @torch.inference_mode()
-    def forward(self, ids: torch.Tensor, layer_ops: LayerOps, rows: torch.Tensor) -> torch.Tensor:
-        """Compute tokens `ids` [T]; return the logits [len(rows), vocabulary] after those rows.
+    def forward(
+        self, ids: torch.Tensor, layer_ops: LayerOps, rows: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute tokens `ids` [T]; return the logits [len(rows), vocabulary] after those rows, in `out` if given.
 
         `layer_ops` must have been prepared with the layout of these tokens.
         """
@@ -59,7 +62,26 @@ class LlamaModel:
             delta = layer.down(layer_ops.silu_and_mul(layer.gate_up(x)))
             if i + 1 < len(self._layers):
                 x = layer_ops.add_rms_norm(residual, delta, self._layers[i + 1].attention_norm)
-        return self._head(layer_ops.add_rms_norm(residual[rows], delta[rows], self._norm))
+        return self._head(layer_ops.last_norm(residual, delta, self._norm, rows), out)
+
+    def batch_invariant(self) -> "LlamaModel":
+        """The same weights, not copied, with products whose rows are the same bits in any batch.
+
+        Raises LinearError where such products cannot be had: on a CUDA device they need Triton.
+        """
+        twin = copy(self)
+        twin._layers = [
+            replace(
+                layer,
+                qkv=make_batch_invariant(layer.qkv),
+                output=make_batch_invariant(layer.output),
+                gate_up=make_batch_invariant(layer.gate_up),
+                down=make_batch_invariant(layer.down),
+            )
+            for layer in self._layers
+        ]
+        twin._head = make_batch_invariant(self._head)
+        return twin
 
 
 def _make_layer(tensors: CheckedTensors, model_config: ModelConfig, index: int) -> _Layer:

@@ -37,15 +37,9 @@ def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
     return Request(prompt.id, ids, sampling)
 
 
-def header_of(
-    loaded: LoadedModel,
-    config: EngineConfig,
-    runner: ModelRunner | DeviceRunner,
-    workload: Workload,
-    run: RunInfo | None,
-) -> Header:
+def header_of(loaded: LoadedModel, config: EngineConfig, workload: Workload, run: RunInfo | None) -> Header:
     """The header of a recording that starts now."""
-    header = loaded.header(config, runner, workload.info(), run)
+    header = loaded.header(config, workload.info(), run)
     if not workload.notes:
         return header
     return msgspec.structs.replace(header, config={**header.config, "workload_notes": "; ".join(workload.notes)})
@@ -56,14 +50,15 @@ class Runners:
 
     def __init__(self, loaded: LoadedModel):
         self._loaded = loaded
-        self._kept: tuple[tuple[int, ...], ModelRunner | DeviceRunner] | None = None
+        self._kept: tuple[EngineConfig, ModelRunner | DeviceRunner] | None = None
 
     def of(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
-        """A runner for this configuration; whoever had the last one must be done with it."""
-        sizes = (config.max_num_seqs, config.num_blocks, config.block_size, config.max_model_len)
-        if self._kept is None or self._kept[0] != sizes:
+        """A runner for this configuration; the last one must not be in use any more."""
+        # Which policy batches is the scheduler's alone: the same runner serves all of them.
+        wanted = replace(config, policy=EngineConfig.policy, max_wait_ms=EngineConfig.max_wait_ms)
+        if self._kept is None or self._kept[0] != wanted:
             self._kept = None  # its pool is given back before the next is taken
-            self._kept = sizes, self._loaded.runner(config)
+            self._kept = wanted, self._loaded.runner(config)
         return self._kept[1]
 
 
@@ -84,7 +79,7 @@ def record_run(
     """
     requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
     runner = (runners or Runners(loaded)).of(config)
-    recorder = Recorder(path, header_of(loaded, config, runner, workload, run)) if path else None
+    recorder = Recorder(path, header_of(loaded, config, workload, run)) if path else None
     engine = loaded.engine(config, runner=runner, recorder=recorder)
     try:
         for request in requests:

@@ -329,15 +329,15 @@ class Scheduler:
         return StepOutcome(list(map(int, plan.samples)), tokens, finished)
 
     def can_schedule_ahead(self, plan: StepPlan) -> bool:
-        """Does what the step after this plan's will be not depend on the tokens that this one gives?
+        """May the step after this plan's be scheduled before the host has the tokens that this one gives?
 
-        It does where a token may end a request before its length does, or decides how the next one is chosen.
+        Not where a token may end a request before its length does, or decides how the next one is chosen.
         """
         for number, samples in zip(plan.requests, plan.samples, strict=True):
             sequence = self.sequences[number]
-            if not sequence.is_greedy:
-                return False
             sampling = sequence.request.sampling
+            if sampling.repetition_penalty != 1:
+                return False
             count = sequence.num_output_tokens + 1
             if samples and sampling.min_tokens <= count < sampling.max_tokens and self._may_end(sampling):
                 return False

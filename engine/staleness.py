@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from tracereel.engine.loading import LoadedModel
-from tracereel.engine.recording import Runners, header_of
+from tracereel.engine.recording import header_of
 from tracereel.engine.suite import Case, Suite, recording_name
 from tracereel.trace.format.events import Header
 from tracereel.trace.format.storage import TraceError
@@ -30,11 +30,7 @@ class Planned:
 
 def plan(suite: Suite, loaded: LoadedModel, folder: Path) -> list[Planned]:
     """Every recording of the suite in the order in which they are made, as it lies in `folder` now."""
-    runners = Runners(loaded)  # a header names what computes
-    headers = {
-        case.name: header_of(loaded, suite.config(case), runners.of(suite.config(case)), suite.workload(case), None)
-        for case in suite.cases
-    }
+    headers = {case.name: header_of(loaded, suite.config(case), suite.workload(case), None) for case in suite.cases}
     planned = []
     for repeat, case in suite.turns():
         path = folder / recording_name(case, repeat)

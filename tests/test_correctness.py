@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 import families
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -279,11 +278,12 @@ def test_a_requests_tokens_do_not_depend_on_who_shares_its_batch(
 def logits_after(loaded, ids):
     """Logits after every token of a prompt, computed in one go."""
     count = len(ids)
-    kernels = make_layer_ops(loaded.model.shape, 16, 16)
-    tables = np.arange(16).reshape(1, 16)
-    rows = np.zeros(count, np.int64)
-    kernels.prepare(BatchLayout(0, np.array([0]), np.array([count]), tables, rows, np.arange(count)))
-    return loaded.model.forward(torch.tensor(ids), kernels, torch.arange(count)).float()
+    layer_ops = make_layer_ops(loaded.model.shape, 16)
+    layer_ops.allocate(16)
+    tiles = torch.tensor([*range(0, count, layer_ops.tile_tokens), count], dtype=torch.int32)
+    tokens, tables = torch.arange(count, dtype=torch.int32), torch.arange(16, dtype=torch.int32).reshape(1, 16)
+    layer_ops.prepare(BatchLayout(0, tokens * 0, tokens, tables, tiles))
+    return loaded.model.forward(torch.tensor(ids), layer_ops, torch.arange(count)).float()
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from importlib.util import find_spec
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,18 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tracereel.engine import accelerator
 from tracereel.engine.accelerator import DeviceError, faults_named, require_cuda
-from tracereel.engine.attention import DecoderShape, DeviceLayout
+from tracereel.engine.attention import BatchLayout, DecoderShape
 from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
+from tracereel.engine.block_tables import BlockTables
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.layer_ops import make_device_layer_ops
+from tracereel.engine.graph_buckets import GraphBuckets, bucket_for, decode_sizes
+from tracereel.engine.layer_ops import make_triton_ops
 from tracereel.engine.loading import choose_device
 from tracereel.engine.memory import blocks_that_fit
 from tracereel.engine.model import LlamaModel
 from tracereel.engine.model_config import ModelConfig, rotary_frequencies
+from tracereel.engine.model_inputs import StepShape, TableShape, fill_inputs, idle_inputs, shape_of, table_writes
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.runner import ModelRunner
-from tracereel.engine.step_inputs import Tables, bucket_of, bucket_sizes, decode_inputs, idle_inputs, mixed_inputs
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -65,10 +68,13 @@ class NoText:
         return ""
 
 
-def device_runner(model, config):
+def device_runner(model, config, *, captured=True):
+    """On a CPU its graphs are computed as they come, from the same padded inputs."""
     from tracereel.engine.device_runner import DeviceRunner
 
-    return DeviceRunner(model, config, make_device_layer_ops(model.shape, config.num_blocks + 1, config.block_size))
+    ops = make_triton_ops(model.shape, config.block_size, batch_invariant=config.batch_invariant)
+    ops.captures = captured
+    return DeviceRunner(model, config, ops)
 
 
 def answers(runner, config, requests, end_ids=frozenset()):
@@ -88,15 +94,16 @@ CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=12, num_blocks=20, 
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "captured"),
     [
-        {},
-        {"policy": "static"},
-        {"num_blocks": 9, "max_model_len": 32, "enable_prefix_caching": True},
+        ({}, True),
+        ({}, False),
+        ({"policy": "static"}, True),
+        ({"num_blocks": 9, "max_model_len": 32, "enable_prefix_caching": True}, True),
     ],
-    ids=["chunked", "padded", "preempted-cached"],
+    ids=["chunked", "without graphs", "padded", "preempted-cached"],
 )
-def test_a_devices_tokens_are_those_of_the_cpus_runner(changes):
+def test_a_devices_tokens_are_those_of_the_cpus_runner(changes, captured):
     model = LlamaModel(TinyWeights(), DEVICE, torch.float32)
     on_cpu = LlamaModel(TinyWeights(), torch.device("cpu"), torch.float32)
     config = dataclasses.replace(CONFIG, **changes)
@@ -110,7 +117,7 @@ def test_a_devices_tokens_are_those_of_the_cpus_runner(changes):
     ends = frozenset(range(0, 64, 5))
     want = answers(ModelRunner(on_cpu, config), config, requests, ends)
     assert any(len(own) < request.sampling.max_tokens for own, request in zip(want, requests, strict=True))
-    assert answers(device_runner(model, config), config, requests, ends) == want
+    assert answers(device_runner(model, config, captured=captured), config, requests, ends) == want
 
 
 @needs_triton
@@ -134,12 +141,49 @@ def test_a_devices_steps_are_timed():
 
 @given(st.integers(1, 2000))
 def test_every_batch_has_a_bucket_that_is_not_much_larger(most):
-    sizes = bucket_sizes(most)
+    sizes = decode_sizes(most)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == most
     for rows in range(1, most + 1):
-        size = bucket_of(sizes, rows)
+        size = next(size for size in sizes if size >= rows)
         assert rows <= size < max(2 * rows, rows + 2)
+
+
+@given(
+    slots=st.integers(1, 70),
+    budget=st.integers(0, 600),
+    block_size=st.sampled_from([1, 4, 16]),
+    tile_tokens=st.sampled_from([1, 5, 42, 2**30]),
+    data=st.data(),
+)
+def test_every_step_that_a_configuration_can_meet_has_a_captured_shape(slots, budget, block_size, tile_tokens, data):
+    config = EngineConfig(max_num_seqs=slots, max_num_batched_tokens=slots + budget, block_size=block_size)
+    shapes = GraphBuckets(config, tile_tokens).shapes()
+    assert len(set(shapes)) == len(shapes)
+    decodes = data.draw(st.integers(0, slots))
+    room = config.max_num_batched_tokens - decodes
+    chunks = []
+    while decodes + len(chunks) < slots and sum(chunks) < room:
+        chunks.append(data.draw(st.integers(1, room - sum(chunks))))
+        if data.draw(st.booleans()):
+            break
+    if not decodes and not chunks:
+        return
+    tokens, tiles = decodes + sum(chunks), sum(-(-count // tile_tokens) for count in chunks)
+    # A chunk may begin within a block and end within one.
+    writes = decodes + sum(-(-count // block_size) + 1 for count in chunks)
+    own = StepShape(decodes, tokens, tiles, decodes + len(chunks), writes)
+    shape = bucket_for(shapes, own)
+    assert shape is not None
+    assert shape.holds(own)
+    assert not chunks or shape.writes >= writes
+    assert shape.tokens - decodes <= max(16, 2 * sum(chunks)) + max(8, decodes)
+
+
+def test_the_header_names_what_is_captured():
+    config = EngineConfig(max_num_seqs=20, max_num_batched_tokens=100)
+    said = str(GraphBuckets(config, 42))
+    assert said == "decode rows 1 2 4 8 16 20; prefill tokens 16 32 64 100 with decode rows 0 8 16 19"
 
 
 class Recorded:
@@ -155,20 +199,21 @@ class Recorded:
         return Samples([1] * sum(plan.samples))
 
 
+TABLES = TableShape(slots=3, width=16, spare_block=20)
+
+
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=8),
     policy=st.sampled_from(["continuous", "static"]),
-    spare=st.integers(0, 3),
+    spare=st.tuples(*[st.integers(0, 3)] * 5),
+    tile_tokens=st.sampled_from([1, 5, 2**30]),
 )
-def test_replaying_the_inputs_gives_the_tables_and_places_of_the_plans(lengths, policy, spare):
-    from tracereel.engine.block_tables import BlockTables
-
+def test_replaying_the_inputs_gives_the_tables_and_tokens_of_the_plans(lengths, policy, spare, tile_tokens):
     config = dataclasses.replace(CONFIG, policy=policy)
     recorded = Recorded()
     requests = [Request(str(i), (2,) * a, SamplingParams(max_tokens=b)) for i, (a, b) in enumerate(lengths)]
     answers(recorded, config, requests)
-    tables = Tables(slots=3, width=16, spare_block=20)
-    seats = BlockTables(3)
+    slots = BlockTables(3)
     device = np.full((4, 16), 20)
     truth: dict[int, list[int]] = {}
     for plan in recorded.plans:
@@ -176,39 +221,102 @@ def test_replaying_the_inputs_gives_the_tables_and_places_of_the_plans(lengths, 
             truth[admission.request] = []
         for grant in plan.blocks:
             truth[grant.request] += grant.blocks
-        changes = list(seats.update(plan))
-        if "P" in plan.phases:
-            inputs = mixed_inputs(plan, changes, tables)
-            device.reshape(-1)[inputs.places] = inputs.blocks
-            decodes = plan.phases.count("D")
-            assert inputs.decodes == inputs.chunks[0] == decodes + plan.padding
-            assert inputs.ids[inputs.decodes :].tolist() == [i for ids in plan.token_ids[decodes:] for i in ids]
-            rows = [*range(decodes), *inputs.chunks[:-1]]
-            assert inputs.positions[rows].tolist() == plan.positions
-            assert inputs.slots[rows].tolist() == plan.slots
-            assert inputs.slots[decodes : inputs.decodes].tolist() == [tables.slots] * plan.padding
-            assert inputs.takers.tolist() == [s for s, wanted in zip(plan.slots, plan.samples, strict=True) if wanted]
-            assert [int(inputs.slots[row]) for row in inputs.last] == inputs.takers.tolist()
-            assert len(inputs.packed) == sum(inputs.sizes)
-        else:
-            size = len(plan.slots) + plan.padding + spare
-            slots, positions, places, blocks = decode_inputs(plan, changes, tables, size)
-            device.reshape(-1)[places] = blocks
-            members = len(plan.slots)
-            assert slots[:members].tolist() == plan.slots
-            assert positions[:members].tolist() == plan.positions
-            assert slots[members:].tolist() == [tables.slots] * (size - members)
+        writes = table_writes(slots.update(plan), TABLES.width)
+        own = shape_of(plan, writes, tile_tokens)
+        rows, more = own.decodes + spare[0], own.tokens - own.decodes + spare[1]
+        shape = StepShape(rows, rows + more, own.tiles + spare[2], own.samples + spare[3], own.writes + spare[4])
+        assert shape.holds(own)
+        buffer = np.full(shape.length, -7, dtype=np.int32)
+        inputs = fill_inputs(buffer, plan, writes, shape, TABLES, tile_tokens)
+        assert -7 not in buffer[: shape.length - 6 * shape.samples], "something was not written"
+        assert np.concatenate(inputs).tolist() == buffer.tolist()
+        device.reshape(-1)[inputs.table_index] = inputs.table_blocks
+        check_tokens(plan, inputs, shape, tile_tokens)
         for request, slot in zip(plan.requests, plan.slots, strict=True):
             assert device[slot, : len(truth[request])].tolist() == truth[request]
-        assert (device[3] == 20).all(), "the row of those who are nobody leads to the pool"
+        assert (device[3] == 20).all(), "the spare row leads to the pool"
+
+
+def check_tokens(plan, inputs, shape, tile_tokens):
+    """Every token of the plan stands once, all else at the spare slot; tiles cover the chunks and no padding."""
+    members = [
+        (slot, position + i, token)
+        for slot, position, ids in zip(plan.slots, plan.positions, plan.token_ids, strict=True)
+        for i, token in enumerate(ids)
+    ]
+    rows = list(zip(inputs.slots.tolist(), inputs.positions.tolist(), inputs.ids.tolist(), strict=True))
+    decodes = plan.phases.count("D")
+    chunk_tokens = len(members) - decodes
+    end = shape.decodes + chunk_tokens
+    assert rows[:decodes] + rows[shape.decodes : end] == members
+    assert set(rows[decodes : shape.decodes] + rows[end:]) <= {(TABLES.slots, 0, 0)}
+    starts = inputs.tile_starts.tolist()
+    assert starts[0] == shape.decodes or not chunk_tokens
+    assert starts[-1] == end
+    for first, last in pairwise(starts):
+        assert 0 <= last - first <= tile_tokens
+        assert len(set(inputs.slots[first:last].tolist())) <= 1
+    samplers = [slot for slot, wanted in zip(plan.slots, plan.samples, strict=True) if wanted]
+    assert inputs.sample_slots.tolist() == samplers + [TABLES.slots] * (shape.samples - len(samplers))
+    assert [int(inputs.slots[row]) for row in inputs.sample_rows[: len(samplers)]] == samplers
 
 
 def test_idle_inputs_change_nothing():
-    tables = Tables(slots=3, width=16, spare_block=20)
-    slots, _, places, blocks = idle_inputs(tables, 5)
-    assert set(slots) == {3}
-    assert set(places) == {48}
-    assert set(blocks) == {20}
+    shape = StepShape(3, 8, 2, 4, 5)
+    inputs = idle_inputs(np.empty(shape.length, dtype=np.int32), shape, TABLES)
+    assert set(inputs.slots) == set(inputs.sample_slots) == {3}
+    assert set(inputs.table_index) == {48}
+    assert set(inputs.table_blocks) == {20}
+    assert set(inputs.tile_starts) == {3}
+
+
+@pytest.fixture
+def host_work(monkeypatch):
+    """What the host does for each step: its uploads and replays, in order."""
+    from tracereel.engine.device_runner import DeviceRunner
+    from tracereel.engine.step_graphs import StepGraphs
+
+    done: list[str] = []
+
+    def counted(cls, name):
+        theirs = getattr(cls, name)
+        monkeypatch.setattr(cls, name, lambda *args: [done.append(name), theirs(*args)][1])
+
+    for cls, name in ((StepGraphs, "_upload"), (StepGraphs, "_replay"), (DeviceRunner, "_upload")):
+        counted(cls, name)
+    counted(DeviceRunner, "launch")
+    return done
+
+
+@pytest.mark.slow
+@needs_triton
+def test_a_step_costs_the_host_one_upload_and_one_replay_whatever_its_members(host_work):
+    model = LlamaModel(TinyWeights(), DEVICE, torch.float32)
+    requests = [
+        Request("0", (1, 2, 3, 4, 5), SamplingParams(max_tokens=2, ignore_eos=True)),
+        Request("1", tuple(range(1, 16)), SamplingParams(max_tokens=2, ignore_eos=True)),
+        Request("2", (7,), SamplingParams(max_tokens=3, ignore_eos=True, temperature=0.7, seed=3)),
+    ]
+    runner = device_runner(model, CONFIG)
+    host_work.clear()
+    answers(runner, CONFIG, requests)
+    launches = host_work.count("launch")
+    assert launches >= 4
+    assert host_work == ["launch", "_upload", "_replay"] * launches
+
+
+@pytest.mark.slow
+@needs_triton
+def test_batch_invariant_tokens_are_the_same_under_every_batch():
+    config = dataclasses.replace(CONFIG, batch_invariant=True, num_blocks=9, max_model_len=32)
+    model = LlamaModel(TinyWeights(), DEVICE, torch.bfloat16).batch_invariant()
+    requests = [
+        Request(str(i), tuple(range(i + 1, 2 * i + 4)), SamplingParams(max_tokens=7 + i, ignore_eos=True))
+        for i in range(3)
+    ]
+    together = answers(device_runner(model, config), config, requests)
+    alone = [answers(device_runner(model, config), config, [request])[0] for request in requests]
+    assert together == alone
 
 
 def test_the_pool_takes_what_the_model_leaves():
@@ -231,18 +339,20 @@ def documented_varlen_attn(
 ):
     assert window_size == (-1, 0)
     assert enable_gqa
-    assert max_q == cu_seq_q.diff().max()
+    assert max_q >= cu_seq_q.diff().max()
     assert max_k >= seqused_k.max()
     assert cu_seq_q.dtype == cu_seq_k.dtype == seqused_k.dtype == block_table.dtype == torch.int32
     outs = []
-    for i, (begin, end) in enumerate(zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True)):
+    for i, (begin, end) in enumerate(pairwise(cu_seq_q.tolist())):
+        if begin == end:
+            continue
         used, count = int(seqused_k[i]), end - begin
         k, v = (x[block_table[i].long()].flatten(0, 1)[:used].transpose(0, 1).unsqueeze(0) for x in (key, value))
         mask = torch.ones(count, used, dtype=torch.bool, device=query.device).tril(used - count)
         q = query[begin:end].transpose(0, 1).unsqueeze(0)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
         outs.append(out.squeeze(0).transpose(0, 1))
-    return torch.cat(outs)
+    return F.pad(torch.cat(outs), (0, 0, 0, 0, 0, len(query) - int(cu_seq_q[-1])))
 
 
 def make_shape(**changes):
@@ -281,14 +391,15 @@ def test_torchs_paged_attention_is_given_what_triton_is(varlen):
     generator = torch.Generator().manual_seed(0)
     keys, values = (torch.randn(9, 4, 2, 16, generator=generator).to(DEVICE) for _ in range(2))
     tables = torch.tensor([[1, 2, 3], [8, 7, 6], [4, 5, 0]], dtype=torch.int32, device=DEVICE)
-    slots = torch.tensor([1, 0, 2, 2, 2, 2, 2], dtype=torch.int32, device=DEVICE)
-    positions = torch.tensor([9, 3, 4, 5, 6, 7, 8], dtype=torch.int32, device=DEVICE)
-    layout = DeviceLayout(2, slots, positions, tables, np.array([2, 7]))
-    q = torch.randn(7, 6, 16, generator=generator).to(DEVICE)
+    slots = torch.tensor([1, 0, 2, 2, 2, 2, 2, 0, 0], dtype=torch.int32, device=DEVICE)
+    positions = torch.tensor([9, 3, 4, 5, 6, 7, 8, 0, 0], dtype=torch.int32, device=DEVICE)
+    # An idle tile and two padding tokens at the end.
+    layout = BatchLayout(2, slots, positions, tables, torch.tensor([2, 7, 7], dtype=torch.int32, device=DEVICE))
+    q = torch.randn(9, 6, 16, generator=generator).to(DEVICE)
     outs = []
     for attention in (VarlenAttention(shape, 4), TritonAttention(shape)):
         attention.prepare(layout)
-        outs.append(attention.attend(q, keys, values))
+        outs.append(attention.attend(q, keys, values)[:7])
     assert torch.allclose(*outs, atol=1e-5)
 
 

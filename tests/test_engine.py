@@ -69,6 +69,24 @@ def test_steps_launched_ahead_change_no_token_and_make_a_valid_trace(tmp_path, p
         assert 0 < runner.ahead < steps - 1
 
 
+def test_drawn_tokens_and_prefills_keep_the_device_ahead_but_a_repetition_penalty_waits():
+    drawn = [
+        Request(
+            str(i), (i + 1,) * 9, SamplingParams(6, 6, temperature=0.5 * (i % 2), top_p=0.9, logprobs=i % 3 or None)
+        )
+        for i in range(9)
+    ]
+    penalized = [Request(str(i), (1, 2), SamplingParams(6, 6, repetition_penalty=1.2)) for i in range(3)]
+    for requests, waits in ((drawn, False), (penalized, True)):
+        runner = fakes.FakeAsyncRunner(SMALL)
+        engine = Engine(runner, SMALL, new_stream=fakes.FakeText)
+        for request in requests:
+            engine.add(request)
+        while engine.has_work:
+            engine.step()
+        assert runner.ahead == (0 if waits else engine.metrics().steps - 1)
+
+
 def test_with_a_step_on_its_way_a_request_can_be_cancelled(tmp_path):
     path = tmp_path / "run.jsonl"
     requests = [endless(), *fakes.make_requests(7, seed=4, pinned=True)]
@@ -84,7 +102,7 @@ def test_with_a_step_on_its_way_a_request_can_be_cancelled(tmp_path):
             for output in engine.step():
                 tokens[output.request].append(output.token_id)
             if step == 3:
-                assert len(runner.on_their_way) == 1
+                assert len(runner.in_flight) == 1
                 assert engine.cancel(0)
     report = check(path)
     assert report.ok, report.violations

@@ -1,6 +1,5 @@
 """The real model: its tokenizer, and its arithmetic in bf16. What it says in fp32 is held in test_correctness."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -80,11 +79,12 @@ def model_tokenizer(fp32):
 def prefill_logits(loaded, ids):
     """Logits of the last position, prompt in one go."""
     count = len(ids)
-    kernels = make_layer_ops(loaded.model.shape, 16, 16)
-    positions = np.arange(count)
-    tables = np.arange(16).reshape(1, 16)
-    kernels.prepare(BatchLayout(0, np.array([0]), np.array([count]), tables, np.zeros(count, np.int64), positions))
-    return loaded.model.forward(torch.tensor(ids), kernels, torch.tensor([count - 1])).float()
+    layer_ops = make_layer_ops(loaded.model.shape, 16)
+    layer_ops.allocate(16)
+    tiles = torch.tensor([*range(0, count, layer_ops.tile_tokens), count], dtype=torch.int32)
+    tokens, tables = torch.arange(count, dtype=torch.int32), torch.arange(16, dtype=torch.int32).reshape(1, 16)
+    layer_ops.prepare(BatchLayout(0, tokens * 0, tokens, tables, tiles))
+    return loaded.model.forward(torch.tensor(ids), layer_ops, torch.tensor([count - 1])).float()
 
 
 def test_bf16_is_near_fp32(fp32, model_file):

@@ -3,14 +3,16 @@
 from collections import Counter
 
 import fakes
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracereel.engine import sampler
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.request import Request, RequestError, Samples, SampleSpec, SamplingParams
-from tracereel.engine.sampler import probabilities, random_number, sample
+from tracereel.engine.sample_inputs import SAMPLE_FIELDS, fill_sample_fields, random_number
 from tracereel.engine.stop_strings import StopStrings
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.recorder import Recorder
@@ -21,6 +23,20 @@ VOCABULARY = 700  # more than the sampler looks at first
 
 def draw(key=(0, 0), index=0, context=(), **params):
     return SampleSpec(SamplingParams(**params), key, index, context)
+
+
+def fields_of(specs):
+    fields = np.zeros((len(SAMPLE_FIELDS), len(specs)), dtype=np.int32)
+    fill_sample_fields(fields, specs)
+    return torch.from_numpy(fields)
+
+
+def sample(logits, specs):
+    return sampler.sample(logits, fields_of(specs), specs)
+
+
+def probabilities(logits, specs):
+    return sampler.probabilities(logits, fields_of(specs), specs)
 
 
 def some_logits(rows, seed=0, spread=3.0):
@@ -67,10 +83,8 @@ def test_probabilities_are_those_of_transformers(params, spread):
         theirs.append(TopPLogitsWarper(params["top_p"]))
     logits = some_logits(4, spread=spread)
     expected = theirs(torch.tensor([context] * 4), logits.clone()).softmax(-1)
-    from tracereel.engine.sampler import _penalized
-
     draws = [draw(context=context, **params)] * 4
-    got = probabilities(_penalized(logits.clone(), draws), draws)
+    got = probabilities(sampler.penalized(logits, draws), draws)
     got = got / got.sum(-1, keepdim=True)
     assert torch.allclose(got, expected, atol=1e-6)
     assert ((got == 0) == (expected == 0)).all()
@@ -136,6 +150,22 @@ def test_a_row_is_sampled_alone_as_in_any_batch(others, params, at, seed, dtype)
     alone = sample(rows[at : at + 1], [own])
     assert together.tokens[at] == alone.tokens[0]
     assert together.logprobs.get(at) == alone.logprobs.get(0)
+
+
+def test_a_device_draws_what_a_cpu_draws_with_all_rows_at_once():
+    logits = torch.cat([some_logits(6), some_logits(2)])
+    specs = [
+        None,
+        draw(temperature=0.8, key=(1, 0), index=3),
+        draw(temperature=1.2, top_p=0.7, key=(2, 0)),
+        draw(logprobs=2),
+        draw(temperature=0.6, top_k=9, min_p=0.01, key=(3, 1), index=40),
+        draw(temperature=0.9, repetition_penalty=1.3, context=(1, 2), key=(4, 0)),
+    ]
+    want = sample(logits[:6], specs).tokens
+    # On a device no row is picked out: two of padding come along.
+    padded = [*specs, None, None]
+    assert sampler.draw(logits, fields_of(padded), padded).tolist() == [*want, *logits[6:].argmax(-1).tolist()]
 
 
 def test_greedy_takes_the_likeliest_and_the_lowest_id_among_equals():

@@ -91,6 +91,23 @@ def test_only_what_is_stale_is_recorded_anew(capsys, tmp_path):
     assert "the schedules are the same, step by step" in out
 
 
+def test_a_dry_run_makes_no_cache_and_no_runner(capsys, tmp_path, monkeypatch):
+    from tracereel.engine import layer_ops, loading
+
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prompt": "Hello", "output_tokens": 2}\n')
+    (tmp_path / "own.toml").write_text(SUITE)
+    made = []
+    for cls in (layer_ops.NativeLayerOps, layer_ops.TorchLayerOps):
+        monkeypatch.setattr(cls, "allocate", lambda self, blocks: made.append(blocks))
+    for name in ("ModelRunner", "DeviceRunner"):
+        monkeypatch.setattr(loading, name, lambda *args, name=name: made.append(name))
+    arguments = ["record", "--suite", str(tmp_path / "own.toml"), "--out", str(tmp_path / "out")]
+    arguments += ["--model", "random:tiny", "--device", "cpu", "--dtype", "fp32", "--dry-run"]
+    assert main(arguments) == 1
+    assert "3 of 3 recordings stale" in capsys.readouterr().err
+    assert made == []
+
+
 def test_the_engines_source_is_named_first(capsys, tmp_path, monkeypatch):
     from tracereel.engine import loading
 

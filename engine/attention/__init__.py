@@ -1,6 +1,6 @@
-"""Attention over a paged KV cache: the contracts in `base`, one implementation a file beside it."""
+"""Attention over a paged KV cache: the contract in `base`, one implementation a file beside it."""
 
-from tracereel.engine.attention.base import Attention, BatchLayout, DecoderShape, DeviceLayout, PagedAttention
+from tracereel.engine.attention.base import WHOLE_CHUNKS, Attention, BatchLayout, DecoderShape
 from tracereel.engine.attention.gather import GatherAttention
 
-__all__ = ["Attention", "BatchLayout", "DecoderShape", "DeviceLayout", "GatherAttention", "PagedAttention"]
+__all__ = ["WHOLE_CHUNKS", "Attention", "BatchLayout", "DecoderShape", "GatherAttention"]

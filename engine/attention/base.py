@@ -1,31 +1,30 @@
-"""The contract of an attention backend: it owns the KV cache of all layers and computes attention for mixed batches."""
+"""The contract of attention over a paged KV cache, for mixed batches on every device."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-Ints = npt.NDArray[np.int64]
+WHOLE_CHUNKS = 2**30
+"""`tile_tokens` of an attention that takes the chunks as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
-    """Where the tokens of a step are and what they may see; arrays on the host.
+    """Where the tokens of a step are and what they may see; int32 tensors on the model's device.
 
-    The T tokens of a step lie one after the other: first `num_decodes` sequences with one token each, then the chunks
-    of the sequences that prefill. Of each of the S sequences `starts` [S] is the position of its first token, `counts`
-    [S] how many there are, `tables` [S, width] its KV blocks, padded with any valid block. Of each token `rows` [T] is
-    its sequence, `positions` [T] its position.
+    The T tokens of a step lie one after the other: first `num_decodes` rows with one token each, then the chunks of the
+    sequences that prefill, then padding. Of each token `slots` [T] is the row of `tables` [slots, width] that holds its
+    sequence's KV blocks, `positions` [T] its position. The chunks are cut into tiles: `tile_starts` [N + 1] says at
+    which token each tile begins and where the last one ends. A tile belongs to one sequence; one without tokens is
+    idle. What attention gives for padding after the last tile is of no use to anybody.
     """
 
     num_decodes: int
-    starts: Ints
-    counts: Ints
-    tables: Ints
-    rows: Ints
-    positions: Ints
+    slots: torch.Tensor
+    positions: torch.Tensor
+    tables: torch.Tensor
+    tile_starts: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +46,21 @@ class DecoderShape:
     device: torch.device
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLayout:
-    """A `BatchLayout` whose arrays are on the device, where block tables stay from step to step; all int32.
+class Attention(Protocol):
+    """Computes softmax(q kᵀ / √d) v over all earlier tokens of each sequence, from a paged cache.
 
-    The T tokens lie as in a BatchLayout: `num_decodes` of one each, then chunks; `chunks` [C + 1], on the host, says at
-    which token each begins, and where the last one ends. Of each token `slots` [T] is the row of `tables` [rows, width]
-    that holds its sequence's blocks, `positions` [T] its position.
+    A layer's `keys` and `values` are [blocks, block size, kv_heads, d].
     """
 
-    num_decodes: int
-    slots: torch.Tensor
-    positions: torch.Tensor
-    tables: torch.Tensor
-    chunks: Ints
-
-
-class Attention(Protocol):
-    """Computes softmax(q kᵀ / √d) v over all earlier tokens of each sequence, from a paged cache."""
-
     name: ClassVar[str]
+    captures: ClassVar[bool]
+    """Does a CUDA graph of its work stay right? The work is on the device alone, its shapes are those of the step."""
+
+    @property
+    def tile_tokens(self) -> int:
+        """The most tokens of a tile."""
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step: what all layers share is computed once, here."""
-
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Store k and v [T, kv_heads, d] in the cache of the layer; return the outputs [T, heads, d] for q."""
-
-
-class PagedAttention(Protocol):
-    """Attention that reads keys and values where they lie in a paged cache, through block tables on the device.
-
-    A layer's `keys` and `values` are [blocks, block tokens, kv_heads, d]. Where a step has no chunks, what `prepare`
-    and `attend` do is work on the device alone, with shapes that depend on nothing but `num_decodes`: a CUDA graph of
-    it stays right.
-    """
-
-    name: ClassVar[str]
-
-    def prepare(self, layout: DeviceLayout) -> None:
         """Get ready for one step: what all layers share is computed once, here."""
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -1,22 +1,22 @@
 """Paged attention in Triton: for torch without one of its own, and for blocks of any size.
 
-Decoding sequences and chunks of prompts are one kernel with tiles of different heights. Few sequences with long
-contexts would leave most of the device idle: then each context is cut into parts (flash-decoding).
+Decoding rows and tiles of chunks are one kernel with tiles of different heights. Few sequences with long contexts would
+leave most of the device idle: then each context is cut into parts (flash-decoding).
 """
 
-from itertools import pairwise
 from typing import ClassVar
 
-import numpy as np
 import torch
 import triton
-from tracereel.engine.attention.base import DecoderShape, DeviceLayout, Ints
+from tracereel.engine.attention.base import BatchLayout, DecoderShape
 from tracereel.engine.attention.triton_programs import merge, paged_attention
 
 _SMALLEST_DOT = 16
 """Rows that a matrix product has at least on a tensor core."""
 _CHUNK_ROWS = 128
 """Query rows of a prefill tile."""
+_INVARIANT_ROWS = 64
+"""Query rows of every tile where results must not depend on the batch."""
 _CONTEXT_TOKENS = 64
 """Tokens of context that are loaded at a time."""
 _MAX_SPLITS = 32
@@ -33,39 +33,34 @@ def num_splits(programs: int, processors: int, longest: int) -> int:
     return 1 << max(wanted, 1).bit_length() - 1
 
 
-def tile_starts(chunks: Ints, tokens: int) -> Ints:
-    """Cut chunks, given by where each begins and the last one ends, into tiles of `tokens`; in the same form."""
-    starts = [np.arange(begin, end, tokens) for begin, end in pairwise(chunks)]
-    return np.concatenate([*starts, chunks[-1:]])
-
-
 class TritonAttention:
-    """The Triton kernels; fp32 and bf16, groups and head sizes of any kind."""
+    """The Triton kernels; fp32 and bf16, groups and head sizes of any kind.
+
+    `batch_invariant`: a row's result is the same bits whatever the batch around it, and whether it was prefilled or
+    decoded: contexts are never cut, and all tiles have the same height (He et al., "Defeating Nondeterminism in LLM
+    Inference", 2025).
+    """
 
     name: ClassVar[str] = "paged attention in Triton"
+    captures: ClassVar[bool] = True
 
-    def __init__(self, shape: DecoderShape):
+    def __init__(self, shape: DecoderShape, *, batch_invariant: bool = False):
         self._shape = shape
         self._group = shape.heads // shape.kv_heads
+        self._invariant = batch_invariant
         self._precision = "ieee" if shape.dtype == torch.float32 else "tf32"
         self._processors = (
             torch.cuda.get_device_properties(shape.device).multi_processor_count if shape.device.type == "cuda" else 2
         )
-        self._counting = torch.arange(1, dtype=torch.int32, device=shape.device)
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for steps of that many decoding sequences, before any graph is captured."""
-        if len(self._counting) <= tokens:
-            self._counting = torch.arange(tokens + 1, dtype=torch.int32, device=self._shape.device)
+    @property
+    def tile_tokens(self) -> int:
+        """The most tokens of a tile: its query rows are those of all heads that share a KV head."""
+        return max(1, (_INVARIANT_ROWS if self._invariant else _CHUNK_ROWS) // self._group)
 
-    def prepare(self, layout: DeviceLayout) -> None:
-        """Cut the step into tiles; see the contract."""
+    def prepare(self, layout: BatchLayout) -> None:
+        """Get ready for one step; see the contract."""
         self._layout = layout
-        self.reserve(layout.num_decodes)
-        if len(layout.chunks) > 1:
-            starts = tile_starts(layout.chunks, max(1, _CHUNK_ROWS // self._group))
-            host = torch.from_numpy(starts.astype(np.int32))
-            self._chunk_tiles = host.to(self._shape.device, non_blocking=True)
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attend; see the contract."""
@@ -73,9 +68,9 @@ class TritonAttention:
         if decodes := layout.num_decodes:
             longest = layout.tables.shape[1] * keys.shape[1]
             splits = num_splits(decodes * self._shape.kv_heads, self._processors, longest)
-            self._run(q, keys, values, out, self._counting[: decodes + 1], 1, splits)
-        if len(layout.chunks) > 1:
-            self._run(q, keys, values, out, self._chunk_tiles, max(1, _CHUNK_ROWS // self._group), 1)
+            self._run(q, keys, values, out, decodes, 1 if self._invariant else splits, one_token=True)
+        if tiles := len(layout.tile_starts) - 1:
+            self._run(q, keys, values, out, tiles, 1, one_token=False)
         return out
 
     def _run(
@@ -84,17 +79,18 @@ class TritonAttention:
         keys: torch.Tensor,
         values: torch.Tensor,
         out: torch.Tensor,
-        starts: torch.Tensor,
-        tokens: int,
+        tiles: int,
         splits: int,
+        *,
+        one_token: bool,
     ) -> None:
-        """One launch over the tiles that begin at `starts`, of up to `tokens` tokens each."""
+        """One launch over the decoding rows, or over the tiles of the chunks."""
         shape, layout = self._shape, self._layout
-        tiles = len(starts) - 1
         # Only decoding rows, which stand first, are split; without splits nothing is written there.
         rows = tiles * shape.heads if splits > 1 else 0
-        partial = torch.empty((splits * rows, shape.head_dim), dtype=torch.float32, device=q.device)
-        partial_log = torch.empty(splits * rows, dtype=torch.float32, device=q.device)
+        partial = torch.empty((splits * rows, shape.head_dim), dtype=torch.float32, device=q.device) if rows else out
+        partial_log = torch.empty(splits * rows, dtype=torch.float32, device=q.device) if rows else out
+        tokens = 1 if one_token and not self._invariant else self.tile_tokens
         height = max(_SMALLEST_DOT, triton.next_power_of_2(tokens * self._group))
         wide = triton.next_power_of_2(shape.head_dim)
         paged_attention[(tiles, shape.kv_heads, splits)](
@@ -104,7 +100,7 @@ class TritonAttention:
             out,
             partial,
             partial_log,
-            starts,
+            layout.tile_starts,
             layout.slots,
             layout.positions,
             layout.tables,
@@ -115,6 +111,7 @@ class TritonAttention:
             KV_HEADS=shape.kv_heads,
             HEAD_DIM=shape.head_dim,
             BLOCK_SIZE=keys.shape[1],
+            ONE_TOKEN=one_token,
             SPLITS=splits,
             PRECISION=self._precision,
             BLOCK_M=height,
@@ -123,7 +120,7 @@ class TritonAttention:
             num_warps=8 if height >= 64 and wide >= 128 else 4,
             num_stages=2,
         )
-        if splits > 1:
+        if rows:
             merge[(rows,)](
                 partial,
                 partial_log,

@@ -6,10 +6,9 @@ asked by a small call before it is chosen.
 
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from tracereel.engine.attention.base import DecoderShape, DeviceLayout
+from tracereel.engine.attention.base import WHOLE_CHUNKS, BatchLayout, DecoderShape
 
 
 class VarlenError(Exception):
@@ -20,6 +19,7 @@ class VarlenAttention:
     """torch's kernel. Raises VarlenError where it does not take this shape with blocks of that size."""
 
     name: ClassVar[str] = "torch varlen_attn with a block table"
+    captures: ClassVar[bool] = True
 
     def __init__(self, shape: DecoderShape, block_size: int):
         try:
@@ -34,6 +34,11 @@ class VarlenAttention:
         if not right:
             raise VarlenError(f"torch {torch.__version__}'s varlen_attn gives other numbers through a block table")
 
+    @property
+    def tile_tokens(self) -> int:
+        """Chunks are taken as they are."""
+        return WHOLE_CHUNKS
+
     def _is_right(self, block_size: int) -> bool:
         """Compute one row over two blocks, in the wrong order, and the same without a table."""
         shape, device = self._shape, self._shape.device
@@ -43,13 +48,13 @@ class VarlenAttention:
         q = torch.randn((1, shape.heads, shape.head_dim), dtype=shape.dtype, device=device, generator=generator)
         slots = torch.zeros(1, dtype=torch.int32, device=device)
         tables = torch.tensor([[2, 0]], dtype=torch.int32, device=device)
-        self.prepare(DeviceLayout(1, slots, slots + block_size, tables, np.ones(1, dtype=np.int64)))
+        self.prepare(BatchLayout(1, slots, slots + block_size, tables, slots[:1] + 1))
         got = self.attend(q, keys, values)
         k, v = (torch.cat([x[2], x[0, :1]]).transpose(0, 1).unsqueeze(0) for x in (keys, values))
         want = F.scaled_dot_product_attention(q.unsqueeze(2), k, v, enable_gqa=True).view_as(q)
         return bool((got - want).abs().max() <= 2e-2 * want.abs().max())
 
-    def prepare(self, layout: DeviceLayout) -> None:
+    def prepare(self, layout: BatchLayout) -> None:
         """Gather each sequence's table; see the contract."""
         self._parts: list[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor, int]] = []
         device, decodes = self._shape.device, layout.num_decodes
@@ -57,14 +62,15 @@ class VarlenAttention:
             starts = torch.arange(decodes + 1, dtype=torch.int32, device=device)
             tables = layout.tables.index_select(0, layout.slots[:decodes])
             self._parts.append((slice(0, decodes), starts, layout.positions[:decodes] + 1, tables, 1))
-        if len(layout.chunks) > 1:
-            first = int(layout.chunks[0])
-            starts = torch.from_numpy((layout.chunks - first).astype(np.int32)).to(device)
-            last = torch.from_numpy(layout.chunks[1:] - 1).to(device)
-            tables = layout.tables.index_select(0, layout.slots[last])
-            longest = int(np.diff(layout.chunks).max())
-            tokens = slice(first, int(layout.chunks[-1]))
-            self._parts.append((tokens, starts, layout.positions[last] + 1, tables, longest))
+        if len(layout.tile_starts) > 1:
+            tokens = len(layout.slots)
+            first, end = layout.tile_starts[:-1], layout.tile_starts[1:]
+            # An idle tile has neither queries nor a context; its place is within the step all the same.
+            tables = layout.tables.index_select(0, layout.slots[first.clamp(max=tokens - 1)])
+            contexts = torch.where(end > first, layout.positions[(end - 1).clamp(min=0)] + 1, 0)
+            self._parts.append(
+                (slice(decodes, tokens), layout.tile_starts - decodes, contexts, tables, tokens - decodes)
+            )
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attend; see the contract."""

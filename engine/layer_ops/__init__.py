@@ -3,12 +3,12 @@
 import logging
 from importlib.util import find_spec
 
-from tracereel.engine.attention import DecoderShape, GatherAttention, PagedAttention
-from tracereel.engine.layer_ops.base import DeviceLayerOps, LayerOps
+from tracereel.engine.attention import Attention, DecoderShape, GatherAttention
+from tracereel.engine.layer_ops.base import LayerOps
 from tracereel.engine.layer_ops.native_ops import NativeLayerOps, NativeOpsError
 from tracereel.engine.layer_ops.torch_ops import TorchLayerOps
 
-__all__ = ["ATTENTIONS", "DeviceLayerOps", "LayerOps", "make_device_layer_ops", "make_layer_ops"]
+__all__ = ["ATTENTIONS", "LayerOps", "make_layer_ops", "make_triton_ops"]
 
 ATTENTIONS = ("varlen", "triton")
 """Paged attention on CUDA devices, the one that is preferred first: a library's where one fits."""
@@ -16,36 +16,39 @@ ATTENTIONS = ("varlen", "triton")
 _log = logging.getLogger(__name__)
 
 
-def make_layer_ops(shape: DecoderShape, num_blocks: int, block_size: int) -> LayerOps:
-    """The quickest kernels that can be had here for this model, with room for `num_blocks` KV blocks."""
+def make_layer_ops(shape: DecoderShape, block_size: int, *, batch_invariant: bool = False) -> LayerOps:
+    """The quickest operations that can be had here for this model; they have no KV cache yet (`allocate`)."""
+    if shape.device.type == "cuda":
+        if find_spec("triton") is not None:
+            return make_triton_ops(shape, block_size, batch_invariant=batch_invariant)
+        _log.info("the Triton operations are not used: triton is not installed")
     try:
-        return NativeLayerOps(shape, num_blocks, block_size)
+        return NativeLayerOps(shape, block_size)
     except NativeOpsError as error:
-        _log.info("the C kernels are not used: %s", error)
-    return TorchLayerOps(shape, GatherAttention(shape, num_blocks, block_size))
+        _log.info("the C operations are not used: %s", error)
+    return TorchLayerOps(shape, block_size, GatherAttention(shape, block_size))
 
 
-def make_device_layer_ops(
-    shape: DecoderShape, num_blocks: int, block_size: int, attentions: tuple[str, ...] = ATTENTIONS
-) -> DeviceLayerOps | None:
-    """The kernels for a CUDA device, around the first of `attentions` that can be had; None without Triton."""
-    if find_spec("triton") is None:
-        _log.info("the Triton kernels are not used: triton is not installed")
-        return None
+def make_triton_ops(
+    shape: DecoderShape, block_size: int, attentions: tuple[str, ...] = ATTENTIONS, *, batch_invariant: bool = False
+) -> LayerOps:
+    """The operations in Triton around the first of `attentions` that can be had. Raises VarlenError."""
     from tracereel.engine.layer_ops.triton_ops import TritonLayerOps
 
-    return TritonLayerOps(shape, num_blocks, block_size, _paged_attention(shape, block_size, attentions))
+    return TritonLayerOps(shape, block_size, _paged_attention(shape, block_size, attentions, batch_invariant))
 
 
-def _paged_attention(shape: DecoderShape, block_size: int, attentions: tuple[str, ...]) -> PagedAttention:
+def _paged_attention(
+    shape: DecoderShape, block_size: int, attentions: tuple[str, ...], batch_invariant: bool
+) -> Attention:
     from tracereel.engine.attention.triton_paged import TritonAttention
     from tracereel.engine.attention.varlen import VarlenAttention, VarlenError
 
-    if attentions[0] == "varlen":
+    if attentions[0] == "varlen" and not batch_invariant:
         try:
             return VarlenAttention(shape, block_size)
         except VarlenError as error:
             if len(attentions) == 1:
                 raise
             _log.info("torch's paged attention is not used: %s", error)
-    return TritonAttention(shape)
+    return TritonAttention(shape, batch_invariant=batch_invariant)

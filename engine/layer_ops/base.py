@@ -6,21 +6,36 @@ An implementation owns the KV cache of all layers, in a layout of its own. It kn
 from typing import Protocol
 
 import torch
-from tracereel.engine.attention.base import BatchLayout, DeviceLayout
+from tracereel.engine.attention.base import BatchLayout
 
 
 class LayerOps(Protocol):
     """Computes a layer but for its matrix products. Tensors are in the model's dtype where nothing else is said."""
 
+    captures: bool
+    """Does a CUDA graph of a step stay right, whatever the step's members?"""
+
     @property
     def name(self) -> str:
-        """What computes, for the trace."""
+        """What computes, for the trace; known before there is a cache."""
+
+    @property
+    def tile_tokens(self) -> int:
+        """The most tokens of a tile of `BatchLayout`."""
+
+    def allocate(self, num_blocks: int) -> None:
+        """Make the KV cache, before the first step."""
 
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step: what all layers share is computed once, here."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""
+
+    def last_norm(
+        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """RMSNorm of `residual` + `delta`, of these rows alone [len(rows), hidden]; nothing is changed."""
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, store keys and values, attend over all earlier tokens: softmax(q kᵀ / √d) v.
@@ -30,10 +45,3 @@ class LayerOps(Protocol):
 
     def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """silu(both[:, :n]) x both[:, n:] for `both` [T, 2n]."""
-
-
-class DeviceLayerOps(LayerOps, Protocol):
-    """LayerOps that also take a step whose layout is on the device already, and then do nothing on the host."""
-
-    def use(self, layout: DeviceLayout) -> None:
-        """Get ready for one step, as `prepare` does."""

@@ -125,7 +125,7 @@ void gate(int64_t rows, int64_t width, const uint16_t *both, uint16_t *out)
     }
 }
 
-/* A layer's geometry and cache. */
+/* A layer's sizes and cache. */
 typedef struct {
     int64_t heads, kv_heads, head_dim, block_size, rotary_dim;
     float scale, epsilon;
@@ -138,10 +138,10 @@ typedef struct {
 /* Where the tokens of a step are. */
 typedef struct {
     int64_t tokens;
-    const int64_t *positions, *rows; /* [tokens]: a token's position, and its sequence's row of `tables` */
-    const int64_t *tables;           /* [sequences, table_width]: KV blocks */
+    const int32_t *positions, *slots; /* [tokens]: a token's position, and its sequence's row of `tables` */
+    const int32_t *tables;            /* [slots, table_width]: KV blocks */
     int64_t table_width, tiles;
-    const int64_t *tile_starts;      /* [tiles + 1]: tokens of one sequence that share the loads of the cache */
+    const int32_t *tile_starts;       /* [tiles + 1]: tokens of one sequence that share the loads of the cache */
 } Step;
 
 static void rotate(const Layer *layer, const uint16_t *from, const float *norm, int64_t position, float factor, float *to)
@@ -170,7 +170,7 @@ static void rotate(const Layer *layer, const uint16_t *from, const float *norm, 
 static void store(const Layer *layer, const Step *step, const uint16_t *qkv, int64_t t)
 {
     int64_t d = layer->head_dim, size = layer->block_size, position = step->positions[t];
-    int64_t block = step->tables[step->rows[t] * step->table_width + position / size], at = position % size;
+    int64_t block = step->tables[step->slots[t] * step->table_width + position / size], at = position % size;
     float rotated[512];
     for (int64_t kv = 0; kv < layer->kv_heads; kv++) {
         const uint16_t *k = qkv + (layer->heads + kv) * d, *v = k + layer->kv_heads * d;
@@ -186,7 +186,7 @@ static void store(const Layer *layer, const Step *step, const uint16_t *qkv, int
  * numbers are constants wherever this is inlined, and n * wide sums stay in registers: enough that none waits for
  * another. */
 static inline __attribute__((always_inline)) void score(const Layer *layer, int n, int wide, const float *queries,
-                                                        const int64_t *table, int64_t kv, int64_t at, int64_t context,
+                                                        const int32_t *table, int64_t kv, int64_t at, int64_t context,
                                                         float *scores, int64_t room)
 {
     int64_t d = layer->head_dim, size = layer->block_size, head = kv * d * size, stride = layer->kv_heads * d * size;
@@ -219,7 +219,7 @@ static inline __attribute__((always_inline)) void score(const Layer *layer, int 
 
 /* The weighted sum of the values, `wide` vectors of every row's output from column `j` on. */
 static inline __attribute__((always_inline)) void weigh(const Layer *layer, int n, int wide, const float *weights,
-                                                        int64_t room, const float *totals, const int64_t *table,
+                                                        int64_t room, const float *totals, const int32_t *table,
                                                         int64_t kv, int64_t j, int64_t context, uint16_t **outs)
 {
     int64_t d = layer->head_dim, size = layer->block_size, stride = layer->kv_heads * d * size;
@@ -245,7 +245,7 @@ static inline __attribute__((always_inline)) void weigh(const Layer *layer, int 
 /* Attention of `n` query rows [n, head_dim] of one KV head over `context` tokens; row i sees limits[i] of them. `n` is a
  * constant wherever this is inlined. `scores` holds n * room floats, room being context rounded up to whole vectors. */
 static inline __attribute__((always_inline)) void attend_rows(const Layer *layer, int n, const float *queries,
-                                                              const int64_t *limits, const int64_t *table, int64_t kv,
+                                                              const int64_t *limits, const int32_t *table, int64_t kv,
                                                               int64_t context, float *scores, uint16_t **outs)
 {
     int64_t d = layer->head_dim, room = (context + LANES - 1) / LANES * LANES, at = 0, j = 0;
@@ -293,7 +293,7 @@ static void attend_tile(const Layer *layer, const Step *step, const uint16_t *qk
                         float *scores)
 {
     int64_t d = layer->head_dim, group = layer->heads / layer->kv_heads, width = (layer->heads + 2 * layer->kv_heads) * d;
-    const int64_t *table = step->tables + step->rows[first] * step->table_width;
+    const int32_t *table = step->tables + step->slots[first] * step->table_width;
     int64_t all = (last - first) * group;
     for (int64_t start = 0; start < all; start += MAX_QUERIES) {
         int n = (int)(all - start < MAX_QUERIES ? all - start : MAX_QUERIES);

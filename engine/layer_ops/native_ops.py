@@ -16,7 +16,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from tracereel.engine.attention import BatchLayout, DecoderShape
 from tracereel.engine.model_store import cache_folder
@@ -50,7 +49,7 @@ class _Layer(ctypes.Structure):
 class _Step(ctypes.Structure):
     _fields_ = (
         ("tokens", _Int),
-        *((name, _Pointer) for name in ("positions", "rows", "tables")),
+        *((name, _Pointer) for name in ("positions", "slots", "tables")),
         ("table_width", _Int),
         ("tiles", _Int),
         ("tile_starts", _Pointer),
@@ -58,11 +57,12 @@ class _Step(ctypes.Structure):
 
 
 class NativeLayerOps:
-    """The C kernels and their KV cache. Raises NativeOpsError where they cannot be had for this shape."""
+    """The C operations and their KV cache. Raises NativeOpsError where they cannot be had for this shape."""
 
     name = "C, built for this processor"
+    captures = False
 
-    def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int):
+    def __init__(self, shape: DecoderShape, block_size: int):
         if shape.device.type != "cpu" or shape.dtype != torch.bfloat16:
             raise NativeOpsError(f"they compute bf16 on a CPU, not {shape.dtype} on {shape.device}")
         if shape.head_dim % LANES or shape.head_dim > MAX_HEAD_DIM or block_size % LANES:
@@ -71,23 +71,33 @@ class NativeLayerOps:
             )
         self._library = _load()
         self._shape = shape
-        self._tile = max(1, _TILE_ROWS // (shape.heads // shape.kv_heads))
-        size = (shape.layers, num_blocks * shape.kv_heads * shape.head_dim * block_size)
-        self._keys = torch.zeros(size, dtype=shape.dtype)
-        self._values = torch.zeros(size, dtype=shape.dtype)
-        self._layers = [self._layer(i, block_size) for i in range(shape.layers)]
+        self._block_size = block_size
+        self._layers: list[_Layer] = []
         self._epsilon = _Float(shape.epsilon)
         self._tokens = 0
         self._buffers: dict[tuple[str, int], tuple[torch.Tensor, int]] = {}
 
-    def _layer(self, index: int, block_size: int) -> _Layer:
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens whose query rows share one load of the cache."""
+        return max(1, _TILE_ROWS // (self._shape.heads // self._shape.kv_heads))
+
+    def allocate(self, num_blocks: int) -> None:
+        """Make the KV cache; see the contract."""
+        shape = self._shape
+        size = (shape.layers, num_blocks * shape.kv_heads * shape.head_dim * self._block_size)
+        self._keys = torch.zeros(size, dtype=shape.dtype)
+        self._values = torch.zeros(size, dtype=shape.dtype)
+        self._layers = [self._layer(i) for i in range(shape.layers)]
+
+    def _layer(self, index: int) -> _Layer:
         shape = self._shape
         norms = shape.qk_norms[index] if shape.qk_norms is not None else None
         return _Layer(
             heads=shape.heads,
             kv_heads=shape.kv_heads,
             head_dim=shape.head_dim,
-            block_size=block_size,
+            block_size=self._block_size,
             rotary_dim=2 * shape.cos.shape[1],
             scale=shape.head_dim**-0.5,
             epsilon=shape.epsilon,
@@ -105,22 +115,16 @@ class NativeLayerOps:
             self._tokens = len(layout.positions)
             self._buffers.clear()
         self._layout = layout  # keeps the arrays alive that the step points to
-        starts = list(range(layout.num_decodes))
-        first = layout.num_decodes
-        for count in layout.counts[layout.num_decodes :].tolist():
-            starts.extend(range(first, first + count, self._tile))
-            first += count
-        self._tile_starts = np.array([*starts, first], dtype=np.int64)
-        tables = np.ascontiguousarray(layout.tables)
-        self._kept = tables
+        decodes = torch.arange(layout.num_decodes, dtype=torch.int32)
+        self._tile_starts = torch.cat([decodes, layout.tile_starts])
         self._step = _Step(
-            tokens=len(layout.positions),
-            positions=layout.positions.ctypes.data,
-            rows=layout.rows.ctypes.data,
-            tables=tables.ctypes.data,
-            table_width=tables.shape[1],
-            tiles=len(starts),
-            tile_starts=self._tile_starts.ctypes.data,
+            tokens=self._tokens,
+            positions=layout.positions.data_ptr(),
+            slots=layout.slots.data_ptr(),
+            tables=layout.tables.data_ptr(),
+            table_width=layout.tables.shape[1],
+            tiles=len(self._tile_starts) - 1,
+            tile_starts=self._tile_starts.data_ptr(),
         )
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
@@ -130,6 +134,12 @@ class NativeLayerOps:
         added = None if delta is None else delta.data_ptr()
         self._library.add_norm(rows, width, residual.data_ptr(), added, weight.data_ptr(), self._epsilon, to)
         return out
+
+    def last_norm(
+        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """RMSNorm of some rows; see the contract."""
+        return self.add_rms_norm(residual[rows], delta[rows], weight)
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, store, attend; see the contract."""

@@ -1,13 +1,12 @@
 """Layer operations in Triton, for CUDA devices: each operation between two matrix products is one launch.
 
 A decode step of a small model is bound by how many kernels there are, one of a large model by the bytes they move: both
-want few. Attention is any `PagedAttention`. Knows launches and the layout of the KV cache.
+want few. Attention is any `Attention`. Knows launches and the layout of the KV cache.
 """
 
-import numpy as np
 import torch
 import triton
-from tracereel.engine.attention import BatchLayout, DecoderShape, DeviceLayout, PagedAttention
+from tracereel.engine.attention import Attention, BatchLayout, DecoderShape
 from tracereel.engine.layer_ops import triton_programs as programs
 
 _GATE_ELEMENTS = 1024
@@ -16,53 +15,61 @@ _HEADS = 8
 
 
 class TritonLayerOps:
-    """The Triton kernels around an attention, with their KV cache, whose blocks are those of `BatchLayout`'s tables."""
+    """The Triton kernels around an attention. The cache is [layers, 2, blocks, block size, KV heads, head size]."""
 
-    def __init__(self, shape: DecoderShape, num_blocks: int, block_size: int, attention: PagedAttention):
+    def __init__(self, shape: DecoderShape, block_size: int, attention: Attention):
         self._shape, self._attention, self._block_size = shape, attention, block_size
-        size = (shape.layers, 2, num_blocks, block_size, shape.kv_heads, shape.head_dim)
-        self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        self.captures = attention.captures
+        self.cache = torch.empty(0)
 
     @property
     def name(self) -> str:
         """What computes, for the trace."""
         return f"fused Triton kernels, {self._attention.name}"
 
+    @property
+    def tile_tokens(self) -> int:
+        """The attention's."""
+        return self._attention.tile_tokens
+
+    def allocate(self, num_blocks: int) -> None:
+        """Make the KV cache; see the contract."""
+        shape = self._shape
+        size = (shape.layers, 2, num_blocks, self._block_size, shape.kv_heads, shape.head_dim)
+        self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step; see the contract."""
-
-        def on_device(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(array.astype(np.int32)).to(self._shape.device)
-
-        decodes = layout.num_decodes
-        self.use(
-            DeviceLayout(
-                num_decodes=decodes,
-                slots=on_device(layout.rows),
-                positions=on_device(layout.positions),
-                tables=on_device(layout.tables),
-                chunks=decodes + np.concatenate([[0], layout.counts[decodes:].cumsum()]).astype(np.int64),
-            )
-        )
-
-    def use(self, layout: DeviceLayout) -> None:
-        """Get ready for one step whose layout is on the device already."""
         self._layout = layout
         self._attention.prepare(layout)
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
-        rows, width = residual.shape
-        out = torch.empty((rows, width), dtype=self._shape.dtype, device=residual.device)
+        return self._norm(residual, delta, weight, None)
+
+    def last_norm(
+        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """RMSNorm of some rows; see the contract."""
+        return self._norm(residual, delta, weight, rows)
+
+    def _norm(
+        self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, rows: torch.Tensor | None
+    ) -> torch.Tensor:
+        width = residual.shape[1]
+        count = len(residual) if rows is None else len(rows)
+        out = torch.empty((count, width), dtype=self._shape.dtype, device=residual.device)
         block = triton.next_power_of_2(width)
-        programs.add_norm[(rows,)](
+        programs.add_norm[(count,)](
             residual,
             residual if delta is None else delta,
             weight,
+            residual if rows is None else rows,
             out,
             width,
             self._shape.epsilon,
             HAS_DELTA=delta is not None,
+            GATHER=rows is not None,
             BLOCK=block,
             num_warps=_warps(block),
         )

@@ -9,18 +9,36 @@ import triton.language as tl
 
 
 @triton.jit
-def add_norm(residual, delta, weight, out, width, epsilon, HAS_DELTA: tl.constexpr, BLOCK: tl.constexpr):
-    """One row: residual += delta, out = RMSNorm(residual) x weight (Zhang and Sennrich, 2019)."""
-    row = tl.program_id(0).to(tl.int64) * width
+def add_norm(
+    residual,
+    delta,
+    weight,
+    rows,
+    out,
+    width,
+    epsilon,
+    HAS_DELTA: tl.constexpr,
+    GATHER: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One row: residual += delta, out = RMSNorm(residual) x weight (Zhang and Sennrich, 2019).
+
+    With GATHER row i of `out` is made of row rows[i] of the others, which stay as they are.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    source = row * width
+    if GATHER:
+        source = tl.load(rows + row).to(tl.int64) * width
     at = tl.arange(0, BLOCK)
     inside = at < width
-    x = tl.load(residual + row + at, mask=inside, other=0.0)
+    x = tl.load(residual + source + at, mask=inside, other=0.0)
     if HAS_DELTA:
-        x += tl.load(delta + row + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(residual + row + at, x, mask=inside)
+        x += tl.load(delta + source + at, mask=inside, other=0.0).to(tl.float32)
+        if not GATHER:
+            tl.store(residual + source + at, x, mask=inside)
     scale = tl.rsqrt(tl.sum(x * x, axis=0) / width + epsilon)
     y = x * scale * tl.load(weight + at, mask=inside, other=0.0)
-    tl.store(out + row + at, y.to(out.dtype.element_ty), mask=inside)
+    tl.store(out + row * width + at, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -78,18 +96,7 @@ def rotate_store(
     is_v = head >= HEADS + KV_HEADS
     turned_low, turned_high = low, high
     if HAS_NORM:
-        scale = tl.rsqrt(tl.sum(low * low + high * high, axis=1) / HEAD_DIM + epsilon)[:, None]
-        in_pair = pair < HALF
-        weight_low = tl.where(
-            is_q, tl.load(q_norm + pair, mask=in_pair, other=0.0), tl.load(k_norm + pair, mask=in_pair, other=0.0)
-        )
-        weight_high = tl.where(
-            is_q,
-            tl.load(q_norm + HALF + pair, mask=in_pair, other=0.0),
-            tl.load(k_norm + HALF + pair, mask=in_pair, other=0.0),
-        )
-        turned_low = low * scale * weight_low
-        turned_high = high * scale * weight_high
+        turned_low, turned_high = _head_norm(low, high, is_q, pair, q_norm, k_norm, epsilon, HEAD_DIM)
     angle = position.to(tl.int64) * HALF + pair
     c = tl.load(cos + angle, mask=pair < HALF, other=0.0)
     s = tl.load(sin + angle, mask=pair < HALF, other=0.0)
@@ -107,3 +114,46 @@ def rotate_store(
     to_v = values + place * KV_HEADS * HEAD_DIM + (head - HEADS - KV_HEADS) * HEAD_DIM + pair
     tl.store(to_v, low.to(kind), mask=inside & is_v)
     tl.store(to_v + HALF, high.to(kind), mask=inside & is_v)
+
+
+@triton.jit
+def _head_norm(low, high, is_q, pair, q_norm, k_norm, epsilon, HEAD_DIM: tl.constexpr):
+    """RMSNorm of each head, given by its two halves; queries and keys have weights of their own."""
+    HALF: tl.constexpr = HEAD_DIM // 2
+    scale = tl.rsqrt(tl.sum(low * low + high * high, axis=1) / HEAD_DIM + epsilon)[:, None]
+    in_pair = pair < HALF
+    weight_low = tl.where(
+        is_q, tl.load(q_norm + pair, mask=in_pair, other=0.0), tl.load(k_norm + pair, mask=in_pair, other=0.0)
+    )
+    weight_high = tl.where(
+        is_q,
+        tl.load(q_norm + HALF + pair, mask=in_pair, other=0.0),
+        tl.load(k_norm + HALF + pair, mask=in_pair, other=0.0),
+    )
+    return low * scale * weight_low, high * scale * weight_high
+
+
+@triton.jit(do_not_specialize=["rows"])
+def linear(
+    x, weight, bias, out, rows, width, depth, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """One tile of out [rows, width] = x [rows, depth] weight[width, depth]T + bias.
+
+    Each row is added up in the same order and by the same instructions, whatever the number of rows.
+    """
+    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for begin in range(0, depth, BLOCK_K):
+        at = begin + tl.arange(0, BLOCK_K)
+        inside = at < depth
+        a_at = row.to(tl.int64)[:, None] * depth + at[None, :]
+        b_at = column.to(tl.int64)[None, :] * depth + at[:, None]
+        a = tl.load(x + a_at, mask=(row < rows)[:, None] & inside[None, :], other=0.0)
+        b = tl.load(weight + b_at, mask=(column < width)[None, :] & inside[:, None], other=0.0)
+        total += tl.dot(a, b, input_precision=PRECISION)
+    if HAS_BIAS:
+        total += tl.load(bias + column, mask=column < width, other=0.0).to(tl.float32)[None, :]
+    out_at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(out + out_at, total.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (column < width)[None, :])

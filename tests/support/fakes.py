@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 
@@ -76,12 +76,12 @@ class FakeAsyncRunner(FakeRunner):
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
         self.newest: dict[int, int] = {}
-        self.on_their_way: deque[FakeFlight] = deque()
+        self.in_flight: deque[Samples] = deque()
         self.ahead = 0
 
-    def launch(self, plan: StepPlan) -> "FakeFlight":
-        assert len(self.on_their_way) < 2
-        self.ahead += bool(self.on_their_way)
+    def launch(self, plan: StepPlan) -> Callable[[], Samples]:
+        assert len(self.in_flight) < 2
+        self.ahead += bool(self.in_flight)
         ids = [
             [self.newest[slot]] if phase == DECODE else known
             for slot, phase, known in zip(plan.slots, plan.phases, plan.token_ids, strict=True)
@@ -89,21 +89,13 @@ class FakeAsyncRunner(FakeRunner):
         samples = self.execute(dataclasses.replace(plan, token_ids=ids))
         for slot, token in zip(compress(plan.slots, plan.samples), samples.tokens, strict=True):
             self.newest[slot] = token
-        flight = FakeFlight(self, samples)
-        self.on_their_way.append(flight)
-        return flight
+        self.in_flight.append(samples)
 
+        def wait() -> Samples:
+            assert self.in_flight.popleft() is samples, "steps are waited for in their order"
+            return samples
 
-@dataclasses.dataclass(eq=False)
-class FakeFlight:
-    """A step of a FakeAsyncRunner; steps are waited for in their order."""
-
-    runner: FakeAsyncRunner
-    samples: Samples
-
-    def wait(self) -> Samples:
-        assert self.runner.on_their_way.popleft() is self
-        return self.samples
+        return wait
 
 
 class FakeText:
