@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.device_runner import DeviceRunner
-from tracereel.engine.layer_ops import make_device_layer_ops
+from tracereel.engine.layer_ops import LayerOps, make_triton_ops
 from tracereel.engine.loading import LoadedModel, load_model
 from tracereel.engine.model_config import ModelConfig, rotary_frequencies
 from tracereel.engine.suite import Suite, suite_named
@@ -96,11 +97,14 @@ class Setting:
 class _Interpreted(LoadedModel):
     """A model on the CPU that the path for GPUs runs."""
 
-    def runner(self, config: EngineConfig) -> DeviceRunner:  # type: ignore[override]
-        kernels = make_device_layer_ops(self.model.shape, config.num_blocks + 1, config.block_size)
-        if kernels is None:
+    def layer_ops(self, config: EngineConfig) -> LayerOps:
+        if find_spec("triton") is None:
             sys.exit("a dry run needs triton, whose interpreter runs the kernels: pip install triton")
-        return DeviceRunner(self.model, config, kernels)
+        return make_triton_ops(self.model.shape, config.block_size, batch_invariant=config.batch_invariant)
+
+    def runner(self, config: EngineConfig) -> DeviceRunner:  # type: ignore[override]
+        model = self.model.batch_invariant() if config.batch_invariant else self.model
+        return DeviceRunner(model, config, self.layer_ops(config))
 
 
 FULL = Setting(

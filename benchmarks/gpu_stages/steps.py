@@ -112,7 +112,8 @@ def measured_rounds(
     runners = Runners(loaded)
     progress(f"{what}: capturing")
     begin = time.monotonic()
-    attention = runners.of(config).attention_name
+    runners.of(config)
+    attention = loaded.layer_ops(config).name
     found: Json = {"figures": {"start_s": [time.monotonic() - begin]}, "computes": attention}
 
     def all_shapes(turn: int) -> dict[str, float]:
