@@ -60,10 +60,8 @@ def paged_attention(
     q_mask = in_tile[:, None] & (dim < HEAD_DIM)[None, :]
     x = tl.load(q + q_at, mask=q_mask, other=0.0)
     part = tl.cdiv(tl.cdiv(end, SPLITS), BLOCK_N) * BLOCK_N
-    low = split * part
-    high = tl.minimum(low + part, end)
     y, log = _softmax_v(
-        x, keys, values, table, low, high, start + token, kv_head, scale,
+        x, keys, values, table, split * part, tl.minimum(split * part + part, end), start + token, kv_head, scale,
         KV_HEADS, HEAD_DIM, BLOCK_SIZE, PRECISION, BLOCK_M, BLOCK_N, BLOCK_D,
     )  # fmt: skip
     if SPLITS == 1:
