@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tracereel.engine.attention import BatchLayout
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.layer_ops import make_layer_ops
+from tracereel.engine.linear import _can_pack
 from tracereel.engine.loading import has_bf16, load_model
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.engine.suite import SUITES
@@ -92,7 +93,8 @@ def test_bf16_is_near_fp32(fp32, model_file):
     for prompt in PROMPTS[:6]:
         ids = fp32.tokenizer.encode_chat(prompt)
         exact = prefill_logits(fp32, ids)
-        assert (prefill_logits(bf16, ids) - exact).norm() / exact.norm() < 2e-2
+        # Without oneDNN's products torch adds up in bf16 too.
+        assert (prefill_logits(bf16, ids) - exact).norm() / exact.norm() < (2e-2 if _can_pack() else 4e-2)
 
 
 @pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
