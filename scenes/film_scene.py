@@ -300,7 +300,7 @@ class FilmScene(Scene):
 
 
 @contextmanager
-def configured(options: Mapping[str, Any]) -> Iterator[None]:
+def configured(options: dict[str, Any]) -> Iterator[None]:
     """Within it Manim has its own defaults and `options`: no manim.cfg of the folder or the home changes a film."""
     parser = ConfigParser()
     parser.read(config_file_paths()[0], encoding="utf-8")
