@@ -13,12 +13,6 @@ ROOMS = ("engine", "trace", "film", "scenes", "player", "cli")
 PYTHON_FILES = {room: sorted((ROOT / room).rglob("*.py")) for room in ROOMS}
 EVERY_FILE = [path for paths in PYTHON_FILES.values() for path in paths]
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
-STILL_LONGER = {
-    "engine/attention/triton_programs.py": "one program of the device, not to be split",
-    "engine/layer_ops/triton_programs.py": "one program of the device, not to be split",
-    "engine/engine.py": "to be split",
-}
-"""The files that are not held to the lengths, and why; a file that keeps to them is taken off this list."""
 
 
 def module_of(path: Path) -> str:
@@ -88,19 +82,14 @@ def test_only_scenes_knows_manim_and_only_in_one_module():
 
 
 def test_modules_and_functions_are_short():
-    longer = set()
     for path in EVERY_FILE:
         text = path.read_text()
-        functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-        lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
-        long = [f"{name} has {lines} lines" for name, lines in lengths.items() if lines > LONGEST_FUNCTION]
-        if len(text.splitlines()) > LONGEST_MODULE:
-            long.append(f"{len(text.splitlines())} lines")
-        name = str(path.relative_to(ROOT))
-        if long:
-            longer.add(name)
-            assert name in STILL_LONGER, f"{name}: {', '.join(long)}"
-    assert longer == STILL_LONGER.keys(), "a file keeps to the lengths now: take it off the list"
+        lines = len(text.splitlines())
+        assert lines <= LONGEST_MODULE, f"{path} has {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{path}: {node.name} has {lines} lines"
 
 
 @pytest.mark.parametrize(
