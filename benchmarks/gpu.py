@@ -40,6 +40,7 @@ def stages() -> "dict[str, Measure]":
         "race-film": race.race_film,
         "race-nano-vllm": race.race_nano_vllm,
         "tokens": recordings.tokens,
+        "invariant": recordings.invariant,
         "recorder": steps.recorder,
         "attention": steps.attention,
     }

@@ -68,6 +68,7 @@ STAGES = (
     Stage("race-film", "second", needs=("model", "vllm")),
     Stage("tests", "second", limit_s=75),
     Stage("tokens", "second", limit_s=75, needs=("model",)),
+    Stage("invariant", "second", limit_s=75, needs=("model",)),
     Stage("recorder", "second", limit_s=45),
     Stage("attention", "second", limit_s=45),
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tracereel.engine.loading import LoadedModel
 from tracereel.engine.recording import Runners, record_run
@@ -157,3 +158,28 @@ def tokens(setting: Setting, folder: Path) -> Iterator[Json]:
         found = answers(loaded, Case(name=policy, policy=policy), runners, policy)
         figures[f"{policy}, requests unlike the CPU's"] = [float(len(want) - len(same_in_all([want, found])))]
         yield {"figures": figures}
+
+
+def invariant(setting: Setting, folder: Path) -> Iterator[Json]:
+    """The film's requests under every policy with `batch_invariant`: whose tokens agree, and what it costs.
+
+    Its cost is continuous batching's throughput without it over that with it.
+    """
+    loaded, base = setting.load("default"), setting.suite("film-gpu")
+    chosen = tuple(case for case in base.cases if case.name in POLICIES)
+    cases = tuple(
+        msgspec.structs.replace(case, engine={**case.engine, "batch_invariant": True}, repeats=None) for case in chosen
+    )
+    plain = Case(name="plain", policy="continuous")
+    suite = replace(base, cases=(*cases, plain), repeats=1)
+    place = Place(folder).work / "invariant"
+    found = by_case([Trace.read(file) for file in record_suite(suite, loaded, place, _Lines())])
+    answers = [tokens_by_request(found[case.name][0]) for case in cases]
+    rate = {name: Metrics(found[name][0]).output_throughput or 0.0 for name in ("plain", "continuous")}
+    yield {
+        "figures": {
+            "requests": [float(len(base.prompts))],
+            "requests with other tokens in some run": [float(len(base.prompts) - len(same_in_all(answers)))],
+            "throughput lost, %": [100 * (1 - rate["continuous"] / rate["plain"])],
+        }
+    }
