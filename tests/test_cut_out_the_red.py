@@ -20,7 +20,7 @@ def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, 
     colours = scene.show.colours()
     second = film_s if film_s >= 0 else scene.clock.film_s + film_s
     picture, _ = draw(lambda canvas: scene.paint(canvas, second), SIZE)
-    grid, _, _ = scene.places()
+    grid = scene.grid_at(second)
     rows = grid.rows(run.trace.header.slots, min(8.0, grid.h / run.trace.header.slots * 0.12))
     span = max(r.timeline.end_ns - r.timeline.begin_ns for r in (scene.static, scene.continuous))
     checked = 0
@@ -39,7 +39,7 @@ def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, 
 
 def test_the_red_is_where_slots_were_empty_while_requests_waited(scene):
     picture, _ = draw(lambda canvas: scene.paint(canvas, 0.5), SIZE)
-    grid, _, _ = scene.places()
+    grid = scene.grid_at(0.5)
     run = scene.static
     rows = grid.rows(run.trace.header.slots, min(8.0, grid.h / run.trace.header.slots * 0.12))
     steps, red = run.trace.steps, 0

@@ -103,9 +103,16 @@ class _CutOut:
         bar = Box(below.x, below.y + 58, below.w * 0.72, min(below.h * 0.2, 64.0))
         return grid, bar, below
 
+    def grid_at(self, film_s: float) -> Box:
+        """The grid's place: all of the frame until the move begins."""
+        content = self.stage.content
+        full = Box(content.x, content.y + 56, content.w, content.h - 56)
+        return full.towards(self.places()[0], ease((film_s - self.move_s + 0.9) / 0.9))
+
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the grid on its way, and what is counted below it."""
-        grid, bar, below = self.places()
+        _, bar, below = self.places()
+        grid = self.grid_at(film_s)
         moved = min(max((film_s - self.move_s) / _MOVE_S, 0.0), 1.0)
         edge = ease((film_s - self.edge_s + 1.4) / (_EDGE_S + 1.4))
         number = ease((film_s - self.number_s) / 0.8)
