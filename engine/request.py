@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NoReturn, get_type_hints
 
+import msgspec
 from tracereel.trace.format import events
 from tracereel.trace.format.bounds import fault, is_text, shown
 
@@ -139,6 +140,16 @@ class Samples:
     graph_padding: int = 0
 
 
+class _Bounds(msgspec.Struct):
+    """What a trace can hold of a request: asked of all its fields at once, which a server does for each request."""
+
+    id: events.Name
+    prompt_ids: tuple[events.Index, ...]
+    prompt: events.Prompt | None
+    priority: events.Priority
+    client: events.Name | None
+
+
 @dataclass(frozen=True)
 class Request:
     """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
@@ -158,31 +169,37 @@ class Request:
     client: str | None = None
 
     def __post_init__(self) -> None:
+        if type(self.sampling) is SamplingParams and type(self.prompt_ids) is tuple and self.prompt_ids:
+            fields = {name: getattr(self, name) for name in _Bounds.__struct_fields__}
+            try:
+                msgspec.json.encode(msgspec.convert(fields, _Bounds))  # a string that is no UTF-8 cannot be encoded
+                return
+            except (msgspec.ValidationError, UnicodeEncodeError):
+                pass  # which field it is, and its value, are said below
+        self._say_what_is_wrong()
+
+    def _say_what_is_wrong(self) -> NoReturn:
         if what := fault(self.id, events.Name):
             raise RequestError(f"id: {shown(self.id)}: {what}")
-        self._require("prompt_ids", tuple[events.Index, ...])
+        name = f"request {shown(self.id)}"
+        for own, kind in get_type_hints(_Bounds, include_extras=True).items():
+            if what := fault(value := getattr(self, own), kind):
+                raise RequestError(f"{name}: {own}: {shown(value)}: {what}")
         if type(self.prompt_ids) is not tuple:
-            raise RequestError(f"request {shown(self.id)}: prompt_ids: {shown(self.prompt_ids)} is not a tuple")
+            raise RequestError(f"{name}: prompt_ids: {shown(self.prompt_ids)} is not a tuple")
         if not self.prompt_ids:
-            raise RequestError(f"request {shown(self.id)}: prompt_ids: the prompt has no tokens")
-        if not isinstance(self.sampling, SamplingParams):
-            raise RequestError(f"request {shown(self.id)}: sampling: {shown(self.sampling)} is not SamplingParams")
-        self._require("prompt", events.Prompt | None)
-        self._require("priority", events.Priority)
-        self._require("client", events.Name | None)
-
-    def _require(self, name: str, kind: Any) -> None:
-        if what := fault(value := getattr(self, name), kind):
-            raise RequestError(f"request {shown(self.id)}: {name}: {shown(value)}: {what}")
+            raise RequestError(f"{name}: prompt_ids: the prompt has no tokens")
+        raise RequestError(f"{name}: sampling: {shown(self.sampling)} is not SamplingParams")
 
 
 def require_due(request: Request, arrival_ns: int, now_ns: int) -> None:
     """Raise RequestError where a request cannot have been due at `arrival_ns` (engine time), which is to be past."""
+    if type(arrival_ns) is int and 0 <= arrival_ns <= now_ns:
+        return
     name = f"request {shown(request.id)}: arrival_ns"
     if what := fault(arrival_ns, events.Nanoseconds):
         raise RequestError(f"{name}: {shown(arrival_ns)}: {what}")
-    if arrival_ns > now_ns:
-        raise RequestError(f"{name}: {arrival_ns} is later than the engine's time, {now_ns}; submit it when it is due")
+    raise RequestError(f"{name}: {arrival_ns} is later than the engine's time, {now_ns}; submit it when it is due")
 
 
 @dataclass(eq=False, slots=True)
