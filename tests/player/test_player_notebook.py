@@ -1,12 +1,16 @@
-"""The player in a notebook: it shows itself, in a frame that reaches nothing else."""
+"""The player in a notebook: it shows itself, in a frame that reaches nothing else; the example notebook runs."""
 
 import html
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from tracereel.player import Film, PlayerError, build_page, film, show
 from tracereel.trace.state.columns import Trace
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "examples" / "continuous_batching.ipynb"
 
 
 def test_show_takes_files_folders_and_traces(film_recordings, tmp_path):
@@ -45,3 +49,21 @@ def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path)
     assert 'src="data:video/mp4;base64,AAE="' in Film(path)._repr_html_()
     with pytest.raises(PlayerError, match="no_such_scene"):
         film("no_such_scene")
+
+
+@pytest.mark.slow
+def test_the_example_notebook_runs_and_computes_all_it_shows(model_file, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(NOTEBOOK, 4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs: they are of another machine"
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert "sleep" not in code
+    specification = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=900, resources=specification).execute()
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    for size in (2, 4, 8, 16):
+        assert re.search(rf"{size} slots: continuous over static \d", printed)
+    assert re.search(r"continuous +\d+ steps by this rule, +\d+ in the recording", printed)
+    for rate in (2, 5, 10):
+        assert re.search(rf"{rate}/s continuous +median TTFT +\d+ ms", printed)
+    assert str(notebook).count("<iframe srcdoc=") == 2
