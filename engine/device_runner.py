@@ -5,6 +5,7 @@ Its tokens come back in one small copy; nobody waits for them before the next st
 and torch; decides nothing.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -59,9 +60,12 @@ class DeviceRunner:
         self._timer = StepTimer() if cuda else None
         self._answers = [torch.zeros(config.max_num_seqs, dtype=torch.int64, pin_memory=cuda) for _ in range(IN_FLIGHT)]
         self._launched = 0
-        self._shapes = GraphBuckets(config, layer_ops.tile_tokens).shapes() if layer_ops.captures else []
+        buckets = GraphBuckets(config, layer_ops.tile_tokens)
+        self._shapes = buckets.shapes() if layer_ops.captures else []
         self._graphs: StepGraphs | None = None
         if self._shapes:
+            if cuda:
+                print(f"capturing {len(self._shapes)} CUDA graphs: {buckets}", file=sys.stderr, flush=True)
             with faults_named("capturing steps", "lower num_blocks, max_num_seqs or max_num_batched_tokens"):
                 self._graphs = StepGraphs(self._compute, self._shapes, partial(idle_inputs, tables=self._shape), device)
 
