@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import segno
 from tracereel.film.beat import framed
-from tracereel.film.canvas import Note
+from tracereel.film.canvas import Note, Sides
 from tracereel.film.lettering import shorten, width
 from tracereel.film.phrases import Phrase
 from tracereel.film.settings import Settings
@@ -24,7 +24,6 @@ from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import GROUND, INK, PAPER, Colour, Palette, Type
 
-Sides = tuple[float, float, float, float]
 Pixels = tuple[int, int]
 Points = list[tuple[float, float]]
 

@@ -1,5 +1,6 @@
 """The documentation: what it shows is what the commands print, and what it tells one to write works."""
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -68,3 +69,34 @@ def test_the_documented_suite_is_one(tmp_path):
     suite = Suite.read(tmp_path / "mine.toml")
     assert [case.name for case in suite.cases] == ["static", "continuous", "many-slots", "online"]
     assert suite.config(suite.cases[2]).max_num_seqs == 16
+
+
+FOLDERS = ("engine", "trace", "film", "scenes", "player", "cli", "tests", "examples", "docs", "benchmarks")
+
+
+def test_what_the_pages_name_is_there():
+    pages = (*OUTPUTS.PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md")
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", text):
+            assert "NAME" in path or (ROOT / path).exists(), f"{page.name}: {path}"
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_lists_every_scene():
+    listed = re.findall(r"manim -pql scenes/(\w+)\.py", (ROOT / "README.md").read_text(encoding="utf-8"))
+    cards = {"opening", "closing"}
+    assert set(listed) | cards == {path.stem for path in (ROOT / "scenes").glob("*.py")} - {"__init__", "film_scene"}
+
+
+def test_what_may_be_imported_can_be():
+    table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## What may be imported")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", table, re.MULTILINE)
+    assert len(rows) > 8
+    for module, names in rows:
+        for name in re.findall(r"`([\w.]+)`", names):
+            found = importlib.import_module(module)
+            for part in name.split("."):
+                inner = f"{found.__name__}.{part}" if hasattr(found, "__path__") else ""
+                found = getattr(found, part, None) or importlib.import_module(inner)
