@@ -234,9 +234,7 @@ def _show_differences(before: "Sequence[Trace]", after: "Sequence[Trace]") -> No
 
 def _workload(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError, EngineConfig
-    from tracereel.engine.loading import load_model
     from tracereel.engine.policies import policy_named
-    from tracereel.engine.recording import record_workload
     from tracereel.engine.workload_files import read_workload
 
     config = EngineConfig(**_settings(args))
@@ -252,6 +250,10 @@ def _workload(args: argparse.Namespace) -> int:
     out = args.out or Path(f"{args.workload.stem}-{config.policy}.jsonl.zst")
     if not out.name.endswith((".jsonl", ".jsonl.zst")):
         raise ConfigError(f"out: {out} does not end in .jsonl or .jsonl.zst")
+    # Only now, as torch takes seconds: a file that is no workload is refused at once, and a pipe is emptied.
+    from tracereel.engine.loading import load_model
+    from tracereel.engine.recording import record_workload
+
     loaded = load_model(args.model, args.device, args.dtype)
     warn(f"{len(workload.requests)} requests, {workload.arrivals}")
     for note in workload.notes:

@@ -269,3 +269,16 @@ def test_diff_shows_metrics_schedule_and_requests(capsys, film_recordings):
     for each in found:
         assert each["parting"] is None
         assert each["ratios"]["output_throughput"]["ratio"] == 1
+
+
+def test_a_workload_is_read_before_torch_is(tmp_path):
+    (tmp_path / "w.jsonl").write_text("{}\n")
+    code = (
+        "import sys; from tracereel.cli.main import main; rc = main(sys.argv[1:]);"
+        "sys.exit(3 if 'torch' in sys.modules else rc)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "record", "--workload", str(tmp_path / "w.jsonl")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "line 1: Object missing required field `prompt`" in done.stderr
