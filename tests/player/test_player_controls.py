@@ -86,7 +86,7 @@ def test_the_next_admission_finish_and_step_are_the_recordings(one, runs):
     run, t = runs[1], int(3e9)
     trace, begin = run.trace, run.timeline.begin_ns
     expected = {
-        "a": min(at for at in trace.stays.from_ns.tolist() if at - begin > t),
+        "a": min(at for at in trace.residencies.from_ns.tolist() if at - begin > t),
         "f": min(at for at in run.timeline.ended_times if at - begin > t),
         ".": min(at for at in trace.steps.start_ns.tolist() if at - begin > t),
     }
@@ -167,7 +167,7 @@ def test_two_fingers_zoom(open_page, runs):
 def test_a_click_opens_the_request_under_it_and_its_answer_grows(one, runs):
     run = runs[1]
     grid = box_of(one, "grid")
-    seat = run.timeline.at(run.timeline.begin_ns + int(2e9)).seats[3]
+    seat = run.timeline.at(run.timeline.begin_ns + int(2e9)).occupancy[3]
     x = one.evaluate("(t) => tracereel.app.lanes[0].xOf(t)", 2e9) - one.evaluate("tracereel.app.lanes[0].grid.x")
     one.mouse.click(grid["x"] + x, grid["y"] + grid["height"] * 3.5 / 8)
     settled(one)
@@ -286,7 +286,7 @@ def test_why_a_step_was_what_it_was(one, runs):
         settled(one)
         said = one.text_content("#step-facts")
         assert said.endswith(words[bounds[step]]), step
-        admitted = trace.stays.request[trace.stays.first_step == step].tolist()
+        admitted = trace.residencies.request[trace.residencies.first_step == step].tolist()
         for request in admitted:
             assert f"R{request + 1}" in said
         assert ("admitted" in said) == bool(admitted)
