@@ -28,6 +28,7 @@ from tracereel.trace.state.columns import Trace
 
 DATA_ID = "tracereel-data"
 MOST_RUNS = 64
+MOST_VIOLATIONS = 3
 LARGE = 2**23
 """Bytes of columns."""
 
@@ -49,7 +50,7 @@ class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     replicas: list[dict[str, int]]
     provenance: dict[str, Any]
     notes: list[str]
-    """What is not whole about the recording."""
+    """What must be said of the recording: what is not whole about it, and where it contradicts itself."""
     figures: list[Figure]
     moments: Moments
 
@@ -131,9 +132,12 @@ def _require_playable(traces: Sequence[Trace]) -> None:
         if trace.digest in seen:
             raise PlayerError(f"{trace.path} is the same recording as {seen[trace.digest].path}: name it once")
         seen[trace.digest] = trace
-        violations = check(trace.path, limit=1).violations
-        if violations:
-            raise PlayerError(f"{trace.path}: {violations[0]}; a recording that contradicts itself is not played")
+        for slots in (trace.steps.member_slot, trace.residencies.slot):
+            if len(slots) and int(slots.max()) >= trace.header.slots:
+                raise PlayerError(
+                    f"{trace.path}: slot {int(slots.max())} is used, the header has {trace.header.slots} slots;"
+                    " run `tracereel check`"
+                )
 
 
 def _median(traces: Sequence[Trace]) -> Trace:
@@ -144,8 +148,6 @@ def _median(traces: Sequence[Trace]) -> Trace:
 def _entry(run: Run, group: str, median: bool) -> RunEntry:
     trace = run.trace
     header, suite = trace.header, trace.header.run
-    notes = [trace.cut] if trace.cut else []
-    notes += [f"steps missing from the recording: {trace.missing_steps}"] if trace.missing_steps else []
     return RunEntry(
         key=trace.name,
         digest=trace.digest,
@@ -159,7 +161,7 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
         kv_blocks=header.kv_blocks,
         replicas=[{"replica": replica.replica, "slots": replica.slots} for replica in header.replicas],
         provenance=msgspec.to_builtins(header),
-        notes=notes,
+        notes=[*trace.caveats, *_contradictions(trace)],
         figures=figures_of(run),
         moments=moments_of(run),
     )
@@ -168,6 +170,11 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
 _OTHER_LANGUAGE = {"en": "中文"}
 """What the button that changes the language says, in the language it changes to: not a word of the films, whose faces
 need not have its characters."""
+
+
+def _contradictions(trace: Trace) -> list[str]:
+    found = check(trace.path, limit=MOST_VIOLATIONS).violations
+    return [f"This recording contradicts itself: {violation}." for violation in found]
 
 
 def all_words() -> dict[str, dict[str, str]]:

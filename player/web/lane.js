@@ -9,7 +9,7 @@ import { MINIMAP_HEIGHT, paintMinimap } from "./minimap.js";
 import { paintRuler, RULER_HEIGHT } from "./ruler.js";
 import { CanvasSurface } from "./surface.js";
 import { Tiles } from "./tiles.js";
-import { number, say } from "./words.js";
+import { number, oneLine, say } from "./words.js";
 
 const GAP = 8;
 const ROW = { least: 1.5, most: 27 };
@@ -41,7 +41,7 @@ export class Lane {
   /** The words, after a change of language. */
   rename() {
     this.heading.textContent = this.app.nameOf(this.run);
-    this.notes.replaceChildren(...this.run.facts.notes.map((note) => element("p", { class: "note" }, say("not_whole", { why: note }))));
+    this.notes.replaceChildren(...this.run.facts.notes.map((note) => element("p", { class: "note" }, oneLine(note))));
     this.canvas.setAttribute("aria-label", say("canvas", { run: this.app.nameOf(this.run), slots: this.run.slots, steps: number(this.run.steps) }));
   }
 
