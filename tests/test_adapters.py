@@ -24,6 +24,8 @@ from tracereel.trace.format.events import (
     Header,
     ModelInfo,
     WorkloadInfo,
+    decoder,
+    encoder,
 )
 from tracereel.trace.format.recorder import Recorder, start_clock
 
@@ -228,3 +230,13 @@ def test_vllms_plugin_is_found_without_vllm_and_without_torch(module):
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert callable(tracereel.engine.adapters.vllm.scheduler)
+
+
+@pytest.mark.parametrize("own_id", ["x" * 600, "\ud83d", "é" * 513, "x" * 599 + "y"])
+def test_what_another_engine_has_taken_is_recorded_within_a_traces_bounds(own_id):
+    journal = Journal(1)
+    known = {"arrival_ns": 0, "submitted_ns": 1, "prompt_tokens": 3}
+    arrival = journal.arrive("k", id=own_id, prompt="half \ud83d", priority=2**40, **known)
+    assert decoder.decode(encoder.encode(arrival)) == arrival
+    assert arrival.id != journal.arrive("l", id=own_id + "z", **known).id
+    assert journal.arrive("m", id="short", prompt="whole", **known).prompt == "whole"

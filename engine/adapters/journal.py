@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from tracereel.trace.format.bounds import as_name, as_prompt
 from tracereel.trace.format.events import DECODE, PREFILL, Admission, Arrival, BlockGrant, Ending, Finish, Step
 
 Key = str
@@ -121,13 +122,13 @@ class Journal:
         self._requests += 1
         return Arrival(
             request=self._requests - 1,
-            id=id,
+            id=as_name(id),
             arrival_ns=max(0, min(arrival_ns, submitted_ns)),
             submitted_ns=submitted_ns,
             prompt_tokens=prompt_tokens,
-            prompt=prompt if self._content else None,
+            prompt=as_prompt(prompt) if self._content else None,
             max_tokens=max_tokens,
-            priority=priority,
+            priority=max(-(2**31), min(priority, 2**31 - 1)),
         )
 
     def step(

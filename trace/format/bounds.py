@@ -4,9 +4,11 @@ The bounds are those of `events`, and of UTF-8: half a surrogate pair is a Pytho
 record.
 """
 
+import hashlib
 from typing import Any
 
 import msgspec
+from tracereel.trace.format.events import Name, Prompt
 
 _SHOWN = 60
 _HALF = "holds half a surrogate pair, which UTF-8 cannot write"
@@ -30,6 +32,23 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def as_name(text: str) -> str:
+    """The text where a trace can hold it as a name; else its beginning and the SHA-256 of all of it, still one of a
+    kind.
+
+    For a recorder beside another engine, which cannot refuse what that engine has taken.
+    """
+    if fault(text, Name) is None:
+        return text
+    content = text.encode(errors="surrogatepass")
+    return f"{content[:400].decode(errors='replace')}… sha256 {hashlib.sha256(content).hexdigest()}"
+
+
+def as_prompt(text: str | None) -> str | None:
+    """The text where a trace can hold it as a prompt, else None: it is not known then."""
+    return text if text is None or fault(text, Prompt) is None else None
 
 
 def shown(value: object) -> str:
