@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs showcase clean system
+.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs showcase clean system browser
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,7 +25,7 @@ film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the f
 check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in under a minute
 	@$(MAKE) --no-print-directory lint typecheck test-fast
 
-test: $(VENV)/.all ## set up everything, fetch the model, run ruff, mypy and all tests but the exhaustive ones
+test: $(VENV)/.all browser ## set up everything, fetch the model, run ruff, mypy and all tests but the exhaustive ones
 	@$(BIN)/tracereel fetch
 	@$(MAKE) --no-print-directory lint typecheck
 	@$(BIN)/pytest $(TESTS)
@@ -133,3 +133,17 @@ system:
 	echo "installing system packages: $$apt"; \
 	$$run apt-get update -q >/dev/null && \
 	DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -q --no-install-recommends $$apt >/dev/null
+
+# Chromium shows the player to its tests. Where it cannot be installed they are skipped by name, and nothing else is.
+browser:
+	@command -v chromium >/dev/null && exit 0; \
+	if ! command -v apt-get >/dev/null; then run=none; \
+	elif [ "$$(id -u)" = 0 ]; then run=""; \
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then run="sudo"; \
+	else run=none; fi; \
+	if [ "$$run" != none ]; then \
+		echo "installing a system package: chromium"; \
+		$$run apt-get update -q >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -q --no-install-recommends chromium >/dev/null && exit 0; \
+	fi; \
+	echo "chromium is not here: the tests of the player in a browser are skipped (apt-get install chromium)" >&2

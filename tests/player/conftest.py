@@ -22,6 +22,13 @@ QUIET = (
 READY = "html[data-ready=true]"
 
 
+def pytest_collection_modifyitems(items):
+    """Whatever starts a browser is slow."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Chromium, driven by Playwright; tests that need it are skipped where one of the two is not here."""
