@@ -22,7 +22,7 @@ help: ## list the targets
 film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the film at low quality
 	@$(BIN)/tracereel render continuous_batching --quality l
 
-check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in under a minute
+check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in about two minutes
 	@$(MAKE) --no-print-directory lint typecheck test-fast
 
 test: $(VENV)/.all browser ## set up everything, fetch the model, run ruff, mypy and all tests but the exhaustive ones
