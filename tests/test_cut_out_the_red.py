@@ -60,3 +60,15 @@ def test_the_last_number_is_that_of_compare(scene):
     _, phrases = draw(lambda canvas: scene.paint(canvas, scene.clock.film_s - 0.2), SIZE)
     texts = [phrase.text for phrase in phrases]
     assert any(text == f"{sorted(scene.pairs)[len(scene.pairs) // 2]:.2f}×" for text in texts), texts
+
+
+def test_steps_of_a_millisecond_are_said_too(tmp_path):
+    from dataclasses import replace
+    from pathlib import Path
+
+    data = Path(__file__).parent / "data"
+    found = sorted(path for path in data.rglob("*.jsonl.zst") if "h100" in str(path).lower())
+    assert {path.name.rsplit("-", 1)[0] for path in found} >= {"static", "continuous"}
+    shown = Show(replace(Settings(), recordings=found[0].parent), SIZE)
+    said = " ".join(caption.phrase.text for caption in _CutOut(shown).beat().captions)
+    assert "ms" in said

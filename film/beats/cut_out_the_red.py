@@ -90,8 +90,8 @@ class _CutOut:
         longer = float(step[1].value) > float(step[0].value)
         return self.say(
             f"cut_out_the_red.{'steps_longer' if longer else 'steps'}",
-            static=figure(step[0], ".3g" if float(step[0].value) < 3 else ".1f"),
-            continuous=figure(step[1], ".3g" if float(step[1].value) < 3 else ".1f"),
+            static=figure(step[0], ".2f" if float(step[0].value) < 3 else ".1f"),
+            continuous=figure(step[1], ".2f" if float(step[1].value) < 3 else ".1f"),
         )
 
     def places(self) -> tuple[Box, Box, Box]:
