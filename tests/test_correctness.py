@@ -92,10 +92,10 @@ def config_of(combination, prompts, tokens, slots, context):
 def assert_as_meant(seen, combination, prompts):
     """Did the configuration bring about what it is meant to?"""
     assert (seen.preempted > 0) is combination["preempted"]
-    # Shortest first admits these prompts in an order in which no computed block is there to be shared.
-    assert (seen.cached > 0) is (combination["cached"] and combination["policy"] != "shortest-prompt-first") or (
-        seen.cached > 0 and combination["cached"]
-    )
+    # Whole prompts, the shortest first and each once: no block is computed before a prompt that could share it comes.
+    once = not combination["chunked"] and not combination["preempted"]
+    shares = not (combination["policy"] == "shortest-prompt-first" and once)
+    assert (seen.cached > 0) is (combination["cached"] and shares)
     # A preempted sequence is recomputed, output and all: longer than any prompt where nothing cuts it.
     assert seen.longest_chunk <= CHUNK if combination["chunked"] else seen.longest_chunk >= max(map(len, prompts)) - 32
 
