@@ -25,7 +25,7 @@ from tracereel.trace.format import events
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.recorder import Recorder, RecordingError
 from tracereel.trace.format.schema import PUBLISHED, json_schema, published_text
-from tracereel.trace.format.storage import LineReader, LineWriter, TraceError
+from tracereel.trace.format.storage import MAX_LINE_BYTES, LineReader, LineWriter, TraceError
 from tracereel.trace.state.columns import Trace
 
 
@@ -409,7 +409,18 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
     piece = b" " * 2**24
     path.write_bytes(b"".join(pack.compress(piece) for _ in range(64)) + pack.flush())
     assert path.stat().st_size < 2**20
-    with pytest.raises(TraceError, match="over"):
+    with pytest.raises(TraceError, match="expands more than 250 times"):
+        Trace.read(path)
+
+
+def test_a_line_without_end_is_refused_whatever_the_file_is(tmp_path, small_trace):
+    head, *rest = small_trace.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(head + b" " * (MAX_LINE_BYTES + 1) + b"".join(rest))
+    with pytest.raises(TraceError, match=f"line 2: the line is over {MAX_LINE_BYTES} bytes"):
+        Trace.read(path)
+    path.write_bytes(head + b" " * (MAX_LINE_BYTES + 2**21))
+    with pytest.raises(TraceError, match=f"line 2: the line is over {MAX_LINE_BYTES} bytes"):
         Trace.read(path)
 
 
