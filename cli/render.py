@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tracereel.film.beat import Beat
     from tracereel.film.settings import Settings
     from tracereel.film.show import Show
+    from tracereel.film.window import Window
 
 QUALITIES = {
     "l": (854, 480, 15.0),
@@ -43,6 +44,8 @@ _GRACE_S = 5.0
 _DEFAULT = "continuous_batching"
 _SETTINGS = ("recordings", "device", "brand", "theme", "language", "captions")
 """The options that are settings of the film, as they are called there."""
+_STRETCH = {"run": "digest", "from": "from_s", "to": "to_s", "slots": "slots"}
+"""The same for the options of a stretch, whose own names argparse or Python keep."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +83,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--captions", choices=("on", "off"), help="captions in the picture (default: on)")
     parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
     parser.add_argument("--narration", action="store_true", help="let espeak-ng read the captions")
+    stretch = parser.add_argument_group("a stretch of one run", "for decode_batching alone")
+    stretch.add_argument("--run", dest="digest", metavar="DIGEST", help="first digits of the trace's digest")
+    stretch.add_argument("--from", dest="from_s", metavar="S", help="engine time in s (default: the run's beginning)")
+    stretch.add_argument("--to", dest="to_s", metavar="S", help="engine time in s (default: the run's end)")
+    stretch.add_argument("--slots", metavar="A-B", help="slots from A to B, counted from 0 (default: all)")
     parser.add_argument("--media", type=Path, default=Path("media"), help="folder for the result (default: media)")
 
 
@@ -102,9 +110,13 @@ def _part(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Render and print what was made."""
+    from tracereel.film.window import WindowError
+
     if args.list:
         return _list()
     settings, options = _settings(args), _options(args)
+    if (args.all or args.part) and settings.window is not None:
+        raise WindowError("--all and --part render whole scenes: leave out --run, --from, --to and --slots")
     if args.all or args.part:
         return _render_all(args, settings, options)
     with ProgressReport() as report:
@@ -127,6 +139,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
     from tracereel.film.settings import Settings
 
     asked = {name: str(value) for name in _SETTINGS if (value := getattr(args, name)) is not None}
+    asked |= {name: text for name, option in _STRETCH.items() if (text := getattr(args, option)) is not None}
     asked |= {name: "on" for name in ("sound", "narration") if getattr(args, name)}
     if args.font:
         asked["fonts"] = os.pathsep.join(map(str, args.font))
@@ -170,7 +183,7 @@ def _render(
     from tracereel.film.staging import staged
     from tracereel.scenes.film_scene import configured, scene_class
 
-    target = _path(name, options)
+    target = _path(name, options, settings.window)
     with staged(target) as folder:
         places = {"media_dir": str(folder), "video_dir": str(folder), "input_file": f"{name}.py"}
         with configured({**options, **places, "output_file": target.stem}):
@@ -262,11 +275,13 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
     return 0
 
 
-def _path(name: str, options: dict[str, Any]) -> Path:
-    """Where a scene's film goes: where Manim puts it too."""
+def _path(name: str, options: dict[str, Any], window: "Window | None" = None) -> Path:
+    """Where a scene's film goes: where Manim puts it too. A stretch's name says what was asked for, without points."""
     from tracereel.film.registry import class_name
 
-    return Path(options["media_dir"], "videos", name, options["video_dir"], f"{class_name(name)}.{options['format']}")
+    asked = "".join(f"-{name}-{text}" for name, text in window.facts).replace(".", "_") if window else ""
+    file = f"{class_name(name)}{asked}.{options['format']}"
+    return Path(options["media_dir"], "videos", name, options["video_dir"], file)
 
 
 def _work_off(todo: dict[str, str], settings: "Settings", options: dict[str, Any], at_once: int) -> None:

@@ -36,6 +36,8 @@ class Scene:
     order: int
     films: tuple[str, ...]
     needs: tuple[str, ...]
+    stretch: BeatMaker | None = None
+    """Makes the beat of the stretch that the show's settings ask for; None where the scene shows whole runs alone."""
 
 
 _scenes: dict[str, Scene] = {}
@@ -49,18 +51,20 @@ def scene(
     films: tuple[str, ...] = (),
     needs: tuple[str, ...] = (),
     words: Mapping[str, Mapping[str, str]] | None = None,
+    stretch: BeatMaker | None = None,
 ) -> Callable[[BeatMaker], BeatMaker]:
     """Register the function below as the scene `name` (lower case, words joined by `_`).
 
     `words` are the scene's own by language and key, said as `say("<name>.<key>")`; the package's scenes have theirs in
-    text/<language>.toml. Raises ValueError for a name that another function has already.
+    text/<language>.toml. `stretch` makes the beat where a stretch of one run is asked for. Raises ValueError for a name
+    that another function has already.
     """
 
     def register(make: BeatMaker) -> BeatMaker:
         there = _scenes.get(name)
         if there is not None and there.make.__module__ != make.__module__:
             raise ValueError(f"the scene {name!r} is already registered by {there.make.__module__}")
-        _scenes[name] = Scene(name, make, suite, order, films, needs)
+        _scenes[name] = Scene(name, make, suite, order, films, needs, stretch)
         if words:
             add_words(name, words)
         return make

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, words
 from tracereel.film.theme import DARK, PALETTES, Palette, rgb_of
+from tracereel.film.window import Window
 
 PREFIX = "TRACEREEL_"
 
@@ -143,7 +144,8 @@ class Settings:
     """What is asked for.
 
     `captions`: are they lettered into the picture? `recordings` is a folder or a trace file, `device` leaves those of
-    one device (`tracereel.trace.recordings.index` says what is played where they are None).
+    one device (`tracereel.trace.recordings.index` says what is played where they are None). `window` is the stretch of
+    one run that is shown in place of a whole scene.
     """
 
     brand: Brand = field(default_factory=Brand)
@@ -154,6 +156,7 @@ class Settings:
     fonts: tuple[Path, ...] = ()
     recordings: Path | None = None
     device: str | None = None
+    window: Window | None = None
 
     @property
     def palette(self) -> Palette:
@@ -170,13 +173,15 @@ class Settings:
         """What a film depends on beside recordings and files, by name."""
         switches = {"captions": self.captions, "sound": self.sound, "narration": self.narration}
         colours = {"theme": self.palette.name, "accent": self.palette.codes["accent"]}
-        return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}}
+        window = dict(self.window.facts) if self.window else {}
+        return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}, **window}
 
     @classmethod
     def read(cls, asked: Mapping[str, str]) -> "Settings":
         """From texts by name: brand, theme, language, captions, sound, narration, fonts, recordings, device.
 
-        `fonts` are joined as in $PATH. Raises SettingsError that names the setting.
+        And run, from, to and slots, of a stretch. `fonts` are joined as in $PATH. Raises SettingsError that names the
+        setting, and WindowError.
         """
 
         def refuse(name: str, text: str, wanted: str) -> SettingsError:
@@ -205,13 +210,16 @@ class Settings:
             tuple(Path(name) for name in asked.get("fonts", "").split(os.pathsep) if name),
             Path(asked["recordings"]) if asked.get("recordings") else None,
             asked.get("device") or None,
+            Window.read(asked),
         )
 
     @classmethod
     def from_environment(cls, asked: Mapping[str, str] | None = None) -> "Settings":
-        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION, _FONTS, _RECORDINGS and _DEVICE.
+        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION, _FONTS, _RECORDINGS, _DEVICE, and a
+        window's _RUN, _FROM, _TO and _SLOTS.
 
-        What was `asked` for goes before the environment. Raises SettingsError.
+        What was `asked` for goes before the environment. Raises SettingsError and
+        WindowError.
         """
         there = {
             name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)

@@ -14,6 +14,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
 from tracereel.trace.analysis.queries import Run, measure, median_of
+from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import FILM, RecordingIndex
 
 
@@ -78,6 +79,15 @@ class Show:
     def run(self, case: str, suite: str = FILM) -> Run:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
         return _median(self.runs(case, suite))
+
+    def chosen(self, digest: str) -> Run:
+        """The recording whose trace's digest begins so. Raises TraceError where it is not there."""
+        for recording in self.recordings.recordings:
+            run = next(run for run in self._read(recording.case, FILM) if run.trace.path == recording.path)
+            if run.trace.digest.startswith(digest):
+                self.shown[run.trace.digest] = run
+                return run
+        raise TraceError(self.recordings.folder, f"no trace there has a digest that begins with {digest}")
 
     def colours(self, suite: str = FILM) -> RequestColours:
         """The requests' colours in a suite: those of the repeats that are shown, of all its cases together."""

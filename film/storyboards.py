@@ -24,8 +24,9 @@ from tracereel.film.beats import (
     two_of_eight,
     where_it_hurts,
 )
-from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, find, registered, scenes_of
+from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, BeatMaker, find, registered, scenes_of
 from tracereel.film.show import Show
+from tracereel.film.window import WindowError
 from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import FILM
@@ -102,8 +103,19 @@ def storyboard(name: str, show: Show) -> list[Beat]:
     """The beats of a scene or a film.
 
     Raises UnknownSceneError that lists all names, TraceError or NotComparableError where the recordings that it needs
-    are not there.
+    are not there, WindowError where a stretch is asked for that cannot be shown.
     """
+    if show.settings.window is not None:
+        return [_stretch_maker(name)(show)]
     if name in FILMS:
         return FILMS[name](show)
     return [find(name).make(show)]
+
+
+def _stretch_maker(name: str) -> BeatMaker:
+    """What shows a stretch in a scene."""
+    make = None if name in FILMS else find(name).stretch
+    if make is None:
+        able = ", ".join(scene.name for scene in registered() if scene.stretch is not None)
+        raise WindowError(f"{name} shows whole runs: --run, --from, --to and --slots are for {able}")
+    return make

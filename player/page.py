@@ -24,6 +24,7 @@ from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.step_bounds import BOUNDS
 from tracereel.trace.check.invariants import check
+from tracereel.trace.recordings.index import device_folder
 from tracereel.trace.state.columns import Trace
 
 DATA_ID = "tracereel-data"
@@ -48,6 +49,8 @@ class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     token_budget: int | None
     kv_blocks: int | None
     replicas: list[dict[str, int]]
+    device: str
+    """What `tracereel render --device` calls it."""
     provenance: dict[str, Any]
     notes: list[str]
     """What must be said of the recording: what is not whole about it, and where it contradicts itself."""
@@ -160,6 +163,7 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
         token_budget=header.token_budget,
         kv_blocks=header.kv_blocks,
         replicas=[{"replica": replica.replica, "slots": replica.slots} for replica in header.replicas],
+        device=device_folder(header.device),
         provenance=msgspec.to_builtins(header),
         notes=[*trace.caveats, *_contradictions(trace)],
         figures=figures_of(run),

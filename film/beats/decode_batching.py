@@ -7,6 +7,7 @@ rows stay empty until the longest member of the batch has ended; the empty slot-
 """
 
 from tracereel.film.beat import Beat, Caption
+from tracereel.film.beats.stretch import stretch_of_slots
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid
@@ -38,7 +39,7 @@ _CLOSE_SLOTS = 16
 _MOST_LINES = 4
 
 
-@scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
+@scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_slots)
 def decode_batching(show: Show) -> Beat:
     """The beat of the continuous run, with the static run of the same requests where there is one."""
     return Storyboard(show).beat()

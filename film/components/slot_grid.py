@@ -39,7 +39,7 @@ _LEAST_CELL = 9.0
 
 @dataclass(frozen=True)
 class Residency:
-    """A stay of a request in a slot, in nanoseconds of engine time."""
+    """A stay of a request in a slot, counted from the first that is drawn; in nanoseconds of engine time."""
 
     request: int
     slot: int
@@ -50,12 +50,13 @@ class Residency:
 
 
 class SlotGrid:
-    """Draws the slots of one run into a box."""
+    """Draws the slots of one run into a box: all, or those of a range."""
 
-    def __init__(self, run: Run, say: Phrasebook, colours: RequestColours):
+    def __init__(self, run: Run, say: Phrasebook, colours: RequestColours, slots: range | None = None):
         self._run, self._say, self._colours = run, say, colours
         trace = run.trace
-        self.slots = trace.header.slots
+        slots = slots or range(trace.header.slots)
+        self.slots, self._first = len(slots), slots.start
         self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
 
@@ -78,11 +79,12 @@ class SlotGrid:
                 last_prefill[mine[begun[request]]] = step
         found = []
         for i in range(len(residencies.request)):
+            row = int(residencies.slot[i]) - self._first
+            if not 0 <= row < self.slots:
+                continue
             from_ns, to_ns = int(residencies.from_ns[i]), int(residencies.to_ns[i])
             read_ns = int(steps.end_ns[last_prefill[i]]) if i in last_prefill else from_ns
-            found.append(
-                Residency(int(residencies.request[i]), int(residencies.slot[i]), from_ns, min(read_ns, to_ns), to_ns)
-            )
+            found.append(Residency(int(residencies.request[i]), row, from_ns, min(read_ns, to_ns), to_ns))
         return tuple(found)
 
     @cached_property
@@ -190,8 +192,8 @@ class SlotGrid:
                 continue
             members = steps.members(step)
             for entry in range(members.start, members.stop):
-                request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry])
-                if slot >= len(rows):
+                request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry]) - self._first
+                if not 0 <= slot < len(rows):
                     continue
                 row = rows[slot]
                 cell = Box(max(left, box.x), row.y, min(right, box.right) - max(left, box.x), row.h)

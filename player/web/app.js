@@ -7,6 +7,7 @@ import { showDifference } from "./compare.js";
 import { connect, factorText, write } from "./controls.js";
 import { byId, openDialog } from "./dom.js";
 import { download, pngOf, svgOf } from "./export.js";
+import { fillFilm } from "./film.js";
 import { listen, listenKeys } from "./input.js";
 import { RequestPanel, showSteps } from "./inspector.js";
 import { Lane } from "./lane.js";
@@ -274,6 +275,11 @@ class App {
   showAbout() {
     fillAbout(this);
     openDialog("about");
+  }
+
+  showFilm() {
+    fillFilm(this);
+    openDialog("film");
   }
 
   ticked() {

@@ -23,6 +23,7 @@ const BUTTONS = [
   ["save-svg", null, (app) => app.save("svg")],
   ["save-png", null, (app) => app.save("png")],
   ["copy-link", null, (app) => app.copyLink()],
+  ["open-film", null, (app) => app.showFilm()],
   ["open-help", "?", () => openDialog("help")],
   ["open-about", null, (app) => app.showAbout()],
 ];

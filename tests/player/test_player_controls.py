@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import settled
+from tracereel.cli import render
+from tracereel.cli.main import main
 from tracereel.film.colours import RequestColours
 from tracereel.film.theme import DARK, REQUESTS
 from tracereel.trace.analysis.queries import Run
@@ -54,7 +56,7 @@ def box_of(page, part):
 
 def test_every_button_does_something(two):
     for button in two.locator("button:visible").all():
-        if button.get_attribute("id") in ("open-help", "open-about"):
+        if button.get_attribute("id") in ("open-help", "open-about", "open-film"):
             button.click()
             assert two.locator("dialog[open]").count() == 1
             two.locator("dialog[open] .close").click()
@@ -62,6 +64,27 @@ def test_every_button_does_something(two):
         else:
             button.click()
         settled(two)
+
+
+def test_the_films_command_renders_what_is_in_view(two, runs, monkeypatch):
+    two.evaluate("tracereel.app.pick({ lane: tracereel.app.lanes[1], slot: 3, step: 120 })")
+    two.evaluate("tracereel.app.look(tracereel.app.view.zoomed(0.1, 3e9))")
+    two.focus("#open-film")
+    two.keyboard.press("Enter")
+    command = two.text_content("#film pre").split()
+    two.keyboard.press("Escape")
+    asked = {}
+    monkeypatch.setattr(render, "_render", lambda name, settings, *rest: asked.update({name: settings}))
+    assert main(command[1:]) == 0
+    window = asked["decode_batching"].window
+    assert window.run == runs[1].trace.name
+    assert asked["decode_batching"].device == "cpu"
+    assert window.slots == (0, 7)
+    begin = runs[1].timeline.begin_ns
+    edges = two.evaluate(
+        "[tracereel.app.view.from, tracereel.app.view.to].map((x) => tracereel.app.lanes[1].axis.time(x))"
+    )
+    assert [window.from_ns - begin, window.to_ns - begin] == pytest.approx(edges, abs=1001)
 
 
 def test_jumps_by_mouse_go_where_their_keys_go(one):

@@ -13,6 +13,7 @@ from tracereel.trace.analysis.queries import (
     ratios,
     requests,
     steps,
+    stretches,
     totals,
     waterfalls,
 )
@@ -36,7 +37,10 @@ from tracereel.trace.analysis.query import (
     query,
 )
 
-SUBJECTS = (film_clock, instants, kv_cache, latencies, provenance, ratios, requests, steps, totals, waterfalls)
+SUBJECTS = (
+    *(film_clock, instants, kv_cache, latencies, provenance, ratios, requests),
+    *(steps, stretches, totals, waterfalls),
+)
 """The modules that register this package's own queries."""
 
 __all__ = [
