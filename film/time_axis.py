@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from tracereel.film.stage import Box
 from tracereel.trace.analysis.queries import Run
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class View:
     def shifted(self, by_ns: float) -> "View":
         """The same stretch of a run whose clock is that much ahead."""
         return View(self.from_ns + by_ns, self.to_ns + by_ns)
+
+    def instants(self, shares: Floats) -> Floats:
+        """The instants in nanoseconds at these shares of the view's width. Shapes: (n,), (n,)."""
+        return self.from_ns + shares * (self.to_ns - self.from_ns)
 
     def along(self, box: Box) -> "TimeAxis":
         """This view from a box's left edge to its right edge."""

@@ -172,10 +172,10 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
         static: Box(content.x, content.y + 62, content.w, half),
         main: Box(content.x, content.y + 62 + half + 96, content.w, half),
     }
-    film_s = beat.clock.film_s - 3.3
+    film_s = beat.clock.film_s - 2.5
     checked = 0
     for i in range(20):
-        second = film_s - 0.35 * i
+        second = film_s - 0.3 * i
         now = beat.clock.engine_ns(second)
         picture, _ = draw(lambda canvas, s=second: beat.picture(canvas, s), SIZE)
         for run, box in boxes.items():

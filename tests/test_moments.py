@@ -1,8 +1,11 @@
 """Moments are found in what happened, and a scene of one's own may ask queries of its own."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tracereel.trace.analysis.moments import (
+    even_handover,
     first_eviction,
     first_handover,
     first_sharing,
@@ -39,6 +42,29 @@ def test_the_first_eviction_is_one_after_which_tokens_are_computed_again(paging)
     assert eviction.request in paging.timeline.at(eviction.at_ns).waiting
     again = paging.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns)
     assert again.value > 0
+
+
+@pytest.mark.parametrize("recordings", ["package", "h100"])
+def test_the_even_handover_has_the_shortest_longest_step_around_it(recordings, film_recordings):
+    folder = film_recordings if recordings == "package" else Path(__file__).parent / "data" / "h100" / "film"
+    trace = Run.read(folder / "continuous-1.jsonl.zst").trace
+    spans = trace.steps.end_ns - trace.steps.start_ns
+    until = int(trace.steps.end_ns[-1]) // 4
+
+    def unevenness(step):
+        around = spans[step - 6 : step + 4]
+        return around.max() / around.sum()
+
+    found = even_handover(trace, 8, 6, 3, until)
+    assert found is not None
+    residencies, others = trace.residencies, []
+    for i in range(len(residencies.request)):
+        step = int(residencies.last_step[i]) + 1
+        retaken = ((residencies.slot == residencies.slot[i]) & (residencies.first_step == step)).any()
+        if residencies.slot[i] < 8 and residencies.to_ns[i] <= until and retaken and step >= 6:
+            others.append(unevenness(step))
+    assert len(others) > 3
+    assert unevenness(found.taken_step) == pytest.approx(min(others))
 
 
 def test_a_handover_is_the_very_next_step(film_recordings):

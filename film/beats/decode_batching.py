@@ -6,16 +6,20 @@ belongs to somebody else. Beat three: from afar, the same requests in static bat
 rows stay empty until the longest member of the batch has ended; the empty slot-steps of both are counted.
 """
 
+from bisect import bisect_left
+
+import numpy as np
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.beats.stretch import stretch_of_slots
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width, wrap
-from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.phrases import EMPTY, Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
+from tracereel.film.step_axis import StepView
 from tracereel.film.theme import (
     BODY,
     DIM,
@@ -28,15 +32,20 @@ from tracereel.film.theme import (
     case_colour,
 )
 from tracereel.film.time_axis import View
-from tracereel.trace.analysis.moments import first_handover
+from tracereel.trace.analysis.moments import even_handover
 from tracereel.trace.analysis.queries import Run
 
 PULL_S = 2.2
 _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
 """Steps in view close up."""
-_CLOSE_SLOTS = 16
+_CLOSE_SLOTS = 8
 """Most slots in view close up: more could not be lettered."""
+_BEFORE, _AFTER = 10, 4
+"""Steps that are seen one by one before a slot is retaken, and after it."""
+_EARLY = 0.15
+"""The share of the run by which that happens, so that most of the run is seen from afar."""
 _MOST_LINES = 4
+_TENTHS_FROM_S = 3
 
 
 @scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_slots)
@@ -59,14 +68,14 @@ class Storyboard:
         self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
         steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
         self.last = len(steps) - 1
-        self.handover = first_handover(self.run.trace, self._step_end(4), self.close_slots)
+        self.step_ends: list[int] = np.sort(steps.end_ns).tolist() or [self.begin_ns + 1]
+        early_ns = self.begin_ns + round((self.run.timeline.end_ns - self.begin_ns) * _EARLY)
+        self.handover = even_handover(self.run.trace, self.close_slots, _BEFORE, _AFTER, early_ns)
         # Both runs on one clock: each counts from its own beginning.
         spans = [run.timeline.end_ns - run.timeline.begin_ns for run in self._runs]
         self.end_ns = self.begin_ns + max(*spans, 1)
         self._write_script()
         self.far = View(self.begin_ns, self.begin_ns + (self.end_ns - self.begin_ns) * 1.01)
-        shown = sorted((steps.end_ns[:60] - steps.start_ns[:60]).tolist()) or [1]
-        self.close_span = max(float(shown[len(shown) // 2]), 1.0) * _CLOSE_STEPS[self.stage.shape]
 
     @property
     def _runs(self) -> tuple[Run, ...]:
@@ -77,25 +86,24 @@ class Storyboard:
         return int(self.run.trace.steps.end_ns[min(step, self.last)]) if self.last >= 0 else self.begin_ns
 
     def _write_script(self) -> None:
-        steps = self.run.trace.steps
-        script = Script(self.begin_ns)
-        script.run(self._step_end(4), 5.5)
-        self.step_s = 2.8
         handover = self.handover
+        first = max(handover.taken_step - _BEFORE, 0) if handover is not None else 0
+        script = Script(self._step_end(first - 1) if first else self.begin_ns)
+        self.step_s = 3.0
+        if handover is None:
+            script.run(self._step_end(4), 6.0)
         self.ends_s = self.retaken_s = script.film_s
         if handover is not None:
-            script.run(max(handover.ended_ns - 30_000_000, 0), 3.2)
-            self.ends_s = script.film_s
-            script.run(handover.ended_ns, 0.9).hold(0.7)
-            self.retaken_s = script.film_s
-            script.run(int(steps.end_ns[handover.taken_step]), 1.6).hold(1.6)
-            script.run(self._step_end(handover.taken_step + 4), 1.6)
+            script.run(handover.ended_ns, 8.2).hold(1.1)
+            self.ends_s, self.retaken_s = 8.2, script.film_s
+            script.run(self._step_end(handover.taken_step), 1.2).hold(1.4)
+            script.run(self._step_end(handover.taken_step + _AFTER), 1.8)
         self.pull_s = script.film_s
         script.run(min(script.at_ns + (self.end_ns - self.begin_ns) // 40, self.end_ns), PULL_S)
         self.same_s = script.film_s
-        script.run(self.end_ns, 8.5)
-        self.verdict_s = script.film_s
-        script.hold(3.2)
+        script.run(self.end_ns, 7.5)
+        self.verdict_s = script.film_s - 0.6
+        script.hold(2.4)
         self.clock = script.clock()
 
     def _captions(self) -> tuple[Caption, ...]:
@@ -111,19 +119,28 @@ class Storyboard:
             )
             captions.append(Caption(self.ends_s, say("decode_batching.ends", first=left)))
             captions.append(Caption(self.retaken_s, say("decode_batching.retaken", first=left, second=came)))
-        idle = self._idle(run)
         if self.static is None:
+            idle = figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
             captions.append(Caption(self.pull_s, say("decode_batching.whole")))
             captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
         else:
             captions.append(Caption(self.pull_s, say("decode_batching.same")))
             captions.append(Caption(self.same_s + 1.8, say("decode_batching.static_is")))
-            verdict = say("decode_batching.verdict", static=self._idle(self.static), continuous=idle)
-            captions.append(Caption(self.verdict_s, verdict))
+            captions.append(Caption(self.verdict_s, self._verdict(self.static)))
         return tuple(captions)
 
-    def _idle(self, run: Run) -> Phrase:
-        return figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
+    def _verdict(self, static: Run) -> Phrase:
+        """Which of both runs was done first, as it is printed."""
+        runs = {key: self._seconds(run) for key, run in (("continuous", self.run), ("static", static))}
+        first, other = sorted(runs, key=lambda key: float(runs[key].text))
+        if runs[first].text == runs[other].text:
+            return self.say("decode_batching.as_long", seconds=runs[first])
+        return self.say(f"decode_batching.{first}_first", first=runs[first], second=runs[other])
+
+    def _seconds(self, run: Run) -> Phrase:
+        """How long a run took, in seconds: tenths where it took several, else hundredths."""
+        value = run.measure("duration_s")
+        return figure(value, ".1f" if float(value.value) >= _TENTHS_FROM_S else ".2f")
 
     def beat(self) -> Beat:
         """All of it."""
@@ -138,10 +155,14 @@ class Storyboard:
         )
 
     def _view(self, now_ns: int, pulled: float) -> View:
-        """Close up the newest steps, pulled back the whole of both runs."""
-        close_to = max(self.begin_ns + self.close_span, now_ns + self.close_span * 0.12)
-        close = View(close_to - self.close_span, close_to)
-        return close if not pulled else close.towards(self.far, pulled)
+        """Close up the newest steps, one a column; pulled back the whole of both runs, along time."""
+        if pulled == 1:
+            return self.far
+        columns, ends = _CLOSE_STEPS[self.stage.shape], self.step_ends
+        step = min(bisect_left(ends, now_ns), len(ends) - 1)
+        begin = ends[step - 1] if step else self.begin_ns
+        reached = step + min((now_ns - begin) / max(ends[step] - begin, 1), 1.0)
+        return StepView.of_steps(ends, max(reached - columns + 1.5, 0.0), columns, self.far, pulled)
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the grids at a second of film."""
@@ -160,39 +181,51 @@ class Storyboard:
             # It comes once the other has made room.
             with canvas.faded(ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)):
                 shift = self.static.timeline.begin_ns - self.begin_ns
-                self._head(canvas, above, self.static, now_ns + shift, "static")
-                self.static_grid.paint(canvas, above, view.shifted(shift), now_ns + shift)
-        self._head(canvas, box, self.run, now_ns, "continuous", shown)
+                self._head(canvas, above, self.static, now_ns + shift, "static", self._merged(self.static_grid, above))
+                self.static_grid.paint(canvas, above, self.far.shifted(shift), now_ns + shift)
+        note = self._windowed(int(shown)) if shown < self.grid.slots else self._merged(self.grid, box)
+        self._head(canvas, box, self.run, now_ns, "continuous", note)
         self.grid.paint(canvas, box, view, now_ns, shown)
         if pulled == 1:
-            self._done(canvas, below, view, now_ns)
+            self._done(canvas, above, below, now_ns)
         self._spotlight(canvas, box, view, film_s)
 
-    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, shown: float | None = None) -> None:
+    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, note: Phrase) -> None:
         say, y = self.say, box.y - 20
         name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
         wide = canvas.text(name, box.x, y, HEADING, case_colour(key), room=box.w * 0.4)
-        if shown is not None and shown < self.grid.slots:
-            count = figure(run.measure("slots_shown", shown=int(shown)))
-            windowed = say("decode_batching.windowed", shown=count, slots=figure(run.measure("slots")))
-            wide += 24 + canvas.text(windowed, box.x + wide + 24, y, SMALL, DIM)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
         beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
         canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)
         right = box.right - max(beside + 60, 390 if self.stage.wide else 350)
         if box.x + wide + 24 + width(tokens.text, SMALL_STRONG) <= right:
-            canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
+            right -= 24 + canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
+        if note.text and box.x + wide + 24 + width(note.text, SMALL) <= min(right, box.right - beside - 60):
+            canvas.text(note, box.x + wide + 24, y, SMALL, DIM)
 
-    def _done(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
-        """When the run is through, say so beside it, where there is room."""
-        end_ns = self.run.timeline.end_ns
+    def _windowed(self, shown: int) -> Phrase:
+        """How many of the slots are in view."""
+        count, slots = figure(self.run.measure("slots_shown", shown=shown)), figure(self.run.measure("slots"))
+        return self.say("decode_batching.windowed", shown=count, slots=slots)
+
+    def _merged(self, grid: SlotGrid, box: Box) -> Phrase:
+        """How many slots a band stands for, where rows are merged into bands."""
+        each = grid.merged(box)
+        if each == 1:
+            return EMPTY
+        return self.say("decode_batching.merged", count=figure(self.run.measure("slots_shown", shown=each)))
+
+    def _done(self, canvas: Canvas, above: Box, below: Box, now_ns: int) -> None:
+        """When the run that ends first is through, say so after its end, where there is room."""
+        spans = {run: run.timeline.end_ns - run.timeline.begin_ns for run in self._runs}
+        run = min(spans, key=lambda run: spans[run])
+        box, end_ns, view = (above if run is self.static else below), self.begin_ns + spans[run], self.far
+        if len(run.trace.arrivals) != run.timeline.at(run.timeline.end_ns).num_finished:
+            return
         x = view.along(box).x(end_ns)
-        phrase = self.say(
-            "decode_batching.done",
-            requests=figure(self.run.measure("finished", t_ns=end_ns)),
-            seconds=figure(self.run.measure("duration_s"), ".1f"),
-        )
+        requests = figure(run.measure("finished", t_ns=run.timeline.end_ns))
+        phrase = self.say("decode_batching.done", requests=requests, seconds=self._seconds(run))
         shown = ease((now_ns - end_ns) / (0.02 * (view.to_ns - view.from_ns)))
         lines = wrap(phrase.text, BODY, max(box.right - x - 60, 1))
         if shown > 0 and len(lines) <= _MOST_LINES and "…" not in "".join(lines):

@@ -9,11 +9,13 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
+from tracereel.film.components.slot_bands import SlotBands
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, quote
 from tracereel.film.stage import Box
@@ -35,6 +37,10 @@ from tracereel.trace.state.columns import Ints
 
 _LEAST_CELL = 9.0
 """Narrower steps are not told apart."""
+_LEAST_PITCH = 5.0
+"""Rows that stand closer are merged into bands."""
+_LEAST_GAPPED = 8.0
+"""Rows that stand closer have no gap between them: it would be less than a pixel, here seen and there not."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +143,38 @@ class SlotGrid:
         """The rows of the first `shown` slots, all by default, the last in part where it is no whole number."""
         shown = min(shown or self.slots, self.slots)
         pitch = box.h / max(shown, 1)
-        gap = min(8.0, pitch * 0.12)
+        gap = min(8.0, pitch * 0.12) if pitch >= _LEAST_GAPPED else 0.0
         # The last row ends at the box's edge: no gap stands below it.
         height = (box.h + gap) / max(shown, 1) - gap
         tops = (box.y + i * (height + gap) for i in range(math.ceil(shown)))
         return [Box(box.x, top, box.w, min(height, box.bottom - top)) for top in tops if top < box.bottom - 0.5]
 
+    def merged(self, box: Box, shown: float | None = None) -> int:
+        """How many slots a band has in which the first `shown` are drawn; 1 where each has a row of its own."""
+        shown = min(shown or self.slots, self.slots)
+        return 1 if box.h / max(shown, 1) >= _LEAST_PITCH else self.bands.slots_each(box)
+
+    @cached_property
+    def bands(self) -> SlotBands:
+        """The slots from afar, several in a band."""
+        stays = [(s.slot, s.from_ns, s.read_ns, s.to_ns) for s in self.residencies]
+        return SlotBands(self.slots, stays, self.idle_stretches)
+
     def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None = None) -> None:
-        """Draw what has happened by now in the first `shown` slots."""
+        """Draw what has happened by now in the first `shown` slots: a row each, bands where rows would be too thin."""
+        pitch = box.h / max(min(shown or self.slots, self.slots), 1)
+        merged = min(max((_LEAST_PITCH * 1.4 - pitch) / (_LEAST_PITCH * 0.4), 0.0), 1.0)
+        if merged < 1:
+            self._paint_rows(canvas, box, view, now_ns, shown)
+        if merged:
+            with canvas.faded(merged):
+                canvas.box(*box.sides, GROUND)
+                self.bands.paint(canvas, box, view, now_ns)
+        if view.from_ns < now_ns < min(view.to_ns, self._run.timeline.end_ns):
+            x = view.along(box).within(now_ns)
+            canvas.line([(x, box.y - 6), (x, box.bottom + 6)], TEXT, 0.6)
+
+    def _paint_rows(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None) -> None:
         rows = self.rows(box, shown)
         for row in rows:
             canvas.box(*row.sides, PANEL)
@@ -167,18 +197,17 @@ class SlotGrid:
                 canvas.box(left, row.y, read - left, row.h, mix(colour, PREFILL, 0.25), 0.55)
                 canvas.box(left, row.y, read - left, max(row.h * 0.14, 3), PREFILL)
         self._cells(canvas, box, rows, view, now_ns)
-        if view.from_ns < now_ns < min(view.to_ns, self._run.timeline.end_ns):
-            x = x_of(now_ns)
-            canvas.line([(x, box.y - 6), (x, box.bottom + 6)], TEXT, 0.6)
 
     def _cells(self, canvas: Canvas, box: Box, rows: list[Box], view: View, now_ns: int) -> None:
         """Close up: each step a cell with its token."""
         first = int(np.searchsorted(self._ends, view.from_ns))
         last = int(np.searchsorted(self._starts, min(view.to_ns, now_ns)))
         axis = view.along(box)
-        if last <= first:
+        # At least half of the steps are as wide as their median: beyond so many it is below the least.
+        if last <= first or 2 * box.w / (last - first) < _LEAST_CELL:
             return
-        pitch = axis.length(float(np.median(self._ends[first:last] - self._starts[first:last])))
+        starts, ends = self._starts[first:last].tolist(), self._ends[first:last].tolist()
+        pitch = median(axis.x(end) - axis.x(start) for start, end in zip(starts, ends, strict=True))
         shown = min(max((pitch - _LEAST_CELL) / _LEAST_CELL, 0.0), 1.0)
         if not shown:
             return

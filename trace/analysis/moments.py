@@ -4,6 +4,7 @@ The first prefix that two requests share, the first preemption, the first slot t
 prompt among requests that decode, the longest wait between two tokens. Each is None where the run has no such moment.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,31 @@ class Handover:
 
 def first_handover(trace: Trace, after_ns: int = 0, slots: int | None = None) -> Handover | None:
     """The first slot, of the first `slots`, that is freed at `after_ns` or later and retaken in the next step."""
+    return next(_handovers(trace, after_ns, slots), None)
+
+
+def even_handover(trace: Trace, slots: int, before: int, after: int, until_ns: int) -> Handover | None:
+    """The handover, of the first `slots` slots and by `until_ns`, around which steps take the most equal times.
+
+    From `before` steps before the slot is retaken to `after` steps after that step, all of which must be there. The
+    first handover where none is so.
+    """
+    steps, chosen, least = trace.steps, None, 1.0
+    for found in _handovers(trace, 0, slots):
+        first, end = found.taken_step - before, found.taken_step + after + 1
+        if found.ended_ns > until_ns:
+            break
+        if first < 0 or end > len(steps):
+            continue
+        spans = steps.end_ns[first:end] - steps.start_ns[first:end]
+        longest = float(spans.max()) / max(int(spans.sum()), 1)
+        if longest < least:
+            chosen, least = found, longest
+    return chosen or first_handover(trace, slots=slots)
+
+
+def _handovers(trace: Trace, after_ns: int, slots: int | None) -> Iterator[Handover]:
+    """Every slot that is freed and retaken in the next step, in the order in which they are freed."""
     residencies, steps = trace.residencies, trace.steps
     for i in np.argsort(residencies.to_ns, kind="stable").tolist():
         if residencies.to_ns[i] == NEVER_NS or residencies.preempted[i] or residencies.to_ns[i] < after_ns:
@@ -86,10 +112,9 @@ def first_handover(trace: Trace, after_ns: int = 0, slots: int | None = None) ->
         taken = np.flatnonzero((residencies.slot == residencies.slot[i]) & (residencies.first_step == next_step))
         if next_step < len(steps) and len(taken):
             came = int(residencies.request[taken[0]])
-            return Handover(
+            yield Handover(
                 int(residencies.slot[i]), int(residencies.request[i]), came, int(residencies.to_ns[i]), next_step
             )
-    return None
 
 
 def long_prompt(timeline: Timeline) -> int | None:

@@ -1,0 +1,101 @@
+"""Slots against engine time from afar, several merged into a band: how many of them decode, prefill, or are idle.
+
+A band's height is all of its slots. From below: the share that decodes, that prefills, and that is idle while requests
+wait; what is left is idle for want of work. Each is an average over a column of the picture, weighted by time. Knows
+stays in slots and a box; not how the view moves.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from tracereel.film.canvas import Canvas
+from tracereel.film.stage import Box
+from tracereel.film.theme import DECODE, IDLE_SLOT, PREFILL, SPARE_SLOT, Colour
+from tracereel.film.time_axis import Floats, View
+
+Stay = tuple[int, int, int, int]
+"""A slot, and when a request got it, when its prefill was done, and when it left: in nanoseconds."""
+Gap = tuple[int, int, int, bool]
+"""A slot, from when to when it was idle, and whether requests waited meanwhile."""
+
+_BAND = 30.0
+"""About how high a band is."""
+_COLUMN = 2.0
+"""How wide a column is over which shares are averaged."""
+
+
+class SlotBands:
+    """Draws all slots of one run into a box."""
+
+    def __init__(self, slots: int, stays: Iterable[Stay], gaps: Iterable[Gap]):
+        self._slots, self._stays, self._gaps = slots, tuple(stays), tuple(gaps)
+
+    def slots_each(self, box: Box) -> int:
+        """How many slots a band has; the last may have fewer."""
+        return -(-self._slots // max(round(box.h / _BAND), 1))
+
+    @cached_property
+    def _by_slot(self) -> list[tuple["_Load", "_Load", "_Load"]]:
+        """What each slot did: decode, prefill, idle while requests waited."""
+        parts: list[tuple[list[tuple[int, int]], ...]] = [([], [], []) for _ in range(self._slots)]
+        for slot, from_ns, read_ns, to_ns in self._stays:
+            parts[slot][1].append((from_ns, read_ns))
+            parts[slot][0].append((read_ns, to_ns))
+        for slot, from_ns, to_ns, wanted in self._gaps:
+            if wanted:
+                parts[slot][2].append((from_ns, to_ns))
+        return [(_Load(decode), _Load(prefill), _Load(idle)) for decode, prefill, idle in parts]
+
+    def shares(self, slots: range, edges: Floats) -> tuple[Floats, Floats, Floats]:
+        """For each stretch between two edges (ns) the share of the slots' time in decode, in prefill, and idle in vain.
+
+        Shapes: `edges` (n + 1,), each result (n,).
+        """
+        span = np.maximum(np.diff(edges), 1e-9) * len(slots)
+        decode, prefill, idle = (
+            sum((self._by_slot[slot][kind].between(edges) for slot in slots), np.zeros(len(edges) - 1)) / span
+            for kind in range(3)
+        )
+        return decode, prefill, idle
+
+    def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
+        """Draw what has happened by now."""
+        each = self.slots_each(box)
+        bands = [range(first, min(first + each, self._slots)) for first in range(0, self._slots, each)]
+        until = view.along(box).within(now_ns)
+        count = max(int((until - box.x) / _COLUMN), 1)
+        xs = np.linspace(box.x, until, count + 1)
+        edges = view.instants((xs - box.x) / box.w)
+        for slots, row in zip(bands, box.rows(len(bands), 6.0), strict=True):
+            canvas.box(*row.sides, SPARE_SLOT, 0.5)
+            if until <= box.x + 0.2:
+                continue
+            height = np.zeros(count)
+            for share, colour in zip(self.shares(slots, edges), (DECODE, PREFILL, IDLE_SLOT), strict=True):
+                self._area(canvas, row, xs, height, height + share, colour)
+                height = height + share
+
+    def _area(self, canvas: Canvas, row: Box, xs: Floats, low: Floats, high: Floats, colour: Colour) -> None:
+        if not (high > low).any():
+            return
+        left, right = np.repeat(xs, 2)[1:-1], np.repeat(xs, 2)[1:-1][::-1]
+        top = row.bottom - np.minimum(np.repeat(high, 2), 1.0) * row.h
+        bottom = (row.bottom - np.minimum(np.repeat(low, 2), 1.0) * row.h)[::-1]
+        points = zip(np.concatenate([left, right]).tolist(), np.concatenate([top, bottom]).tolist(), strict=True)
+        canvas.area(list(points), colour)
+
+
+class _Load:
+    """How long something had been the case by an instant."""
+
+    def __init__(self, stretches: Sequence[tuple[int, int]]):
+        times = np.array([(0, 0), *sorted(stretches)], dtype=np.float64)
+        self._at = times.ravel()
+        spans = np.maximum(times[:, 1] - times[:, 0], 0.0)
+        after = np.cumsum(spans)
+        self._sum = np.column_stack([after - spans, after]).ravel()
+
+    def between(self, edges: Floats) -> Floats:
+        """How long it was the case between each two edges."""
+        return np.diff(np.interp(edges, self._at, self._sum))
