@@ -1,5 +1,6 @@
 """The one place that turns exceptions into lines: what the user can mend, and what is a fault of tracereel's own."""
 
+import argparse
 import os
 import sys
 import tempfile
@@ -15,6 +16,8 @@ EXTRAS = {
 """The optional parts of the package, and the modules that each brings."""
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 _LONGEST = 400
+_TRACES = ("trace", "traces", "old", "new", "runs", "recordings")
+"""What commands call the arguments that name traces."""
 
 
 def explained(error: BaseException) -> str | None:
@@ -35,6 +38,28 @@ def explained(error: BaseException) -> str | None:
     # Another's refusal of a value is the user's to mend; its TypeError or KeyError is a fault in how it is called.
     if library and (isinstance(error, ValueError) or _package_of(type(error).__module__) == library):
         return _one_line(f"{library} refuses this: {error or type(error).__name__}")
+    return None
+
+
+def faulty_input(args: argparse.Namespace) -> str | None:
+    """One line for the first trace, of those that a command was given, that breaks the rules of a trace; else None.
+
+    A command that fails on such a trace has no fault of its own: nothing can be computed from it.
+    """
+    from tracereel.cli.files import trace_files
+    from tracereel.trace.check.invariants import check
+    from tracereel.trace.format.storage import TraceError
+    from tracereel.trace.recordings.index import ENVIRONMENT
+
+    given = [value for name in _TRACES if (value := getattr(args, name, None))]
+    if hasattr(args, "recordings") and not given:
+        given = [Path(named)] if (named := os.environ.get(ENVIRONMENT)) else []
+    try:
+        for file in trace_files(path for value in given for path in (value if isinstance(value, list) else [value])):
+            if wrong := check(file, limit=1).violations:
+                return _one_line(f"{file}: is not valid ({wrong[0]}); see `tracereel check`")
+    except TraceError as error:
+        return _one_line(str(error))
     return None
 
 

@@ -27,7 +27,7 @@ from tracereel.cli import (
     render,
     verify,
 )
-from tracereel.cli.errors import explained, fault_report
+from tracereel.cli.errors import explained, fault_report, faulty_input
 from tracereel.cli.terminal import prepare, warn
 from tracereel.trace import __version__
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         except Exception as error:
             _name_output(error)
-            line = explained(error)
+            line = explained(error) or faulty_input(args)
             warn(f"tracereel: {line or fault_report(error)}")
             return 2 if line else 70
 

@@ -14,6 +14,7 @@ import msgspec
 from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, words
 from tracereel.film.theme import DARK, PALETTES, Palette, rgb_of
 from tracereel.film.window import Window
+from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
 PREFIX = "TRACEREEL_"
 
@@ -68,11 +69,9 @@ def read_brand(path: Path) -> Brand:
         return SettingsError(f"{path}: {key}: {why}")
 
     try:
-        file = msgspec.toml.decode(path.read_bytes(), type=BrandFile)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from None
+        file = read_toml(path, BrandFile)
+    except TomlFileError as error:
+        raise SettingsError(f"{path}: {error}") from None
     lines: dict[str, Phrase] = {}
     texts = {"title": file.title, "claim": file.claim, **{f"end {i}": text for i, text in enumerate(file.end)}}
     for key, text in texts.items():

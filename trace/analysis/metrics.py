@@ -187,10 +187,16 @@ class Metrics:
 
     @cached_property
     def queue_ms(self) -> Floats:
-        """Scheduled arrival to first slot, of each completed request."""
+        """Scheduled arrival to first slot, of each request in `admitted`."""
         request, residency = self._first_residency
         waited = (self.trace.residencies.from_ns[residency] - self._arrival_ns[request]) / 1e6
         return waited[np.isin(request, self.completed)]
+
+    @cached_property
+    def admitted(self) -> Ints:
+        """The completed requests whose admission the trace holds: all of them, unless steps are missing."""
+        request, _ = self._first_residency
+        return request[np.isin(request, self.completed)]
 
     @property
     def goodput(self) -> float | None:

@@ -12,7 +12,12 @@ from itertools import pairwise
 import numpy as np
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.format.storage import TraceError
 from tracereel.trace.state.columns import Trace
+
+
+class NoOutputError(TraceError, ValueError):
+    """A run gave no output token: it has no throughput."""
 
 
 def repeat_of(trace: Trace) -> int:
@@ -87,7 +92,7 @@ class Ratio:
 def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace], across: Collection[str] = ()) -> Ratio:
     """Output throughput of one case over the other's; `across` as in `comparable.require_comparable`.
 
-    Raises NotComparableError where the runs do not belong together, and ValueError where one holds no output token.
+    Raises NotComparableError where the runs do not belong together, and NoOutputError where one holds no output token.
     """
     # A case against itself is 1 in each of its runs, whenever they were made.
     same = [trace.digest for trace in numerator] == [trace.digest for trace in denominator]
@@ -101,5 +106,5 @@ def throughput_ratio(numerator: Sequence[Trace], denominator: Sequence[Trace], a
 def _throughput(trace: Trace) -> float:
     value = Metrics(trace).output_throughput
     if value is None:
-        raise ValueError(f"{trace.path} holds no output token")
+        raise NoOutputError(trace.path, "holds no output token")
     return value

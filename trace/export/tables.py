@@ -87,7 +87,7 @@ def _requests(trace: Trace) -> Columns:
     metrics, arrivals = Metrics(trace), trace.arrivals
     per_request: dict[str, np.ndarray[Any, Any]] = {}
     for name, requests in (
-        ("queue_ms", metrics.completed),
+        ("queue_ms", metrics.admitted),
         ("ttft_ms", metrics.completed),
         ("tpot_ms", metrics.completed[metrics.output_lengths[metrics.completed] > 1]),
         ("e2el_ms", metrics.completed),

@@ -111,6 +111,11 @@ def steps(groups: Sequence[Group], theme: Theme) -> Figure:
     return figure
 
 
+def measures_steps(groups: Sequence[Group]) -> bool:
+    """Is there a number of rows of which enough steps were made to say what one takes?"""
+    return any(_step_times(groups, policy) for policy in policies_of(groups))
+
+
 def efficiency_guess(size: Floats | float) -> Floats:
     """The guess: how much of the speed of a lone sequence each of B has left."""
     return np.maximum(0.5, 1 - 0.1 * np.log(size))

@@ -21,6 +21,8 @@ def missing(name: str, groups: Sequence[Group]) -> str | None:
     traces = [trace for group in groups for trace in group.traces]
     if empty := next((trace for trace in traces if not trace.steps.first_token[-1]), None):
         return f"{empty.path} holds no output token"
+    if name == "steps" and not batches.measures_steps(groups):
+        return f"no run has {batches.FEWEST_STEPS} steps that decode the same number of sequences and nothing else"
     if name == "batch" and len(batches.slot_counts(groups)) < 2:
         return "it needs runs with different numbers of slots, such as those of `tracereel record --suite sweep`"
     return None

@@ -159,6 +159,11 @@ class _Loader:
         if request >= len(self.arrivals):
             raise self.fail(f"request {request} has not arrived", number)
 
+    def slot(self, slot: int, number: int) -> None:
+        assert self.header is not None
+        if slot >= self.header.slots:
+            raise self.fail(f"slot {slot} of {self.header.slots}", number)
+
     def add_step(self, step: Step, number: int) -> None:
         members = len(step.requests)
         slots, phases, positions = step.slots, step.phases, step.positions
@@ -176,6 +181,7 @@ class _Loader:
             raise self.fail(f"texts: {len(step.texts)} entries for {new_tokens} sampled tokens", number)
         if members:
             self.known(max(step.requests), number)
+            self.slot(max(slots), number)
         if step.replica not in self.places:
             raise self.fail(f"replica: {step.replica} is not among those of the header", number)
         i = self.steps
@@ -204,6 +210,7 @@ class _Loader:
             self.close_residency(request, i - 1, step.start_ns, True)
         for admission in step.admitted:
             self.known(admission.request, number)
+            self.slot(admission.slot, number)
             self.open_residency(admission.request, admission.slot, admission.cached, i, step.start_ns)
         for grant in step.blocks:
             self.known(grant.request, number)
