@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracereel.cli.options import across_option, allow_broken_option
 
 if TYPE_CHECKING:
-    from tracereel.cli.tables import Page
+    from tracereel.cli.tables import Sheet
     from tracereel.trace.analysis.compare import Estimate, Group
     from tracereel.trace.analysis.waterfall import Waterfall
     from tracereel.trace.state.columns import Trace
@@ -75,7 +75,7 @@ def waterfalls(base: "Group", other: "Group") -> "list[Waterfall]":
     return [waterfall(before, after) for before, after in (median_pair(base.traces, other.traces), *pairs)]
 
 
-def show_caveats(page: "Page", traces: "Sequence[Trace]") -> None:
+def show_caveats(page: "Sheet", traces: "Sequence[Trace]") -> None:
     """What must be said of some of the traces, above all that is made from them."""
     caveats = [f"{trace.path}: {caveat}" for trace in traces for caveat in trace.caveats]
     for caveat in caveats:
@@ -85,7 +85,7 @@ def show_caveats(page: "Page", traces: "Sequence[Trace]") -> None:
 
 
 def show_ratios(
-    page: "Page",
+    page: "Sheet",
     base: "Group",
     other: "Group",
     found: "dict[str, Estimate | None]",
@@ -130,7 +130,7 @@ def _median(values: "Sequence[float]") -> float | None:
     return int(found) if found == int(found) and all(isinstance(value, int) for value in values) else found
 
 
-def show_waterfall(page: "Page", falls: "Sequence[Waterfall]") -> None:
+def show_waterfall(page: "Sheet", falls: "Sequence[Waterfall]") -> None:
     """Where the speed-up of the median pair comes from, and how far the pairs differ."""
     from tracereel.cli.tables import Table
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tracereel.cli.options import allow_broken_option
 
 if TYPE_CHECKING:
-    from tracereel.cli.tables import Page
+    from tracereel.cli.tables import Sheet
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +49,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def show(page: "Page", facts: dict[str, Any]) -> None:
+def show(page: "Sheet", facts: dict[str, Any]) -> None:
     """One trace's tables."""
+    page.heading(facts["file"])
+    show_origin(page, facts)
+    show_metrics(page, facts)
+    show_definitions(page, facts)
+
+
+def show_origin(page: "Sheet", facts: dict[str, Any]) -> None:
+    """Where a trace comes from."""
     from tracereel.cli.tables import Table, number
     from tracereel.trace.analysis.registry import METRICS
 
-    page.heading(facts["file"])
     for caveat in facts["caveats"]:
         page.warning(caveat)
     origin = [
@@ -64,6 +71,13 @@ def show(page: "Page", facts: dict[str, Any]) -> None:
     ]
     page.table(Table(("", ""), origin, left=True))
     page.gap()
+
+
+def show_metrics(page: "Sheet", facts: dict[str, Any]) -> None:
+    """What a trace measured."""
+    from tracereel.cli.tables import Table, number
+    from tracereel.trace.analysis.registry import METRICS
+
     known = [metric for metric in METRICS.values() if facts[metric.name] is not None]
     page.table(Table(("", ""), [(m.title, number(facts[m.name], 3)) for m in known if not m.distribution]))
     page.gap()
@@ -79,6 +93,14 @@ def show(page: "Page", facts: dict[str, Any]) -> None:
     ]
     page.table(Table(("", "n", *columns), rows))
     page.gap()
-    for metric in known:
-        page.remark(f"{metric.label}: {metric.definition}")
+
+
+def show_definitions(page: "Sheet", facts: dict[str, Any]) -> None:
+    """How each metric that is shown is defined."""
+    from tracereel.trace.analysis.registry import METRICS
+
+    for metric in METRICS.values():
+        value = facts[metric.name]
+        if value is not None and (not metric.distribution or value["n"]):
+            page.remark(f"{metric.label}: {metric.definition}")
     page.gap()

@@ -25,13 +25,31 @@ from tracereel.cli import (
     plot,
     record,
     render,
+    report,
     verify,
 )
 from tracereel.cli.errors import explained, fault_report, faulty_input
 from tracereel.cli.terminal import prepare, warn
 from tracereel.trace import __version__
 
-COMMANDS = (record, render, check, merge, inspect, compare, diff, plot, play, export, verify, clip, pin, fetch, doctor)
+COMMANDS = (
+    record,
+    render,
+    check,
+    merge,
+    inspect,
+    compare,
+    diff,
+    plot,
+    report,
+    play,
+    export,
+    verify,
+    clip,
+    pin,
+    fetch,
+    doctor,
+)
 
 
 class _Parser(argparse.ArgumentParser):

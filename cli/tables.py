@@ -1,9 +1,13 @@
-"""Tables as a person reads them: on a terminal, or as Markdown. Whatever text is in them cannot act on either."""
+"""Tables as a person reads them: on a terminal, as Markdown, or on another `Sheet`.
+
+Whatever text is in them cannot act on any.
+"""
 
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
@@ -29,6 +33,25 @@ def number(value: float | int | str | None, digits: int = 2) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+class Sheet(Protocol):
+    """What takes headings, tables and remarks, one below the other: a terminal, or a page for a browser."""
+
+    def heading(self, text: str) -> None:
+        """A line above what belongs to it."""
+
+    def remark(self, text: str) -> None:
+        """A line of explanation."""
+
+    def warning(self, text: str) -> None:
+        """A line that must not be missed."""
+
+    def table(self, table: Table) -> None:
+        """A table; nothing where it has no rows."""
+
+    def gap(self) -> None:
+        """Some room."""
 
 
 class Page:

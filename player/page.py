@@ -208,8 +208,9 @@ def _palette(palette: Palette) -> dict[str, str | list[str]]:
 def assemble(data: PageData, columns: Mapping[str, bytes]) -> str:
     """The file's text from what it holds."""
     style, script = web_text("page.css"), program()
+    (script_digest,), (style_digest,) = inline_digests()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{_sha256(script)}'; style-src 'sha256-{_sha256(style)}'; "
+        f"default-src 'none'; script-src 'sha256-{script_digest}'; style-src 'sha256-{style_digest}'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     blocks = [
@@ -229,11 +230,17 @@ def assemble(data: PageData, columns: Mapping[str, bytes]) -> str:
     return page
 
 
+def inline_digests() -> tuple[list[str], list[str]]:
+    """The digests of a page's scripts and of its styles: what a page that frames it has to allow."""
+    return [digest_of(program())], [digest_of(web_text("page.css"))]
+
+
 def encode_data(data: PageData) -> str:
     """JSON in which no text can end the element that holds it."""
     text = msgspec.json.encode(data).decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _sha256(text: str) -> str:
+def digest_of(text: str) -> str:
+    """SHA-256 of a script or a style as a content security policy names it."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

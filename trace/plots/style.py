@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -125,10 +125,15 @@ def footnote(figure: Figure, text: str, caveats: Sequence[str], theme: Theme) ->
 
 def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure as its name ends, whole or not at all; the same figure gives the same bytes. Raises OSError."""
-    kind = path.suffix.removeprefix(".")
+    with replacing(path) as part:
+        save_figure(figure, part, path.suffix.removeprefix("."))
+
+
+def save_figure(figure: Figure, target: Path | BinaryIO, kind: str) -> None:
+    """The same into a file that is open, or into one that need not be whole; `kind` is one of FORMATS."""
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     for text in figure.findobj(Text):
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
-    with replacing(path) as part, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn, and the text is in the trace
-        figure.savefig(part, format=kind, dpi=_DPI, metadata=undated)
+        figure.savefig(target, format=kind, dpi=_DPI, metadata=undated)
