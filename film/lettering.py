@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 
 import cairo
@@ -210,6 +211,11 @@ def wrap(text: str, style: Type, room: float) -> tuple[str, ...]:
         narrower = (_filled(pieces, style, room * share / 20) for share in range(10, 20))
         lines = next((found for found in narrower if len(found) == len(lines)), lines)
     return tuple(shorten(line.rstrip(), style, room) for line in lines)
+
+
+def line_ends(text: str, style: Type, room: float) -> tuple[int, ...]:
+    """Where the lines of a text end that fit, as many characters from its beginning; none is shortened."""
+    return tuple(accumulate(len(line) for line in _filled(_breakable(text), style, room)))
 
 
 def _filled(pieces: list[str], style: Type, room: float) -> list[str]:

@@ -16,7 +16,7 @@ from tracereel.trace.recordings.index import ENVIRONMENT
 
 PAIRED = (
     *("same_position", "kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_waterfall"),
-    *("two_of_eight", "cut_out_the_red"),
+    *("two_of_eight", "you_are", "cut_out_the_red"),
 )
 """Scenes of recordings that hold what they show; they say in one line when one does not."""
 ALONE = [name for name in names() if name not in PAIRED and name != "full_length"]

@@ -6,6 +6,7 @@ package needs. A query's name and arguments stand in every film's ledger: neithe
 
 from tracereel.trace.analysis.queries import (
     film_clock,
+    gains,
     instants,
     kv_cache,
     latencies,
@@ -38,7 +39,7 @@ from tracereel.trace.analysis.query import (
 )
 
 SUBJECTS = (
-    *(film_clock, instants, kv_cache, latencies, provenance, ratios, requests),
+    *(film_clock, gains, instants, kv_cache, latencies, provenance, ratios, requests),
     *(steps, stretches, totals, waterfalls),
 )
 """The modules that register this package's own queries."""
