@@ -14,7 +14,7 @@ def scene():
     return _CutOut(Show(Settings(), SIZE))
 
 
-@pytest.mark.parametrize(("which", "film_s"), [("static", 0.5), ("continuous", -5.5)])
+@pytest.mark.parametrize(("which", "film_s"), [("static", 3.0), ("continuous", -5.5)])
 def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, which, film_s):
     run = getattr(scene, which)
     colours = scene.show.colours()
@@ -38,8 +38,8 @@ def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, 
 
 
 def test_the_red_is_where_slots_were_empty_while_requests_waited(scene):
-    picture, _ = draw(lambda canvas: scene.paint(canvas, 0.5), SIZE)
-    grid = scene.grid_at(0.5)
+    picture, _ = draw(lambda canvas: scene.paint(canvas, 3.0), SIZE)
+    grid = scene.grid_at(3.0)
     run = scene.static
     rows = grid.rows(run.trace.header.slots, min(8.0, grid.h / run.trace.header.slots * 0.12))
     steps, red = run.trace.steps, 0
@@ -72,3 +72,34 @@ def test_steps_of_a_millisecond_are_said_too(tmp_path):
     shown = Show(replace(Settings(), recordings=found[0].parent), SIZE)
     said = " ".join(caption.phrase.text for caption in _CutOut(shown).beat().captions)
     assert "ms" in said
+
+
+@pytest.mark.parametrize("film_s", [0.6, 1.3, 2.0])
+def test_the_static_run_plays_in(scene, film_s):
+    """What has happened by then is drawn, what comes later is not."""
+    run, colours = scene.static, scene.show.colours()
+    picture, _ = draw(lambda canvas: scene.paint(canvas, film_s), SIZE)
+    now, grid = scene.clock.engine_ns(film_s), scene.grid_at(film_s)
+    span = max(r.timeline.end_ns - r.timeline.begin_ns for r in (scene.static, scene.continuous))
+    rows, drawn, blank = scene.static_grid.rows(grid), 0, 0
+    for i in range(1, 60):
+        t_ns = run.timeline.begin_ns + span * i // 60
+        for slot, occupant in enumerate(run.timeline.at(t_ns).occupancy):
+            if occupant is None or occupant.prefill or abs(t_ns - now) < span // 200:
+                continue
+            x = grid.x + grid.w * (t_ns - run.timeline.begin_ns) / span
+            seen = pixel(picture, x, rows[slot].y + rows[slot].h / 2)
+            if t_ns < now:
+                drawn += near(seen, LOOK(colours[occupant.request]))
+            else:
+                blank += 1
+                assert near(seen, LOOK(theme.PANEL)), (t_ns, slot)
+    assert drawn > 5
+    assert blank > 5
+
+
+def test_the_bars_are_as_long_as_the_steps_took_on_average(scene):
+    second = scene.number_s - 0.2
+    _, phrases = draw(lambda canvas: scene.paint(canvas, second), SIZE)
+    shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "step_ms"]
+    assert shown == [run.measure("step_ms", part="mean").value for run in (scene.static, scene.continuous)]

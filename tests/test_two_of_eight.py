@@ -1,12 +1,18 @@
 """The film's first seconds: a static batch that empties while requests wait, counted; and who takes the freed slot."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import zstandard
-from tracereel.film.beats.two_of_eight import _ColdOpen, first_batch
+from drawing import LOOK, SIZE, draw, near, pixel
+from tracereel.film.beats.two_of_eight import _MAP, _ColdOpen, first_batch
+from tracereel.film.components.queue_stack import HEAD
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
+from tracereel.film.stage import Box
+from tracereel.film.theme import IDLE_SLOT
 from tracereel.trace.analysis.queries import Run
 
 
@@ -51,3 +57,24 @@ def test_the_card_that_moves_is_the_one_that_took_that_slot_in_the_continuous_ru
     assert steps.member_slot[members][entry] == handover.slot
     before = steps.members(handover.taken_step - 1)
     assert handover.left in steps.member_request[before].tolist()
+
+
+def test_of_many_slots_all_are_drawn_small_and_some_are_spelled_out():
+    show = Show(dataclasses.replace(Settings(), recordings=Path(__file__).parent / "data" / "h100"), SIZE)
+    scene = _ColdOpen(show)
+    second = scene.move_s - 0.3
+    t_ns = scene.clock.engine_ns(second)
+    picture, phrases = draw(lambda canvas: scene.paint(canvas, second), SIZE)
+    _, rows = scene.places()
+    box = Box(rows.x, rows.y + HEAD, rows.w, _MAP)
+    idle = 0
+    for cell, occupant in zip(scene.map.cells(box), scene.run.timeline.at(t_ns).occupancy, strict=True):
+        want = IDLE_SLOT if occupant is None else show.colours()[occupant.request]
+        assert near(pixel(picture, cell.x + cell.w / 2, cell.y + cell.h / 2), LOOK(want))
+        idle += occupant is None
+    assert idle == 64 - scene.run.timeline.at(t_ns).num_running
+    assert sum(phrase.text == show.say.say("two_of_eight.idle").text for phrase in phrases) <= 8
+
+
+def test_eight_slots_need_no_map():
+    assert _ColdOpen(Show(Settings(), SIZE)).map is None

@@ -17,11 +17,15 @@ from tracereel.film.registry import CONTINUOUS_BATCHING, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import BODY, CONTINUOUS, DIM, FIGURE, HEADING, HUGE, LINE, SMALL, STATIC, STRONG, TEXT, Type
+from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import throughput_ratio
-from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.analysis.queries import Measured, Run, measure
 
-_WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 4.4, 4.2, 1.2, 4.6, 5.0
+_PLAY_S, _WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 2.6, 4.4, 4.2, 1.2, 4.4, 5.0
+"""The static run plays within the first of these seconds; then the stages last so long, one after the other."""
+
+_MACHINE = Type(46, 600)
 
 
 @scene("cut_out_the_red", order=35, films=(CONTINUOUS_BATCHING,), needs=("static", "continuous"))
@@ -40,13 +44,18 @@ class _CutOut:
         require_comparable([run.trace for run in (*self.before, *self.after)], across=("policy",))
         colours = show.colours()
         grids = SlotGrid(self.static, show.say, colours), SlotGrid(self.continuous, show.say, colours)
+        self.static_grid = grids[0]
         self.grid = Rearranged(self.static, self.continuous, grids, colours)
         self.pairs = throughput_ratio([r.trace for r in self.after], [r.trace for r in self.before]).pairs
+        self.step_ms = [run.measure("step_ms", part="mean") for run in (self.static, self.continuous)]
+        self.cost = self._cost()
         self.move_s = _WHOLE_S
         self.edge_s = self.move_s + _MOVE_S
         self.cost_s = self.edge_s + _EDGE_S
         self.number_s = self.cost_s + _COST_S
-        self.clock = Script(self.static.timeline.end_ns).hold(self.number_s + _NUMBER_S).clock()
+        timeline = self.static.timeline
+        script = Script(timeline.begin_ns).run(timeline.end_ns, _PLAY_S)
+        self.clock = script.hold(self.number_s + _NUMBER_S - _PLAY_S).clock()
 
     def _ratio(self, part: str) -> Phrase:
         runs = [*self.after, *self.before]
@@ -68,9 +77,8 @@ class _CutOut:
             Caption(0.0, say("cut_out_the_red.whole", count=self._idle(self.static))),
             Caption(self.move_s - 0.2, say("cut_out_the_red.moves")),
         ]
-        cost = self._cost()
-        if cost is not None:
-            captions.append(Caption(self.cost_s, cost))
+        if self.cost is not None:
+            captions.append(Caption(self.cost_s, self.cost))
         device = quote(self.continuous.measure("device"))
         key = "ratio_pairs" if self.pairs else "ratio"
         said = {"ratio": self._ratio("median"), "device": device}
@@ -84,14 +92,14 @@ class _CutOut:
     def _cost(self) -> Phrase | None:
         """That fuller steps take longer, where they do; what steps take, where they are fuller and take no longer."""
         batch = [float(run.measure("mean_batch").value) for run in (self.static, self.continuous)]
-        step = [run.measure("step_ms", part="mean") for run in (self.static, self.continuous)]
         if batch[1] <= batch[0]:
             return None
-        longer = float(step[1].value) > float(step[0].value)
+        static, continuous = self.step_ms
+        longer = float(continuous.value) > float(static.value)
         return self.say(
             f"cut_out_the_red.{'steps_longer' if longer else 'steps'}",
-            static=figure(step[0], ".2f" if float(step[0].value) < 3 else ".1f"),
-            continuous=figure(step[1], ".2f" if float(step[1].value) < 3 else ".1f"),
+            static=figure(static, _ms_style(static)),
+            continuous=figure(continuous, _ms_style(continuous)),
         )
 
     def places(self) -> tuple[Box, Box, Box]:
@@ -116,15 +124,46 @@ class _CutOut:
         moved = min(max((film_s - self.move_s) / _MOVE_S, 0.0), 1.0)
         edge = ease((film_s - self.edge_s + 1.4) / (_EDGE_S + 1.4))
         number = ease((film_s - self.number_s) / 0.8)
+        if film_s < _PLAY_S:
+            self._play(canvas, grid, film_s)
+            return
+        cost = ease((film_s - self.cost_s) / 0.6) if self.cost is not None else 0.0
         self._ends(canvas, grid, edge)
         with canvas.faded(1 - 0.75 * number):
-            self.grid.paint(canvas, grid, bar, moved, edge, 1 - min(number * 2, 1.0))
+            self.grid.paint(canvas, grid, bar, moved, edge, 1 - max(cost, min(number * 2, 1.0)))
         if number < 1:
-            with canvas.faded(1 - min(number * 2, 1.0)):
+            with canvas.faded(1 - max(cost, min(number * 2, 1.0))):
                 self._counts(canvas, bar, moved)
+            with canvas.faded(cost * (1 - min(number * 2, 1.0))):
+                self._steps(canvas, below, film_s - self.cost_s)
         if number > 0.5:
             with canvas.faded(number * 2 - 1):
                 self._number(canvas, below, film_s - self.number_s - 0.4)
+
+    def _play(self, canvas: Canvas, grid: Box, film_s: float) -> None:
+        """The static run as it fills, on the scale that both runs share."""
+        canvas.text(self.say("decode_batching.static"), grid.x, grid.y - 22, HEADING, STATIC)
+        begin = self.static.timeline.begin_ns
+        span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (self.static, self.continuous))
+        self.static_grid.paint(canvas, grid, View(begin, begin + max(span, 1)), self.clock.engine_ns(film_s))
+
+    def _steps(self, canvas: Canvas, box: Box, since_s: float) -> None:
+        """What a step takes on average in both runs, as bars on one scale."""
+        if self.cost is None:
+            return
+        longest = max(float(value.value) for value in self.step_ms)
+        names = [self.say(f"decode_batching.{key}") for key in ("static", "continuous")]
+        left = max(width(name.text, HEADING) for name in names) + 32
+        canvas.text(self.say("cut_out_the_red.mean_step"), box.x, box.y + 40, BODY, DIM, room=box.w)
+        rows = Box(box.x, box.y + 66, box.w, min(box.h - 66, 190.0)).rows(2, 22)
+        styles = STATIC, CONTINUOUS
+        for row, name, value, colour in zip(rows, names, self.step_ms, styles, strict=True):
+            y = row.y + row.h / 2 + 13
+            canvas.text(name, row.x, y, HEADING, colour)
+            grown = (row.w - left - 240) * float(value.value) / longest * ease((since_s - 0.3) / 1.6)
+            canvas.box(row.x + left, row.y, max(grown, 2), row.h, colour)
+            said = self.say("latency.ms", value=figure(value, _ms_style(value)))
+            canvas.text(said, row.x + left + grown + 22, y, HEADING, TEXT)
 
     def _ends(self, canvas: Canvas, grid: Box, edge: float) -> None:
         """The name of the run that is seen, and when it ended, at its edge."""
@@ -161,9 +200,9 @@ class _CutOut:
         base = box.y + size * 0.86 + 10
         wide = canvas.text(ratio, box.x, base, style, TEXT)
         device = quote(self.continuous.measure("device"))
-        canvas.text(device, box.x, base + 66, HEADING, TEXT, room=box.w)
+        canvas.text(device, box.x, base + 70, _MACHINE, TEXT, room=box.w)
         model = quote(self.continuous.measure("model"))
-        canvas.text(model, box.x, base + 112, SMALL, DIM, room=box.w)
+        canvas.text(model, box.x, base + 118, SMALL, DIM, room=box.w)
         left = box.x + wide + 70
         if self.pairs and box.right - left > 260:
             self._dots(canvas, Box(left, base - size * 0.42, box.right - left, 60), since_s)
@@ -187,3 +226,8 @@ class _CutOut:
             pairs=self._ratio("pairs"),
         )
         canvas.text(spread, box.x, box.y + 66, SMALL, DIM, room=box.w)
+
+
+def _ms_style(value: Measured) -> str:
+    """Tenths of a millisecond, hundredths where there are few."""
+    return ".2f" if float(value.value) < 3 else ".1f"

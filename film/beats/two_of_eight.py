@@ -13,6 +13,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.answer_rows import AnswerRows
 from tracereel.film.components.queue_stack import HEAD, QueueStack
+from tracereel.film.components.slot_map import SlotMap
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
@@ -39,7 +40,9 @@ from tracereel.trace.format.storage import TraceError
 _MOST_ROWS = 8
 _EMPTYING_S, _FEW_S, _TITLE_S = 7.4, 3.4, 3.8
 _MOVE_S = 0.9
-_VEIL = 0.9
+_VEIL = 0.97
+_MAP = 34.0
+"""How high the row of all slots is, where some of them alone are lettered."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class _ColdOpen:
         colours = show.colours()
         self.rows = AnswerRows(self.run, self.clock, show.say, colours, slots)
         self.queue = QueueStack(self.run, show.say, colours)
+        self.map = SlotMap(self.run, colours, slots) if len(slots) < self.run.trace.header.slots else None
 
     def _handover(self) -> Handover | None:
         """The continuous run's first handover, where it is the next in line here too that takes a slot that is idle."""
@@ -123,7 +127,11 @@ class _ColdOpen:
         few = figure(run.measure("running", t_ns=self.batch.later_ns))
         waiting = figure(run.measure("waiting", t_ns=self.batch.later_ns), ",d")
         slots = figure(run.measure("slots"))
-        captions = [Caption(0.0, say("two_of_eight.rows", slots=slots))]
+        if self.map is None:
+            captions = [Caption(0.0, say("two_of_eight.rows", slots=slots))]
+        else:
+            shown = figure(run.measure("slots_shown", shown=len(self.rows.slots)))
+            captions = [Caption(0.0, say("two_of_eight.some_rows", slots=slots, shown=shown))]
         if refill(run.trace) is Refill.CLOSED:
             captions.append(Caption(4.8, say("two_of_eight.closed")))
         captions.append(Caption(_EMPTYING_S + 0.9, say("two_of_eight.few", few=few, slots=slots, waiting=waiting)))
@@ -156,7 +164,10 @@ class _ColdOpen:
         moved = ease((film_s - self.move_s) / _MOVE_S)
         came = self.handover.came if self.handover is not None and moved else None
         self.queue.paint(canvas, queue, t_ns, without=came)
-        lanes = Box(rows.x, rows.y + HEAD, rows.w, rows.h - HEAD)
+        head = HEAD + (_MAP + 18 if self.map is not None else 0)
+        if self.map is not None:
+            self.map.paint(canvas, Box(rows.x, rows.y + HEAD, rows.w, _MAP), t_ns)
+        lanes = Box(rows.x, rows.y + head, rows.w, rows.h - head)
         self._head(canvas, rows, t_ns)
         self.rows.paint(canvas, lanes, film_s)
         if self.handover is not None and came is not None:
