@@ -26,6 +26,7 @@ from tracereel.cli import (
     record,
     render,
     report,
+    slides,
     verify,
 )
 from tracereel.cli.errors import explained, fault_report, faulty_input
@@ -35,6 +36,7 @@ from tracereel.trace import __version__
 COMMANDS = (
     record,
     render,
+    slides,
     check,
     merge,
     inspect,

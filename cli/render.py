@@ -61,6 +61,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=os.cpu_count() or 1,
         help="renders at a time (default: the cores)",
     )
+    film_options(parser)
+    parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")
+    parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
+    parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
+    parser.add_argument("--narration", action="store_true", help="let espeak-ng read the captions")
+    stretch = parser.add_argument_group("a stretch of one run", "for decode_batching alone")
+    stretch.add_argument("--run", dest="digest", metavar="DIGEST", help="first digits of the trace's digest")
+    stretch.add_argument("--from", dest="from_s", metavar="S", help="engine time in s (default: the run's beginning)")
+    stretch.add_argument("--to", dest="to_s", metavar="S", help="engine time in s (default: the run's end)")
+    stretch.add_argument("--slots", metavar="A-B", help="slots from A to B, counted from 0 (default: all)")
+
+
+def film_options(parser: argparse.ArgumentParser) -> None:
+    """The options of whatever renders: recordings, sizes, encoding, words and looks."""
     parser.add_argument(
         "-q", "--quality", choices=QUALITIES, default="l", help="l 480p15, m 720p30, h 1080p60, p 1440p60, k 2160p60"
     )
@@ -68,8 +82,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="play what was measured on it: cpu, cuda, or its name (default: a GPU's)")
     parser.add_argument("--size", type=_size, metavar="WxH", help="pixels, such as 1080x1920 for an upright film")
     parser.add_argument("--fps", type=number(1, 240), help="frames a second, 1 to 240")
-    parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")
-    parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
     parser.add_argument(
         "--crf", type=whole(0, 51), metavar="N", help="quality of the encoding, lower is better (default: 20)"
     )
@@ -81,13 +93,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="of all words: en or zh (default: en)")
     parser.add_argument("--font", type=Path, action="append", help="a file of a further face, such as one with CJK")
     parser.add_argument("--captions", choices=("on", "off"), help="captions in the picture (default: on)")
-    parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
-    parser.add_argument("--narration", action="store_true", help="let espeak-ng read the captions")
-    stretch = parser.add_argument_group("a stretch of one run", "for decode_batching alone")
-    stretch.add_argument("--run", dest="digest", metavar="DIGEST", help="first digits of the trace's digest")
-    stretch.add_argument("--from", dest="from_s", metavar="S", help="engine time in s (default: the run's beginning)")
-    stretch.add_argument("--to", dest="to_s", metavar="S", help="engine time in s (default: the run's end)")
-    stretch.add_argument("--slots", metavar="A-B", help="slots from A to B, counted from 0 (default: all)")
     parser.add_argument("--media", type=Path, default=Path("media"), help="folder for the result (default: media)")
 
 
@@ -114,14 +119,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list:
         return _list()
-    settings, options = _settings(args), _options(args)
+    settings, options = settings_of(args), options_of(args)
     if (args.all or args.part) and settings.window is not None:
         raise WindowError("--all and --part render whole scenes: leave out --run, --from, --to and --slots")
     if args.all or args.part:
         return _render_all(args, settings, options)
     with ProgressReport() as report:
         label = f"rendering {args.scene}"
-        say(_render(args.scene, settings, options, {}, lambda done, total: report(label, done, total)))
+        say(render_scene(args.scene, settings, options, {}, lambda done, total: report(label, done, total))[0])
     return 0
 
 
@@ -134,7 +139,7 @@ def _list() -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace) -> "Settings":
+def settings_of(args: argparse.Namespace) -> "Settings":
     """What was asked for; what was not is as the environment says."""
     from tracereel.film.settings import Settings
 
@@ -146,7 +151,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
     return Settings.from_environment(asked)
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """Manim's settings, but for the scene's."""
     width, height, fps = QUALITIES[args.quality]
     encoder = {name: str(value) for name in ("crf", "preset") if (value := getattr(args, name)) is not None}
@@ -171,10 +176,13 @@ def _folder(width: int, height: int, fps: float) -> str:
     return f"{height}p{fps:g}" if tells else f"{width}x{height}p{fps:g}"
 
 
-def _render(
+def render_scene(
     name: str, settings: "Settings", options: dict[str, Any], facts: dict[str, str], report: Callable[[int, int], None]
-) -> str:
-    """Render one scene; `report` is called with the frames done and all frames. Returns the film's path."""
+) -> "tuple[Path, list[tuple[float, Beat]]]":
+    """Render one scene; `report` is called with the frames done and all frames.
+
+    Returns the film's path, and its beats, each with the second of film at which its own clock begins.
+    """
     from tracereel.film.registry import find
     from tracereel.film.storyboards import FILMS
 
@@ -187,8 +195,9 @@ def _render(
     with staged(target) as folder:
         places = {"media_dir": str(folder), "video_dir": str(folder), "input_file": f"{name}.py"}
         with configured({**options, **places, "output_file": target.stem}):
-            scene_class(name)(settings, facts, report).render()
-    return str(target)
+            scene = scene_class(name)(settings, facts, report)
+            scene.render()
+    return target, scene.told
 
 
 _progress: Any = None
@@ -215,7 +224,7 @@ def _end_with_parent() -> None:
 def _work(name: str, settings: "Settings", options: dict[str, Any], job: str) -> str:
     from tracereel.film.assembly import JOB
 
-    return _render(name, settings, options, {JOB: job}, lambda done, total: _progress.put((name, done, total)))
+    return str(render_scene(name, settings, options, {JOB: job}, lambda *done: _progress.put((name, *done)))[0])
 
 
 @dataclass
