@@ -1,15 +1,19 @@
 """The layout check finds what is wrong, and finds nothing wrong in any scene in any shape."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from films import SIZES, drawn_by, laid_out
 from tracereel.film.layout import Drawn, Kind, faults, grounds
 from tracereel.film.settings import AA, Brand, Settings, contrast_of
-from tracereel.film.storyboards import names, suite_of
+from tracereel.film.storyboards import FILMS, names, suite_of
 from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 RECORDED = [name for name in names() if (PACKAGE_RECORDINGS / suite_of(name)).is_dir() and name != "full_length"]
 """The scenes whose suites the package holds recordings of; the long film holds nothing but them."""
+H100 = Path(__file__).parent / "data" / "h100"
 SAFE = (40.0, 40.0, 1880.0, 1040.0)
 WHITE = (1.0, 1.0, 1.0)
 
@@ -77,6 +81,14 @@ def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high):
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_scene_is_laid_out_in_every_shape(name, shape_name):
     laid_out(name, SIZES[shape_name], rate=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape_name", SIZES)
+@pytest.mark.parametrize("name", [name for name in RECORDED if suite_of(name) == "film" and name not in FILMS])
+def test_every_scene_of_the_film_is_laid_out_with_64_slots(name, shape_name):
+    """From recordings of a GPU: 384 requests, steps of 1 and 11 ms, the continuous run slower than the static."""
+    laid_out(name, SIZES[shape_name], rate=0.7, texts=20, settings=replace(Settings(), recordings=H100))
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tracereel.film.theme import (
     INK,
     LINE,
     PANEL,
+    PREFILL,
     SMALL,
     SMALL_STRONG,
     TEXT,
@@ -30,7 +31,8 @@ from tracereel.trace.state.timeline import SlotOccupancy, State
 _AFTERGLOW_S = 0.18
 _DIM = 0.16
 """How much of its request's colour is in a node that is not computed."""
-_MOST_NODES = 16
+_LETTERED = 34.0
+"""A node with a smaller radius has no letters in it."""
 
 
 class Ring:
@@ -50,7 +52,7 @@ class Ring:
         self._run, self._clock, self._say, self._colour, self._shift_ns = run, clock, say, colour, shift_ns
         self._colours = colours
         self._title = say.say(f"same_position.{key}")
-        self._nodes = min(run.trace.header.slots, _MOST_NODES)
+        self._nodes = run.trace.header.slots
 
     def paint(self, canvas: Canvas, box: Box, film_s: float) -> None:
         """Draw the ring, who computes, and what has come of it."""
@@ -66,20 +68,28 @@ class Ring:
             computed = occupant is not None and occupant.request in members
             glow = 1.0 if computed else self._afterglow(occupant, state, film_s) if occupant is not None else 0.0
             if glow:
-                canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5)
+                canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5 if node >= _LETTERED else 2.5)
             self._node(canvas, at, node, occupant, computed, glow, t_ns)
-        hub = max(radius * 0.42, 58.0)
-        canvas.disc(*middle, hub, PANEL)
-        canvas.disc(*middle, hub, self._colour, 0.9, outline=4)
-        batch = figure(self._run.measure("batch", t_ns=t_ns))
-        canvas.text(batch, middle[0], middle[1] + 8, FIGURE, TEXT, align=0.5)
-        of = say("same_position.members", slots=figure(self._run.measure("slots")))
-        canvas.text(of, middle[0], middle[1] + 44, SMALL, DIM, align=0.5, room=hub * 1.7)
-        if self._nodes < self._run.trace.header.slots:
-            more = say("pipeline_flow.more_slots", count=figure(self._run.measure("slots_beyond", shown=self._nodes)))
-            canvas.text(more, box.x + box.w, box.y + 74, SMALL, DIM, align=1)
+        self._hub(canvas, middle, max(radius * 0.42, 58.0), node, state, t_ns)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def _hub(
+        self, canvas: Canvas, middle: tuple[float, float], radius: float, node: float, state: State, t_ns: int
+    ) -> None:
+        """How many sequences the step has; their position, where all are at one and the nodes have no letters."""
+        say, measure = self._say.say, self._run.measure
+        canvas.disc(*middle, radius, PANEL)
+        canvas.disc(*middle, radius, self._colour, 0.9, outline=4)
+        x, y = middle
+        canvas.text(figure(measure("batch", t_ns=t_ns)), x, y + 8, FIGURE, TEXT, align=0.5)
+        of = say("same_position.members", slots=figure(measure("slots")))
+        canvas.text(of, x, y + 44, SMALL, DIM, align=0.5, room=radius * 1.7)
+        members = self._members(state)
+        there = {seat.computed_tokens for seat in state.occupancy if seat is not None and seat.request in members}
+        if len(there) == 1 and node < _LETTERED and radius >= 84:
+            at = say("same_position.position", position=figure(measure("position", request=min(members), t_ns=t_ns)))
+            canvas.text(at, x, y - 50, SMALL_STRONG, TEXT, align=0.5, room=radius * 1.4)
 
     def places(self, box: Box) -> tuple[tuple[float, float], float, float, list[tuple[float, float]]]:
         """The ring's middle, its radius, the radius of a node, and where the slots' nodes stand."""
@@ -99,7 +109,7 @@ class Ring:
         reach = min(w, h) / 2
         # Nodes of radius n on a ring of radius reach - n do not touch where n <= (reach - n) sin(pi / nodes) * 0.9.
         share = math.sin(math.pi / max(self._nodes, 3)) * 0.9
-        node = min(reach * share / (1 + share), 62.0)
+        node = max(min(reach * share / (1 + share), 62.0), 2.0)
         return node, reach - node - 4
 
     def _members(self, state: State) -> set[int]:
@@ -135,7 +145,9 @@ class Ring:
         # What glows after is the edge: a fill between dim and lit would be too light for the one ink and too dark for
         # the other.
         canvas.disc(*at, size, colour if computed else mix(PANEL, colour, _DIM))
-        canvas.disc(*at, size, colour, 0.35 + 0.65 * glow, outline=3)
+        canvas.disc(*at, size, PREFILL if occupant.prefill else colour, 0.35 + 0.65 * glow, outline=3)
+        if size < _LETTERED:
+            return
         ink = INK if computed else TEXT
         name = quote(self._run.measure("request_name", request=occupant.request))
         position = self._say.say(

@@ -37,6 +37,8 @@ from tracereel.trace.state.columns import Ints
 
 _LEAST_CELL = 9.0
 """Narrower steps are not told apart."""
+_LEAST_LETTERED = 30.0
+"""Rows that are less high have no letters in them."""
 _LEAST_PITCH = 5.0
 """Rows that stand closer are merged into bands."""
 _LEAST_GAPPED = 8.0
@@ -212,7 +214,7 @@ class SlotGrid:
         if not shown:
             return
         steps = self._run.trace.steps
-        lettered = min(max((pitch - 56) / 24, 0.0), 1.0) * min(max((rows[0].h - 30) / 16, 0.0), 1.0)
+        lettered = min(max((pitch - 56) / 24, 0.0), 1.0) * min(max((rows[0].h - _LEAST_LETTERED) / 16, 0.0), 1.0)
         for step in range(first, last):
             left, right = axis.x(int(self._starts[step])), axis.x(int(self._ends[step]))
             if left > box.x:
@@ -222,7 +224,7 @@ class SlotGrid:
             members = steps.members(step)
             for entry in range(members.start, members.stop):
                 request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry]) - self._first
-                if not 0 <= slot < len(rows):
+                if not 0 <= slot < len(rows) or rows[slot].h < _LEAST_LETTERED:
                     continue
                 row = rows[slot]
                 cell = Box(max(left, box.x), row.y, min(right, box.right) - max(left, box.x), row.h)

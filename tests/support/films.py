@@ -26,9 +26,9 @@ def drawn_by(name, size, settings=None, rate=2):
     return show, beats, frames
 
 
-def laid_out(name, size, rate=1, texts=50):
+def laid_out(name, size, rate=1, texts=50, settings=None):
     """(Beats, frames) of a scene with more than so many texts in all, and nothing in the way of anything else."""
-    show, beats, frames = drawn_by(name, size, rate=rate)
+    show, beats, frames = drawn_by(name, size, settings, rate=rate)
     assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > texts
     found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, show.stage.safe)}
     assert not found, "\n".join(f"{i / rate:.1f} s: {fault}" for fault, i in list(found.items())[:8])
