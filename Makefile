@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs showcase clean system browser
+.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs site picture showcase clean system browser
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -64,6 +64,12 @@ wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 
 docs: $(VENV)/.all ## fill the outputs of the commands into README.md and docs/
 	@$(BIN)/python docs/outputs.py
+
+site: $(VENV)/.scenes ## make the project's page: docs/index.html with docs/site/, for GitHub Pages or to open from disk
+	@$(BIN)/python docs/site.py
+
+picture: $(VENV)/.all browser ## draw the README's picture of the player from the package's recordings
+	@$(BIN)/python docs/player_picture.py
 
 showcase: $(VENV)/.scenes ## render the 720p film, its poster and the README's moving picture again, each with its ledger
 	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow | tail -n 1) && \

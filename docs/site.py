@@ -1,0 +1,82 @@
+"""Makes the project's page, docs/index.html with docs/site/ beside it: `python docs/site.py [FOLDER]`, or `make site`.
+
+A static page for GitHub Pages that also opens from disk: the film of media/showcase, the table and the player of the
+package's recordings, the notebook, and how to film an engine of one's own. Nothing in it is typed by hand that was
+measured.
+"""
+
+import html
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+from tracereel.cli.main import main
+from tracereel.film.provenance import read_stamp
+
+ROOT = Path(__file__).resolve().parents[1]
+FILM = ROOT / "media" / "showcase" / "ContinuousBatching.mp4"
+NOTEBOOK = ROOT / "examples" / "continuous_batching.ipynb"
+COMMANDS = """\
+tracereel check my-runs                  # what must hold in a trace; each violation with its line
+tracereel play my-runs --open            # in the browser
+tracereel render --recordings my-runs    # as a film
+tracereel report my-runs --out report.html
+"""
+
+
+def make(folder: Path) -> Path:
+    """Write `folder/index.html` and `folder/site/`; returns the page's path."""
+    beside = folder / "site"
+    beside.mkdir(parents=True, exist_ok=True)
+    for path in FILM.parent.glob(f"{FILM.stem}.*"):
+        shutil.copyfile(path, beside / path.name)
+    shutil.copyfile(NOTEBOOK, beside / NOTEBOOK.name)
+    if code := main(("play", "--out", str(beside / "player.html"))):
+        raise SystemExit(code)
+    page = (ROOT / "docs" / "site.html").read_text("utf-8")
+    for name, markup in _parts().items():
+        page = page.replace(f"@{name}@", markup)
+    target = folder / "index.html"
+    target.write_text(page, "utf-8")
+    return target
+
+
+def _parts() -> dict[str, str]:
+    stamp = read_stamp(FILM)
+    table, _, machine = runpy.run_path(str(ROOT / "benchmarks" / "film_table.py"))["table"]().rpartition("\n\n")
+    intro, *parts = _notebook()
+    return {
+        "device": html.escape(stamp["device"]),
+        "model": html.escape(stamp["model"]),
+        "table": _table(table),
+        "machine": html.escape(machine),
+        "notebook": html.escape(intro),
+        "parts": "".join(f"<li>{html.escape(part)}</li>" for part in parts),
+        "emitter": html.escape((ROOT / "docs" / "emitter.py").read_text("utf-8")),
+        "commands": html.escape(COMMANDS),
+    }
+
+
+def _notebook() -> list[str]:
+    """What the notebook says of itself in its first paragraph, then the titles of its parts."""
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    titles = [line.removeprefix("## ") for text in texts for line in text.splitlines() if line.startswith("## ")]
+    return [" ".join(texts[0].split("\n\n")[1].split()), *titles]
+
+
+def _table(markdown: str) -> str:
+    """A Markdown table as HTML."""
+    head, _, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in markdown.splitlines())
+    titles = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>' + "".join(f"<td>{html.escape(c)}</td>" for c in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+if __name__ == "__main__":
+    print(make(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"))
