@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from tracereel.engine.attention import DecoderShape
-from tracereel.engine.layer_ops.base import LayerOps
-from tracereel.engine.linear import Linear, make_batch_invariant, make_linear
+from tracereel.engine.layer_ops.base import LayerOps, Products
+from tracereel.engine.linear import Linear, PlainLinear, make_batch_invariant, make_linear
 from tracereel.engine.model_config import ModelConfig
 from tracereel.engine.weights import CheckedTensors, Weights
 
@@ -55,6 +55,9 @@ class LlamaModel:
         `layer_ops` must have been prepared with the layout of these tokens.
         """
         residual = self._embedding[ids].float()
+        products = layer_ops.products(len(ids))
+        if products is not None:
+            return self._forward_fused(residual, layer_ops, products, rows, out)
         x = layer_ops.add_rms_norm(residual, None, self._layers[0].attention_norm)
         for i, layer in enumerate(self._layers):
             attended = layer.output(layer_ops.attend(i, layer.qkv(x)))
@@ -63,6 +66,22 @@ class LlamaModel:
             if i + 1 < len(self._layers):
                 x = layer_ops.add_rms_norm(residual, delta, self._layers[i + 1].attention_norm)
         return self._head(layer_ops.last_norm(residual, delta, self._norm, rows), out)
+
+    def _forward_fused(
+        self,
+        residual: torch.Tensor,
+        layer_ops: LayerOps,
+        products: Products,
+        rows: torch.Tensor,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The same in five launches a layer, of which none but attention's are the `LayerOps`'."""
+        for i, layer in enumerate(self._layers):
+            attended = layer_ops.attend(i, products.norm_linear(residual, layer.attention_norm, _plain(layer.qkv)))
+            products.add_linear(attended, _plain(layer.output), residual)
+            gated = products.norm_gate(residual, layer.mlp_norm, _plain(layer.gate_up))
+            products.add_linear(gated, _plain(layer.down), residual)
+        return products.norm_linear(residual, self._norm, _plain(self._head), rows, out)
 
     def batch_invariant(self) -> "LlamaModel":
         """The same weights, not copied, with products whose rows are the same bits in any batch.
@@ -82,6 +101,12 @@ class LlamaModel:
         ]
         twin._head = make_batch_invariant(self._head)
         return twin
+
+
+def _plain(linear: Linear) -> PlainLinear:
+    """A product whose weight is as torch lays it out, as all are on the devices that fuse products."""
+    assert isinstance(linear, PlainLinear), type(linear)
+    return linear
 
 
 def _make_layer(tensors: CheckedTensors, model_config: ModelConfig, index: int) -> _Layer:

@@ -1,7 +1,10 @@
 """What many tests need: the model, a small recording, and where the package's own recordings are."""
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
@@ -50,3 +53,28 @@ def small_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traces") / "small.jsonl"
     fakes.record_small_run(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def right_products() -> Iterator[None]:
+    """Triton's interpreter multiplies bf16 as if it were whole numbers: it is shown what they are."""
+    import torch
+
+    if find_spec("triton") is None or torch.cuda.is_available():
+        yield
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def widened(handle: Any) -> Any:
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        return TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    theirs = InterpreterBuilder.create_dot
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            InterpreterBuilder, "create_dot", lambda self, a, b, *rest: theirs(self, widened(a), widened(b), *rest)
+        )
+        yield

@@ -48,37 +48,19 @@ def with_cache(layer_ops, num_blocks):
 
 
 def fused(shape, num_blocks, block_size, **attention):
-    from tracereel.engine.attention.triton_paged import TritonAttention
-    from tracereel.engine.layer_ops.triton_ops import TritonLayerOps
+    from tracereel.engine.layer_ops import make_triton_ops
 
     on_device = {"cos": shape.cos.to(DEVICE), "sin": shape.sin.to(DEVICE), "device": DEVICE}
     if shape.qk_norms is not None:
         on_device["qk_norms"] = tuple((q.to(DEVICE), k.to(DEVICE)) for q, k in shape.qk_norms)
     shape = dataclasses.replace(shape, **on_device)
-    ops = TritonLayerOps(shape, block_size, TritonAttention(shape, **attention))
+    ops = make_triton_ops(shape, block_size, ("triton",), **attention)
     return OnDevice(with_cache(ops, num_blocks))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def right_products():
-    """Triton's interpreter multiplies bf16 as if it were whole numbers: it is shown what they are."""
-    if find_spec("triton") is None or torch.cuda.is_available():
-        yield
-        return
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    def widened(handle):
-        if handle.dtype.scalar != tl.bfloat16:
-            return handle
-        return TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
-
-    theirs = InterpreterBuilder.create_dot
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            InterpreterBuilder, "create_dot", lambda self, a, b, *rest: theirs(self, widened(a), widened(b), *rest)
-        )
-        yield
+def _right_products(right_products):
+    """bf16 products of the interpreter."""
 
 
 class OnDevice:
@@ -358,16 +340,16 @@ def test_batch_invariant_products_are_the_products_and_the_same_bits_in_any_batc
 @needs_triton
 @pytest.mark.parametrize("splits", [2, 8])
 def test_a_context_in_parts_is_the_whole(monkeypatch, splits):
-    from tracereel.engine.attention import triton_paged
+    from tracereel.engine.attention import decode
 
-    monkeypatch.setattr(triton_paged, "num_splits", lambda *_: splits)
+    monkeypatch.setattr(decode, "num_splits", lambda *_: splits)
     check_attention(fused, torch.float32, 5, 2, 3, 16, 16, [1, 100], [], False)
 
 
 @needs_triton
 @given(st.integers(1, 4000), st.integers(1, 200), st.integers(1, 10**6))
 def test_contexts_are_cut_where_there_is_too_little_to_do(programs, processors, longest):
-    from tracereel.engine.attention.triton_paged import num_splits
+    from tracereel.engine.attention.decode import num_splits
 
     splits = num_splits(programs, processors, longest)
     assert splits in (1, 2, 4, 8, 16, 32)

@@ -7,6 +7,27 @@ from typing import Protocol
 
 import torch
 from tracereel.engine.attention.base import BatchLayout
+from tracereel.engine.linear import PlainLinear
+
+
+class Products(Protocol):
+    """Matrix products with the operations around them in one launch each; the residual is fp32 [T, hidden]."""
+
+    def norm_linear(
+        self,
+        residual: torch.Tensor,
+        norm: torch.Tensor,
+        linear: PlainLinear,
+        rows: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """RMSNorm(residual) times `norm` through `linear`: [T, out], or of `rows` alone; in `out` if given."""
+
+    def norm_gate(self, residual: torch.Tensor, norm: torch.Tensor, linear: PlainLinear) -> torch.Tensor:
+        """silu(first half) x second half of what `norm_linear` gives: [T, out / 2]."""
+
+    def add_linear(self, x: torch.Tensor, linear: PlainLinear, residual: torch.Tensor) -> None:
+        """Add `linear`'s product of x [T, in] to the residual, in place."""
 
 
 class LayerOps(Protocol):
@@ -29,11 +50,14 @@ class LayerOps(Protocol):
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step: what all layers share is computed once, here."""
 
+    def products(self, rows: int) -> Products | None:
+        """Products to be used for so many rows in place of the model's own; None where those are the quicker ones."""
+
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""
 
     def last_norm(
-        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+        self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         """RMSNorm of `residual` + `delta`, of these rows alone [len(rows), hidden]; nothing is changed."""
 

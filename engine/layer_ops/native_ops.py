@@ -127,6 +127,9 @@ class NativeLayerOps:
             tile_starts=self._tile_starts.data_ptr(),
         )
 
+    def products(self, rows: int) -> None:
+        """The model's own are the quickest on a CPU."""
+
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         rows, width = residual.shape
@@ -136,10 +139,10 @@ class NativeLayerOps:
         return out
 
     def last_norm(
-        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+        self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         """RMSNorm of some rows; see the contract."""
-        return self.add_rms_norm(residual[rows], delta[rows], weight)
+        return self.add_rms_norm(residual[rows], None if delta is None else delta[rows], weight)
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, store, attend; see the contract."""

@@ -40,6 +40,9 @@ class TorchLayerOps:
         self._slot_mapping = blocks * size + positions % size
         self._attention.prepare(layout)
 
+    def products(self, rows: int) -> None:
+        """The model's own are the quickest on a CPU."""
+
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         if delta is not None:
@@ -47,10 +50,10 @@ class TorchLayerOps:
         return F.rms_norm(residual, weight.shape, weight, self._shape.epsilon).to(self._shape.dtype)
 
     def last_norm(
-        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+        self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         """RMSNorm of some rows; see the contract."""
-        return self.add_rms_norm(residual[rows], delta[rows], weight)
+        return self.add_rms_norm(residual[rows], None if delta is None else delta[rows], weight)
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, store, attend; see the contract."""

@@ -1,24 +1,41 @@
 """Layer operations in Triton, for CUDA devices: each operation between two matrix products is one launch.
 
 A decode step of a small model is bound by how many kernels there are, one of a large model by the bytes they move: both
-want few. Attention is any `Attention`. Knows launches and the layout of the KV cache.
+want few. Attention is any `Attention`, that of decoding rows the `DecodeAttention` where there is one. Knows launches
+and the layout of the KV cache.
 """
+
+from dataclasses import replace
 
 import torch
 import triton
 from tracereel.engine.attention import Attention, BatchLayout, DecoderShape
+from tracereel.engine.attention.decode import DecodeAttention
 from tracereel.engine.layer_ops import triton_programs as programs
+from tracereel.engine.layer_ops.fused_products import FusedProducts
 
 _GATE_ELEMENTS = 1024
 _HEADS = 8
 """Heads of a token that one program rotates and stores."""
+_FUSED_ROWS = 256
+"""The most rows for which the fused products are quicker than a library's (benchmarks/results/gpu.md)."""
 
 
 class TritonLayerOps:
     """The Triton kernels around an attention. The cache is [layers, 2, blocks, block size, KV heads, head size]."""
 
-    def __init__(self, shape: DecoderShape, block_size: int, attention: Attention):
+    def __init__(
+        self,
+        shape: DecoderShape,
+        block_size: int,
+        attention: Attention,
+        decode: DecodeAttention | None = None,
+        products: FusedProducts | None = None,
+        *,
+        pdl: bool = False,
+    ):
         self._shape, self._attention, self._block_size = shape, attention, block_size
+        self._decode, self._products, self._pdl = decode, products, pdl
         self.captures = attention.captures
         self.cache = torch.empty(0)
 
@@ -41,14 +58,18 @@ class TritonLayerOps:
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step; see the contract."""
         self._layout = layout
-        self._attention.prepare(layout)
+        self._attention.prepare(replace(layout, num_decodes=0) if self._decode else layout)
+
+    def products(self, rows: int) -> FusedProducts | None:
+        """Products with the operations around them; see the contract."""
+        return self._products if rows <= _FUSED_ROWS else None
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
         return self._norm(residual, delta, weight, None)
 
     def last_norm(
-        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor
+        self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         """RMSNorm of some rows; see the contract."""
         return self._norm(residual, delta, weight, rows)
@@ -70,23 +91,37 @@ class TritonLayerOps:
             self._shape.epsilon,
             HAS_DELTA=delta is not None,
             GATHER=rows is not None,
+            PDL=self._pdl,
             BLOCK=block,
             num_warps=_warps(block),
+            launch_pdl=self._pdl,
         )
         return out
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, store, attend; see the contract."""
         shape, layout = self._shape, self._layout
-        tokens, heads, kv_heads = len(qkv), shape.heads, shape.kv_heads
+        tokens, heads = len(qkv), shape.heads
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        decodes = layout.num_decodes if self._decode else 0
         q = torch.empty((tokens, heads, shape.head_dim), dtype=shape.dtype, device=qkv.device)
+        out = q
+        if tokens > decodes:
+            self._rotate_store(layer, qkv, q, decodes)
+            out = self._attention.attend(q, keys, values)
+        if self._decode and decodes:
+            self._decode.attend(layer, qkv, layout, keys, values, out)
+        return out.view(tokens, heads * shape.head_dim)
+
+    def _rotate_store(self, layer: int, qkv: torch.Tensor, q: torch.Tensor, first: int) -> None:
+        """Rotate queries into `q`, store keys and values, of the tokens from `first` on."""
+        shape, layout = self._shape, self._layout
         norms = shape.qk_norms[layer] if shape.qk_norms is not None else (shape.cos, shape.cos)
-        programs.rotate_store[(tokens, triton.cdiv(heads + 2 * kv_heads, _HEADS))](
+        programs.rotate_store[(len(qkv) - first, triton.cdiv(shape.heads + 2 * shape.kv_heads, _HEADS))](
             qkv,
             q,
-            keys,
-            values,
+            self.cache[layer, 0],
+            self.cache[layer, 1],
             shape.cos,
             shape.sin,
             *norms,
@@ -94,23 +129,27 @@ class TritonLayerOps:
             layout.positions,
             layout.tables,
             layout.tables.shape[1],
+            first,
             shape.epsilon,
-            HEADS=heads,
-            KV_HEADS=kv_heads,
+            HEADS=shape.heads,
+            KV_HEADS=shape.kv_heads,
             HEAD_DIM=shape.head_dim,
             BLOCK_SIZE=self._block_size,
             HAS_NORM=shape.qk_norms is not None,
+            PDL=self._pdl,
             HEADS_BLOCK=_HEADS,
             HALF_BLOCK=triton.next_power_of_2(shape.head_dim // 2),
             num_warps=4,
+            launch_pdl=self._pdl,
         )
-        return self._attention.attend(q, keys, values).view(tokens, heads * shape.head_dim)
 
     def silu_and_mul(self, both: torch.Tensor) -> torch.Tensor:
         """SwiGLU; see the contract."""
         rows, width = both.shape[0], both.shape[1] // 2
         out = torch.empty((rows, width), dtype=both.dtype, device=both.device)
-        programs.gate[(rows, triton.cdiv(width, _GATE_ELEMENTS))](both, out, width, BLOCK=_GATE_ELEMENTS, num_warps=4)
+        programs.gate[(rows, triton.cdiv(width, _GATE_ELEMENTS))](
+            both, out, width, PDL=self._pdl, BLOCK=_GATE_ELEMENTS, num_warps=4, launch_pdl=self._pdl
+        )
         return out
 
 

@@ -2,10 +2,14 @@
 
 Everything is computed in fp32 and rounded once where it is stored. Sizes that are not a power of two are padded and
 masked. Knows pointers and strides; the cache's layout is [blocks x block tokens, KV heads, head size], contiguous.
+
+With PDL (programmatic dependent launch) a kernel is launched while the one before it ends, and waits for what that one
+writes: a launch costs less.
 """
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
@@ -19,6 +23,7 @@ def add_norm(
     epsilon,
     HAS_DELTA: tl.constexpr,
     GATHER: tl.constexpr,
+    PDL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One row: residual += delta, out = RMSNorm(residual) x weight (Zhang and Sennrich, 2019).
@@ -26,24 +31,31 @@ def add_norm(
     With GATHER row i of `out` is made of row rows[i] of the others, which stay as they are.
     """
     row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    scales = tl.load(weight + at, mask=inside, other=0.0)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     source = row * width
     if GATHER:
         source = tl.load(rows + row).to(tl.int64) * width
-    at = tl.arange(0, BLOCK)
-    inside = at < width
     x = tl.load(residual + source + at, mask=inside, other=0.0)
     if HAS_DELTA:
         x += tl.load(delta + source + at, mask=inside, other=0.0).to(tl.float32)
         if not GATHER:
             tl.store(residual + source + at, x, mask=inside)
     scale = tl.rsqrt(tl.sum(x * x, axis=0) / width + epsilon)
-    y = x * scale * tl.load(weight + at, mask=inside, other=0.0)
+    y = x * scale * scales
     tl.store(out + row * width + at, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def gate(both, out, width, BLOCK: tl.constexpr):
+def gate(both, out, width, PDL: tl.constexpr, BLOCK: tl.constexpr):
     """A piece of a row: out = silu(first half) x second half (SwiGLU, Shazeer, 2020)."""
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -53,7 +65,7 @@ def gate(both, out, width, BLOCK: tl.constexpr):
     tl.store(out + row * width + at, y.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def rotate_store(
     qkv,
     q_out,
@@ -67,21 +79,26 @@ def rotate_store(
     positions,
     tables,
     table_width,
+    first,
     epsilon,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     HAS_NORM: tl.constexpr,
+    PDL: tl.constexpr,
     HEADS_BLOCK: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
 ):
-    """Some heads of one token: norm and rotate queries and keys, put keys and values into their place in the cache.
+    """Some heads of one token from token `first` on: norm and rotate queries and keys, store keys and values.
 
     Rotary positions after Su et al., "RoFormer" (2021), pairs being (i, i + d/2).
     """
     HALF: tl.constexpr = HEAD_DIM // 2
-    token = tl.program_id(0).to(tl.int64)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    token = tl.program_id(0).to(tl.int64) + first
     position = tl.load(positions + token)
     block = tl.load(tables + tl.load(slots + token).to(tl.int64) * table_width + position // BLOCK_SIZE)
     place = block.to(tl.int64) * BLOCK_SIZE + position % BLOCK_SIZE

@@ -1,0 +1,98 @@
+"""Attention of decoding rows in Triton, the rotation and the KV write included: one launch a layer.
+
+Few sequences with long contexts would leave most of the device idle: then each context is cut into parts
+(flash-decoding), which the same launch puts together.
+"""
+
+import torch
+import triton
+from tracereel.engine.attention.base import BatchLayout, DecoderShape
+from tracereel.engine.attention.triton_programs import decode_attention
+
+_SMALLEST_DOT = 16
+"""Rows that a matrix product has at least on a tensor core."""
+_CONTEXT_TOKENS = 64
+"""Tokens of context that are loaded at a time."""
+_MAX_SPLITS = 32
+_PROGRAMS_PER_PROCESSOR = 4
+"""Programs that a multiprocessor runs at the same time, or nearly: fewer of them leave memory bandwidth unused."""
+
+
+def num_splits(programs: int, processors: int, longest: int) -> int:
+    """Into how many parts contexts of up to `longest` tokens are cut where `programs` work on whole ones.
+
+    A power of two, so that few kernels are compiled; 1 where there is enough to do.
+    """
+    wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // (2 * _CONTEXT_TOKENS), _MAX_SPLITS)
+    return 1 << max(wanted, 1).bit_length() - 1
+
+
+class DecodeAttention:
+    """The kernel for rows of one token; fp32 and bf16, groups and head sizes of any kind.
+
+    `pdl`: does the device take programmatic dependent launches?
+    """
+
+    def __init__(self, shape: DecoderShape, *, pdl: bool):
+        self._shape, self._pdl = shape, pdl
+        cuda = shape.device.type == "cuda"
+        self._processors = torch.cuda.get_device_properties(shape.device).multi_processor_count if cuda else 2
+        # Contexts are cut only where fewer programs than this work on whole ones.
+        counts = _PROGRAMS_PER_PROCESSOR * self._processors
+        self._arrivals = torch.zeros(counts, dtype=torch.int32, device=shape.device)
+
+    def attend(
+        self,
+        layer: int,
+        qkv: torch.Tensor,
+        layout: BatchLayout,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        out: torch.Tensor,
+    ) -> None:
+        """Of the decoding rows, which stand first: rotate, store keys and values, and write what attention gives.
+
+        `qkv` is [T, (heads + 2 kv_heads) x d], `out` [T, heads, d]; `keys` and `values` are the layer's cache.
+        """
+        shape, rows = self._shape, layout.num_decodes
+        longest = layout.tables.shape[1] * keys.shape[1]
+        splits = num_splits(rows * shape.kv_heads, self._processors, longest)
+        size = (splits * rows * shape.heads, shape.head_dim)
+        partial = torch.empty(size, dtype=torch.float32, device=qkv.device) if splits > 1 else out
+        partial_log = torch.empty(size[0], dtype=torch.float32, device=qkv.device) if splits > 1 else out
+        wide = triton.next_power_of_2(shape.head_dim)
+        height = max(_SMALLEST_DOT, triton.next_power_of_2(shape.heads // shape.kv_heads))
+        norms = shape.qk_norms[layer] if shape.qk_norms is not None else (shape.cos, shape.cos)
+        decode_attention[(rows, shape.kv_heads, splits)](
+            qkv,
+            keys,
+            values,
+            out,
+            partial,
+            partial_log,
+            self._arrivals,
+            shape.cos,
+            shape.sin,
+            *norms,
+            layout.slots,
+            layout.positions,
+            layout.tables,
+            layout.tables.shape[1],
+            rows,
+            shape.head_dim**-0.5,
+            shape.epsilon,
+            HEADS=shape.heads,
+            KV_HEADS=shape.kv_heads,
+            HEAD_DIM=shape.head_dim,
+            BLOCK_SIZE=keys.shape[1],
+            HAS_NORM=shape.qk_norms is not None,
+            SPLITS=splits,
+            PRECISION="ieee" if shape.dtype == torch.float32 else "tf32",
+            PDL=self._pdl,
+            BLOCK_M=height,
+            BLOCK_N=_CONTEXT_TOKENS,
+            BLOCK_D=wide,
+            num_warps=4,
+            num_stages=3,
+            launch_pdl=self._pdl,
+        )

@@ -1,0 +1,87 @@
+"""Products with the operations around them, against the formulas; on a CPU Triton interprets them."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tracereel.engine.linear import PlainLinear
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+EPSILON = 1e-5
+LARGEST_ERROR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+SIZES = [
+    # rows, depth, width: one tile and several, in each direction, none of them full.
+    (1, 40, 20),
+    (21, 300, 70),
+    (70, 130, 33),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _right_products(right_products):
+    """bf16 products of the interpreter."""
+
+
+@pytest.fixture(params=SIZES, ids=str)
+def sizes(request):
+    return request.param
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def dtype(request):
+    return request.param
+
+
+def products():
+    from tracereel.engine.layer_ops import _has_pdl
+    from tracereel.engine.layer_ops.fused_products import FusedProducts
+
+    return FusedProducts(EPSILON, pdl=_has_pdl(DEVICE))
+
+
+def drawn(*size, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(size))
+    return torch.randn(size, generator=generator).to(DEVICE, dtype)
+
+
+def close(got, want, dtype):
+    assert (got.float() - want.float()).abs().max() <= LARGEST_ERROR[dtype] * want.float().abs().max()
+
+
+def normed(residual, norm):
+    return residual * torch.rsqrt(residual.square().mean(-1, keepdim=True) + EPSILON) * norm
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+def test_a_norm_is_part_of_the_product_behind_it(sizes, dtype, bias):
+    rows, depth, width = sizes
+    residual, norm = 7 * drawn(rows, depth), drawn(depth) + 2
+    offsets = drawn(width, dtype=dtype) if bias else None
+    linear = PlainLinear(drawn(width, depth, dtype=dtype), offsets)
+    want = F.linear(normed(residual, norm), linear.weight.float(), None if offsets is None else offsets.float())
+    before = residual.clone()
+    close(products().norm_linear(residual, norm, linear), want, dtype)
+    chosen = torch.arange(rows - 1, -1, -2, dtype=torch.int32, device=DEVICE)
+    out = torch.full((len(chosen), width), torch.nan, dtype=dtype, device=DEVICE)
+    assert products().norm_linear(residual, norm, linear, chosen, out) is out
+    close(out, want[chosen.long()], dtype)
+    assert torch.equal(residual, before)
+
+
+def test_a_gate_is_part_of_the_product_before_it(sizes, dtype):
+    rows, depth, width = sizes
+    residual, norm = drawn(rows, depth), drawn(depth)
+    linear = PlainLinear(drawn(2 * width, depth, dtype=dtype) / depth**0.5, None)
+    x, up = F.linear(normed(residual, norm), linear.weight.float()).chunk(2, -1)
+    close(products().norm_gate(residual, norm, linear), F.silu(x) * up, dtype)
+
+
+def test_a_product_is_added_to_the_residual_in_place(sizes, dtype):
+    rows, depth, width = sizes
+    x, residual = drawn(rows, depth, dtype=dtype), drawn(rows, width, seed=1)
+    linear = PlainLinear(drawn(width, depth, dtype=dtype), None)
+    want = residual + F.linear(x.float(), linear.weight.float())
+    products().add_linear(x, linear, residual)
+    close(residual, want, dtype)
