@@ -54,10 +54,10 @@ class LlamaModel:
 
         `layer_ops` must have been prepared with the layout of these tokens.
         """
-        residual = self._embedding[ids].float()
         products = layer_ops.products(len(ids))
         if products is not None:
-            return self._forward_fused(residual, layer_ops, products, rows, out)
+            return self._forward_fused(ids, layer_ops, products, rows, out)
+        residual = self._embedding[ids].float()
         x = layer_ops.add_rms_norm(residual, None, self._layers[0].attention_norm)
         for i, layer in enumerate(self._layers):
             attended = layer.output(layer_ops.attend(i, layer.qkv(x)))
@@ -69,19 +69,21 @@ class LlamaModel:
 
     def _forward_fused(
         self,
-        residual: torch.Tensor,
+        ids: torch.Tensor,
         layer_ops: LayerOps,
         products: Products,
         rows: torch.Tensor,
         out: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The same in five launches a layer, of which none but attention's are the `LayerOps`'."""
-        for i, layer in enumerate(self._layers):
-            attended = layer_ops.attend(i, products.norm_linear(residual, layer.attention_norm, _plain(layer.qkv)))
-            products.add_linear(attended, _plain(layer.output), residual)
-            gated = products.norm_gate(residual, layer.mlp_norm, _plain(layer.gate_up))
-            products.add_linear(gated, _plain(layer.down), residual)
-        return products.norm_linear(residual, self._norm, _plain(self._head), rows, out)
+        """The same in few launches: four products a layer, with norms, gate and additions in them, and attention."""
+        norms = [layer.attention_norm for layer in self._layers[1:]] + [self._norm]
+        residual, normed = products.embed(self._embedding, ids, self._layers[0].attention_norm)
+        for i, (layer, following) in enumerate(zip(self._layers, norms, strict=True)):
+            attended = layer_ops.attend(i, products.linear(normed, _plain(layer.qkv)))
+            normed = products.add(attended, _plain(layer.output), residual, layer.mlp_norm)
+            gated = products.gated(normed, _plain(layer.gate_up))
+            normed = products.add(gated, _plain(layer.down), residual, following)
+        return products.linear(normed, _plain(self._head), rows, out)
 
     def batch_invariant(self) -> "LlamaModel":
         """The same weights, not copied, with products whose rows are the same bits in any batch.

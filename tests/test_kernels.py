@@ -287,13 +287,15 @@ def test_a_tile_without_tokens_leaves_its_outputs_as_they_are():
     from tracereel.engine.attention.triton_paged import TritonAttention
 
     attention = TritonAttention(make_shape(1, 2, 16, torch.float32))
-    tables, ones = torch.zeros((1, 4), dtype=torch.int32), torch.ones(3, dtype=torch.int32)
+    tables = torch.zeros((1, 4), dtype=torch.int32, device=DEVICE)
+    ones = torch.ones(3, dtype=torch.int32, device=DEVICE)
     attention.prepare(BatchLayout(0, ones * 0, ones * 0, tables, ones[:3] * 3))
-    q = torch.randn(3, 2, 16)
+    q = torch.randn(3, 2, 16, device=DEVICE)
     out = torch.full_like(q, 7.0)
+    cache = torch.zeros(1, 16, 1, 16, device=DEVICE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty_like", lambda _: out)
-        attention.attend(q, torch.zeros(1, 16, 1, 16), torch.zeros(1, 16, 1, 16))
+        attention.attend(q, cache, cache)
     assert (out == 7.0).all()
 
 

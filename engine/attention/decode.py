@@ -4,6 +4,8 @@ Few sequences with long contexts would leave most of the device idle: then each 
 (flash-decoding), which the same launch puts together.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 from tracereel.engine.attention.base import BatchLayout, DecoderShape
@@ -11,11 +13,20 @@ from tracereel.engine.attention.triton_programs import decode_attention
 
 _SMALLEST_DOT = 16
 """Rows that a matrix product has at least on a tensor core."""
-_CONTEXT_TOKENS = 64
-"""Tokens of context that are loaded at a time."""
 _MAX_SPLITS = 32
 _PROGRAMS_PER_PROCESSOR = 4
 """Programs that a multiprocessor runs at the same time, or nearly: fewer of them leave memory bandwidth unused."""
+
+
+class Cut(NamedTuple):
+    """How the work is cut: tokens of context that are loaded at a time; a program's warps; loads in flight."""
+
+    tokens: int
+    warps: int
+    stages: int
+
+
+CUT = Cut(64, 4, 3)
 
 
 def num_splits(programs: int, processors: int, longest: int) -> int:
@@ -23,7 +34,7 @@ def num_splits(programs: int, processors: int, longest: int) -> int:
 
     A power of two, so that few kernels are compiled; 1 where there is enough to do.
     """
-    wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // (2 * _CONTEXT_TOKENS), _MAX_SPLITS)
+    wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // (2 * CUT.tokens), _MAX_SPLITS)
     return 1 << max(wanted, 1).bit_length() - 1
 
 
@@ -90,9 +101,9 @@ class DecodeAttention:
             PRECISION="ieee" if shape.dtype == torch.float32 else "tf32",
             PDL=self._pdl,
             BLOCK_M=height,
-            BLOCK_N=_CONTEXT_TOKENS,
+            BLOCK_N=CUT.tokens,
             BLOCK_D=wide,
-            num_warps=4,
-            num_stages=3,
+            num_warps=CUT.warps,
+            num_stages=CUT.stages,
             launch_pdl=self._pdl,
         )

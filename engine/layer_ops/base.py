@@ -3,31 +3,39 @@
 An implementation owns the KV cache of all layers, in a layout of its own. It knows nothing of requests and schedules.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from tracereel.engine.attention.base import BatchLayout
 from tracereel.engine.linear import PlainLinear
 
 
+class Normed(NamedTuple):
+    """An RMSNorm of a residual r [T, hidden] that is computed but for its scale, which the product behind applies.
+
+    `scaled` [T, hidden] is r times the norm's weight, `squares` fp32 [parts, T] adds up to each row's sum of squares.
+    """
+
+    scaled: torch.Tensor
+    squares: torch.Tensor
+
+
 class Products(Protocol):
     """Matrix products with the operations around them in one launch each; the residual is fp32 [T, hidden]."""
 
-    def norm_linear(
-        self,
-        residual: torch.Tensor,
-        norm: torch.Tensor,
-        linear: PlainLinear,
-        rows: torch.Tensor | None = None,
-        out: torch.Tensor | None = None,
+    def embed(self, embedding: torch.Tensor, ids: torch.Tensor, norm: torch.Tensor) -> tuple[torch.Tensor, Normed]:
+        """The residual that tokens `ids` [T] begin with, and its RMSNorm times `norm` [hidden]."""
+
+    def linear(
+        self, normed: Normed, linear: PlainLinear, rows: torch.Tensor | None = None, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """RMSNorm(residual) times `norm` through `linear`: [T, out], or of `rows` alone; in `out` if given."""
+        """The normed residual through `linear`: [T, out], or of `rows` alone; in `out` if given."""
 
-    def norm_gate(self, residual: torch.Tensor, norm: torch.Tensor, linear: PlainLinear) -> torch.Tensor:
-        """silu(first half) x second half of what `norm_linear` gives: [T, out / 2]."""
+    def gated(self, normed: Normed, linear: PlainLinear) -> torch.Tensor:
+        """silu(first half) x second half of what `linear` gives: [T, out / 2]."""
 
-    def add_linear(self, x: torch.Tensor, linear: PlainLinear, residual: torch.Tensor) -> None:
-        """Add `linear`'s product of x [T, in] to the residual, in place."""
+    def add(self, x: torch.Tensor, linear: PlainLinear, residual: torch.Tensor, norm: torch.Tensor) -> Normed:
+        """Add `linear`'s product of x [T, in] to the residual in place; returns its RMSNorm times `norm`."""
 
 
 class LayerOps(Protocol):

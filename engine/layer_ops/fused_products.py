@@ -2,7 +2,7 @@
 
 A decode step of a small model is bound by how many launches there are, and one of a large model at a small batch by the
 bytes of its weights: norm, gate and addition are computed where the product already has their operands. Knows launches;
-which batches are small enough is measured (`benchmarks/gpu_stages/products.py`).
+up to which size this is quicker than a library's product was measured (`benchmarks/tune_products.py`).
 """
 
 from typing import NamedTuple
@@ -10,33 +10,31 @@ from typing import NamedTuple
 import torch
 import triton
 from tracereel.engine.layer_ops import fused_programs as programs
+from tracereel.engine.layer_ops.base import Normed
 from tracereel.engine.linear import PlainLinear
 
 
 class Tiles(NamedTuple):
-    """How one product is cut: rows, columns and depth of a program's tile; its warps; loads in flight.
-
-    `prefetch`: are a program's weights brought into the L2 cache while the kernel in front ends?
-    """
+    """How one product is cut: rows, columns and depth of a program's tile; its warps; loads in flight."""
 
     rows: int
     columns: int
     depth: int
     warps: int
     stages: int
-    prefetch: bool
 
 
 def tiles_for(rows: int, width: int, depth: int) -> Tiles:
-    """The tiles of a product [rows, depth] x [depth, width]."""
-    height = min(max(16, triton.next_power_of_2(rows)), 64)
-    if height == 64:
-        return Tiles(height, 32, 64, 4, 4, prefetch=False)
-    return Tiles(height, 16, 128, 4, 4, prefetch=width * depth < 2**23)
+    """The tiles of a product [rows, depth] x [depth, width]; a tile of one row takes no matrix unit."""
+    if rows == 1:
+        return Tiles(1, 4, 1024, 4, 3)
+    if rows <= 32:
+        return Tiles(16, 16, 128, 2, 4)
+    return Tiles(64, 32, 128, 4, 3)
 
 
 class FusedProducts:
-    """Products whose x or y is the fp32 residual stream [rows, hidden], or that end in a gate.
+    """Products whose x is a normed residual stream, or whose y is added to one, fp32 [rows, hidden].
 
     `pdl`: does the device take programmatic dependent launches?
     """
@@ -44,31 +42,49 @@ class FusedProducts:
     def __init__(self, epsilon: float, *, pdl: bool):
         self._epsilon, self._pdl = epsilon, pdl
 
-    def norm_linear(
-        self,
-        residual: torch.Tensor,
-        norm: torch.Tensor,
-        linear: PlainLinear,
-        rows: torch.Tensor | None = None,
-        out: torch.Tensor | None = None,
+    def embed(self, embedding: torch.Tensor, ids: torch.Tensor, norm: torch.Tensor) -> tuple[torch.Tensor, Normed]:
+        """The residual of tokens `ids` [rows], and its norm; see the contract."""
+        rows, width = len(ids), embedding.shape[1]
+        residual = torch.empty((rows, width), dtype=torch.float32, device=embedding.device)
+        normed = _normed(residual, 1, embedding.dtype)
+        block = triton.next_power_of_2(width)
+        programs.embed[(rows,)](
+            ids,
+            embedding,
+            norm,
+            residual,
+            *normed,
+            width,
+            PDL=self._pdl,
+            BLOCK=block,
+            num_warps=min(max(block // 256, 1), 16),
+            launch_pdl=self._pdl,
+        )
+        return residual, normed
+
+    def linear(
+        self, normed: Normed, linear: PlainLinear, rows: torch.Tensor | None = None, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """RMSNorm(residual) times `norm` [hidden] through `linear`: [rows, out]; of these rows alone if given."""
-        count = len(residual) if rows is None else len(rows)
+        """The product of a normed residual; see the contract."""
+        count = len(normed.scaled) if rows is None else len(rows)
         if out is None:
-            out = torch.empty((count, len(linear.weight)), dtype=linear.weight.dtype, device=residual.device)
-        self._launch(residual, linear, out, norm=norm, chosen=rows)
+            out = torch.empty((count, len(linear.weight)), dtype=linear.weight.dtype, device=linear.weight.device)
+        self._launch(normed.scaled, linear, out, squares=normed.squares, chosen=rows)
         return out
 
-    def norm_gate(self, residual: torch.Tensor, norm: torch.Tensor, linear: PlainLinear) -> torch.Tensor:
-        """silu(first half) x second half of what `norm_linear` gives: [rows, out / 2]."""
-        size = (len(residual), len(linear.weight) // 2)
-        out = torch.empty(size, dtype=linear.weight.dtype, device=residual.device)
-        self._launch(residual, linear, out, norm=norm, gate=True)
+    def gated(self, normed: Normed, linear: PlainLinear) -> torch.Tensor:
+        """The gated product of a normed residual; see the contract."""
+        size = (len(normed.scaled), len(linear.weight) // 2)
+        out = torch.empty(size, dtype=linear.weight.dtype, device=linear.weight.device)
+        self._launch(normed.scaled, linear, out, squares=normed.squares, gate=True)
         return out
 
-    def add_linear(self, x: torch.Tensor, linear: PlainLinear, residual: torch.Tensor) -> None:
-        """Add `linear`'s product of x [rows, in] to the residual [rows, out], in place."""
-        self._launch(x, linear, residual, add=True)
+    def add(self, x: torch.Tensor, linear: PlainLinear, residual: torch.Tensor, norm: torch.Tensor) -> Normed:
+        """Add a product to the residual; see the contract."""
+        tiles = tiles_for(len(x), len(linear.weight), x.shape[1])
+        normed = _normed(residual, triton.cdiv(len(linear.weight), tiles.columns), x.dtype)
+        self._launch(x, linear, residual, norm=norm, normed=normed)
+        return normed
 
     def _launch(
         self,
@@ -76,37 +92,57 @@ class FusedProducts:
         linear: PlainLinear,
         out: torch.Tensor,
         *,
-        norm: torch.Tensor | None = None,
+        squares: torch.Tensor | None = None,
         chosen: torch.Tensor | None = None,
         gate: bool = False,
-        add: bool = False,
+        norm: torch.Tensor | None = None,
+        normed: Normed | None = None,
     ) -> None:
-        rows, width = out.shape
-        depth = x.shape[1]
-        tiles = tiles_for(rows, width, depth)
-        programs.product[(triton.cdiv(width, tiles.columns), triton.cdiv(rows, tiles.rows))](
-            x,
-            x if norm is None else norm,
-            x if chosen is None else chosen,
-            linear.weight,
-            linear.weight if linear.bias is None else linear.bias,
-            out,
-            rows,
-            width,
-            depth,
-            self._epsilon,
-            NORM=norm is not None,
+        (rows, width), depth = out.shape, x.shape[1]
+        # Only a batch of one row is summed up without matrix units, not one row that is chosen from many.
+        tiles = tiles_for(max(rows, min(len(x), 2)), width, depth)
+        parts = 0 if squares is None else len(squares)
+        tensors = {
+            "x": x,
+            "squares": x if squares is None else squares,
+            "weight": linear.weight,
+            "bias": linear.weight if linear.bias is None else linear.bias,
+            "out": out,
+            "norm": x if norm is None else norm,
+            "scaled": x if normed is None else normed.scaled,
+            "out_squares": x if normed is None else normed.squares,
+        }
+        sizes = {"parts": parts, "width": width, "depth": depth, "epsilon": self._epsilon}
+        options = {
+            "SCALE": squares is not None,
+            "GATE": gate,
+            "ADD": normed is not None,
+            "HAS_BIAS": linear.bias is not None,
+            "PDL": self._pdl,
+            "BLOCK_N": tiles.columns,
+            "BLOCK_K": tiles.depth,
+            "BLOCK_PARTS": triton.next_power_of_2(max(parts, 1)),
+            "num_warps": tiles.warps,
+            "launch_pdl": self._pdl,
+        }
+        columns = triton.cdiv(width, tiles.columns)
+        if tiles.rows == 1:
+            programs.row_product[(columns,)](**tensors, **sizes, STAGES=tiles.stages, **options)
+            return
+        programs.product[(columns, triton.cdiv(rows, tiles.rows))](
+            **tensors,
+            chosen=x if chosen is None else chosen,
+            rows=rows,
+            x_rows=len(x),
+            **sizes,
             GATHER=chosen is not None,
-            GATE=gate,
-            ADD=add,
-            HAS_BIAS=linear.bias is not None,
             PRECISION="ieee" if linear.weight.dtype == torch.float32 else "tf32",
-            PDL=self._pdl,
-            PREFETCH=tiles.prefetch,
             BLOCK_M=tiles.rows,
-            BLOCK_N=tiles.columns,
-            BLOCK_K=tiles.depth,
-            num_warps=tiles.warps,
             num_stages=tiles.stages,
-            launch_pdl=self._pdl,
+            **options,
         )
+
+
+def _normed(residual: torch.Tensor, parts: int, dtype: torch.dtype) -> Normed:
+    squares = torch.empty((parts, len(residual)), dtype=torch.float32, device=residual.device)
+    return Normed(torch.empty(residual.shape, dtype=dtype, device=residual.device), squares)
