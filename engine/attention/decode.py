@@ -14,8 +14,10 @@ from tracereel.engine.attention.triton_programs import decode_attention
 _SMALLEST_DOT = 16
 """Rows that a matrix product has at least on a tensor core."""
 _MAX_SPLITS = 32
-_PROGRAMS_PER_PROCESSOR = 4
-"""Programs that a multiprocessor runs at the same time, or nearly: fewer of them leave memory bandwidth unused."""
+_PROGRAMS_PER_PROCESSOR = 2
+"""More programs than that gain nothing from a cut (benchmarks/tune_kernels.py)."""
+_SHORTEST_PART = 128
+"""Tokens."""
 
 
 class Cut(NamedTuple):
@@ -26,7 +28,7 @@ class Cut(NamedTuple):
     stages: int
 
 
-CUT = Cut(64, 4, 3)
+CUT = Cut(128, 4, 2)
 
 
 def num_splits(programs: int, processors: int, longest: int) -> int:
@@ -34,7 +36,7 @@ def num_splits(programs: int, processors: int, longest: int) -> int:
 
     A power of two, so that few kernels are compiled; 1 where there is enough to do.
     """
-    wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // (2 * CUT.tokens), _MAX_SPLITS)
+    wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // _SHORTEST_PART, _MAX_SPLITS)
     return 1 << max(wanted, 1).bit_length() - 1
 
 

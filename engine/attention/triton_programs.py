@@ -81,53 +81,53 @@ def _tile(tile_starts, tile, ONE_TOKEN: tl.constexpr):
 
 @triton.jit
 def _softmax_v(
-    x,
-    keys,
-    values,
-    table,
-    low,
-    high,
-    limits,
-    kv_head,
-    scale,
-    top,
-    total,
-    acc,
-    KV_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    x, keys, values, table, low, high, limits, kv_head, scale, top, total, acc, KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
-):
-    """Attention of rows `x` over positions `low` to `high`, each row up to its limit, added to what they have seen.
+):  # fmt: skip
+    """Attention of rows `x` over positions `low` to `high`, each row up to its limit, added to what they have seen."""
+    for begin in range(low, high, BLOCK_N):
+        k, v = _keys_values(keys, values, table, begin, high, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, BLOCK_N, BLOCK_D)
+        top, total, acc = _absorb(x, k, v, begin, high, limits, scale, top, total, acc, PRECISION, BLOCK_N)
+    return top, total, acc
+
+
+@triton.jit
+def _keys_values(
+    keys, values, table, begin, high, kv_head, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Keys [BLOCK_D, BLOCK_N] and values [BLOCK_N, BLOCK_D] of the positions from `begin` on, zeros from `high` on."""
+    dim = tl.arange(0, BLOCK_D)
+    at = begin + tl.arange(0, BLOCK_N)
+    seen = at < high
+    block = tl.load(table + at // BLOCK_SIZE, mask=seen, other=0)
+    place = (block.to(tl.int64) * BLOCK_SIZE + at % BLOCK_SIZE) * KV_HEADS + kv_head
+    in_head = dim < HEAD_DIM
+    k = tl.load(keys + place[None, :] * HEAD_DIM + dim[:, None], mask=seen[None, :] & in_head[:, None], other=0.0)
+    v = tl.load(values + place[:, None] * HEAD_DIM + dim[None, :], mask=seen[:, None] & in_head[None, :], other=0.0)
+    return k, v
+
+
+@triton.jit
+def _absorb(
+    x, k, v, begin, high, limits, scale, top, total, acc, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    """Add some keys and values to what rows `x` have seen.
 
     Of each row: the greatest score so far (in powers of two), the sum of the weights, and that of the weighted values.
     The online softmax of FlashAttention (Dao et al., 2022).
     """
-    dim = tl.arange(0, BLOCK_D)
-    for begin in range(low, high, BLOCK_N):
-        at = begin + tl.arange(0, BLOCK_N)
-        seen = at < high
-        block = tl.load(table + at // BLOCK_SIZE, mask=seen, other=0)
-        place = (block.to(tl.int64) * BLOCK_SIZE + at % BLOCK_SIZE) * KV_HEADS + kv_head
-        k = tl.load(
-            keys + place[None, :] * HEAD_DIM + dim[:, None], mask=seen[None, :] & (dim < HEAD_DIM)[:, None], other=0.0
-        )
-        scores = tl.dot(x, k, input_precision=PRECISION) * (scale * 1.4426950408889634)
-        scores = tl.where(seen[None, :] & (at[None, :] <= limits[:, None]), scores, float("-inf"))
-        new_top = tl.maximum(top, tl.max(scores, axis=1))
-        # A row that has seen nothing yet keeps -inf as its maximum, and -inf - -inf is not a number.
-        base = tl.where(new_top == float("-inf"), 0.0, new_top)
-        p = tl.exp2(scores - base[:, None])
-        shrink = tl.exp2(top - base)
-        v = tl.load(
-            values + place[:, None] * HEAD_DIM + dim[None, :], mask=seen[:, None] & (dim < HEAD_DIM)[None, :], other=0.0
-        )
-        acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
-        total = total * shrink + tl.sum(p, axis=1)
-        top = new_top
-    return top, total, acc
+    at = begin + tl.arange(0, BLOCK_N)
+    scores = tl.dot(x, k, input_precision=PRECISION) * (scale * 1.4426950408889634)
+    scores = tl.where((at < high)[None, :] & (at[None, :] <= limits[:, None]), scores, float("-inf"))
+    new_top = tl.maximum(top, tl.max(scores, axis=1))
+    # A row that has seen nothing yet keeps -inf as its maximum, and -inf - -inf is not a number.
+    base = tl.where(new_top == float("-inf"), 0.0, new_top)
+    p = tl.exp2(scores - base[:, None])
+    shrink = tl.exp2(top - base)
+    acc = acc * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
+    return new_top, total * shrink + tl.sum(p, axis=1), acc
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -167,6 +167,8 @@ def decode_attention(
     The context is cut into up to SPLITS parts (flash-decoding: Dao et al., 2023). The last part has the row's own token
     too, whose key and value it stores; nobody reads them from the cache in this launch. The program that is the last to
     be done with its part, by the count in `arrivals`, puts the parts together and leaves the count at 0.
+
+    With PDL a part's first keys and values are loaded before the wait: they are of earlier steps.
     """
     GROUP: tl.constexpr = HEADS // KV_HEADS
     row = tl.program_id(0)
@@ -176,11 +178,13 @@ def decode_attention(
     table = tables + tl.load(slots + row).to(tl.int64) * table_width
     part = tl.maximum(tl.cdiv(tl.cdiv(position, SPLITS), BLOCK_N), 1) * BLOCK_N
     parts = tl.maximum(tl.cdiv(position, part), 1)
+    if split >= parts:
+        return
+    low, high = split * part, tl.minimum(split * part + part, position)
+    k, v = _keys_values(keys, values, table, low, high, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, BLOCK_N, BLOCK_D)
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
-    if split >= parts:
-        return
 
     member = tl.arange(0, BLOCK_M)
     in_group = member < GROUP
@@ -211,9 +215,11 @@ def decode_attention(
         top = tl.sum(x.to(tl.float32) * key.to(tl.float32), axis=1) * (scale * 1.4426950408889634)
         total = tl.full([BLOCK_M], 1.0, tl.float32)
         acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32) + value.to(tl.float32)
+    limits = member * 0 + position
+    top, total, acc = _absorb(x, k, v, low, high, limits, scale, top, total, acc, PRECISION, BLOCK_N)
     top, total, acc = _softmax_v(
-        x, keys, values, table, split * part, tl.minimum(split * part + part, position), member * 0 + position,
-        kv_head, scale, top, total, acc, KV_HEADS, HEAD_DIM, BLOCK_SIZE, PRECISION, BLOCK_N, BLOCK_D,
+        x, keys, values, table, low + BLOCK_N, high, limits, kv_head, scale, top, total, acc, KV_HEADS, HEAD_DIM,
+        BLOCK_SIZE, PRECISION, BLOCK_N, BLOCK_D,
     )  # fmt: skip
     y = acc / total[:, None]
     at = (row.to(tl.int64) * HEADS + head)[:, None] * HEAD_DIM + dim[None, :]
