@@ -171,7 +171,7 @@ def attention_times(config: ModelConfig, rows: int, context: int, cuts: list[Cut
         for splits in (1, 2, 4, 8, 16):
             if splits > 1 and (splits * cut.tokens > context or rows * config.kv_heads * splits > 16 * 132):
                 continue
-            decode.CUT = cut
+            decode.cut_for = lambda *_, cut=cut: cut  # type: ignore[assignment,misc]
             decode.num_splits = lambda *_, splits=splits: splits  # type: ignore[assignment,misc]
             decode._PROGRAMS_PER_PROCESSOR = 16
             attention = DecodeAttention(shape, pdl=True)

@@ -54,7 +54,7 @@ class LlamaModel:
 
         `layer_ops` must have been prepared with the layout of these tokens.
         """
-        products = layer_ops.products(len(ids))
+        products = layer_ops.products(len(ids), self.config.hidden)
         if products is not None:
             return self._forward_fused(ids, layer_ops, products, rows, out)
         residual = self._embedding[ids].float()
@@ -83,7 +83,9 @@ class LlamaModel:
             normed = products.add(attended, _plain(layer.output), residual, layer.mlp_norm)
             gated = products.gated(normed, _plain(layer.gate_up))
             normed = products.add(gated, _plain(layer.down), residual, following)
-        return products.linear(normed, _plain(self._head), rows, out)
+        if len(ids) == 1:
+            return products.linear(normed, _plain(self._head), out)
+        return self._head(layer_ops.last_norm(residual, None, self._norm, rows), out)
 
     def batch_invariant(self) -> "LlamaModel":
         """The same weights, not copied, with products whose rows are the same bits in any batch.

@@ -14,8 +14,8 @@ from tracereel.engine.attention.triton_programs import decode_attention
 _SMALLEST_DOT = 16
 """Rows that a matrix product has at least on a tensor core."""
 _MAX_SPLITS = 32
-_PROGRAMS_PER_PROCESSOR = 2
-"""More programs than that gain nothing from a cut (benchmarks/tune_kernels.py)."""
+_PROGRAMS_PER_PROCESSOR = 3
+"""More programs than that gain nothing from a cut (benchmarks/results/kernels.md)."""
 _SHORTEST_PART = 128
 """Tokens."""
 
@@ -28,7 +28,11 @@ class Cut(NamedTuple):
     stages: int
 
 
-CUT = Cut(128, 4, 2)
+def cut_for(head_dim: int, programs: int, processors: int) -> Cut:
+    """The quickest cut where `programs` work on whole contexts (benchmarks/results/kernels.md)."""
+    if head_dim <= 64:
+        return Cut(128, 4, 2)
+    return Cut(128, 8, 2) if programs <= 2 * processors else Cut(64, 2, 3)
 
 
 def num_splits(programs: int, processors: int, longest: int) -> int:
@@ -62,14 +66,18 @@ class DecodeAttention:
         keys: torch.Tensor,
         values: torch.Tensor,
         out: torch.Tensor,
+        *,
+        beside_chunks: bool = False,
     ) -> None:
         """Of the decoding rows, which stand first: rotate, store keys and values, and write what attention gives.
 
         `qkv` is [T, (heads + 2 kv_heads) x d], `out` [T, heads, d]; `keys` and `values` are the layer's cache.
+        `beside_chunks`: the launch before this one is the attention of the step's chunks.
         """
         shape, rows = self._shape, layout.num_decodes
         longest = layout.tables.shape[1] * keys.shape[1]
         splits = num_splits(rows * shape.kv_heads, self._processors, longest)
+        cut = cut_for(shape.head_dim, rows * shape.kv_heads, self._processors)
         size = (splits * rows * shape.heads, shape.head_dim)
         partial = torch.empty(size, dtype=torch.float32, device=qkv.device) if splits > 1 else out
         partial_log = torch.empty(size[0], dtype=torch.float32, device=qkv.device) if splits > 1 else out
@@ -102,10 +110,11 @@ class DecodeAttention:
             SPLITS=splits,
             PRECISION="ieee" if shape.dtype == torch.float32 else "tf32",
             PDL=self._pdl,
+            WAIT_LAST=beside_chunks,
             BLOCK_M=height,
-            BLOCK_N=CUT.tokens,
+            BLOCK_N=cut.tokens,
             BLOCK_D=wide,
-            num_warps=CUT.warps,
-            num_stages=CUT.stages,
+            num_warps=cut.warps,
+            num_stages=cut.stages,
             launch_pdl=self._pdl,
         )

@@ -158,6 +158,7 @@ def decode_attention(
     SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
+    WAIT_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -168,7 +169,9 @@ def decode_attention(
     too, whose key and value it stores; nobody reads them from the cache in this launch. The program that is the last to
     be done with its part, by the count in `arrivals`, puts the parts together and leaves the count at 0.
 
-    With PDL a part's first keys and values are loaded before the wait: they are of earlier steps.
+    With PDL a part's first keys and values are loaded before the wait: they are of earlier steps. With WAIT_LAST the
+    kernel in front is attention of the step's chunks, of which nothing is needed here, and which has itself waited for
+    what is: the wait is at the end, for the kernel behind, and both work side by side.
     """
     GROUP: tl.constexpr = HEADS // KV_HEADS
     row = tl.program_id(0)
@@ -183,7 +186,8 @@ def decode_attention(
     low, high = split * part, tl.minimum(split * part + part, position)
     k, v = _keys_values(keys, values, table, low, high, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, BLOCK_N, BLOCK_D)
     if PDL:
-        gdc_wait()
+        if not WAIT_LAST:
+            gdc_wait()
         gdc_launch_dependents()
 
     member = tl.arange(0, BLOCK_M)
@@ -249,6 +253,8 @@ def decode_attention(
                 top = new_top
             tl.store(out + at, (acc / total[:, None]).to(out.dtype.element_ty), mask=mask)
             tl.store(count, 0)
+    if PDL and WAIT_LAST:
+        gdc_wait()
 
 
 @triton.jit

@@ -26,10 +26,8 @@ class Products(Protocol):
     def embed(self, embedding: torch.Tensor, ids: torch.Tensor, norm: torch.Tensor) -> tuple[torch.Tensor, Normed]:
         """The residual that tokens `ids` [T] begin with, and its RMSNorm times `norm` [hidden]."""
 
-    def linear(
-        self, normed: Normed, linear: PlainLinear, rows: torch.Tensor | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """The normed residual through `linear`: [T, out], or of `rows` alone; in `out` if given."""
+    def linear(self, normed: Normed, linear: PlainLinear, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The normed residual through `linear`: [T, out], in `out` if given."""
 
     def gated(self, normed: Normed, linear: PlainLinear) -> torch.Tensor:
         """silu(first half) x second half of what `linear` gives: [T, out / 2]."""
@@ -58,8 +56,8 @@ class LayerOps(Protocol):
     def prepare(self, layout: BatchLayout) -> None:
         """Get ready for one step: what all layers share is computed once, here."""
 
-    def products(self, rows: int) -> Products | None:
-        """Products to be used for so many rows in place of the model's own; None where those are the quicker ones."""
+    def products(self, rows: int, hidden: int) -> Products | None:
+        """Products to be used for so many rows of a model of that width; None where the model's own are quicker."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""

@@ -24,13 +24,30 @@ class Tiles(NamedTuple):
     stages: int
 
 
+# What follows was chosen from what tune_kernels.py measured on an NVIDIA H100 80GB (benchmarks/results/kernels.md).
+
+_PROCESSORS = 132
+_DEEP = 1024
+"""A product that sums up more than this wants longer tiles."""
+
+
+def most_rows(hidden: int) -> int:
+    """Up to how many rows a model of this width gains from these products; a library's are quicker beyond."""
+    if hidden < 1024:
+        return 256
+    return 16 if hidden <= 2048 else 1
+
+
 def tiles_for(rows: int, width: int, depth: int) -> Tiles:
     """The tiles of a product [rows, depth] x [depth, width]; a tile of one row takes no matrix unit."""
+    deep = depth > _DEEP
     if rows == 1:
-        return Tiles(1, 4, 1024, 4, 3)
+        return Tiles(1, 4, 2048, 4, 1) if deep else Tiles(1, 4, 1024, 2, 1)
     if rows <= 32:
-        return Tiles(16, 16, 128, 2, 4)
-    return Tiles(64, 32, 128, 4, 3)
+        return Tiles(16, 16, 256, 4, 3) if deep else Tiles(16, 16, 64, 2, 6)
+    if triton.cdiv(rows, 64) * triton.cdiv(width, 16) <= _PROCESSORS:
+        return Tiles(64, 16, 256, 4, 3) if deep else Tiles(64, 16, 64, 4, 5)
+    return Tiles(64, 32, 128, 4, 3) if deep else Tiles(64, 32, 64, 4, 4)
 
 
 class FusedProducts:
@@ -62,14 +79,12 @@ class FusedProducts:
         )
         return residual, normed
 
-    def linear(
-        self, normed: Normed, linear: PlainLinear, rows: torch.Tensor | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def linear(self, normed: Normed, linear: PlainLinear, out: torch.Tensor | None = None) -> torch.Tensor:
         """The product of a normed residual; see the contract."""
-        count = len(normed.scaled) if rows is None else len(rows)
         if out is None:
-            out = torch.empty((count, len(linear.weight)), dtype=linear.weight.dtype, device=linear.weight.device)
-        self._launch(normed.scaled, linear, out, squares=normed.squares, chosen=rows)
+            size = (len(normed.scaled), len(linear.weight))
+            out = torch.empty(size, dtype=linear.weight.dtype, device=linear.weight.device)
+        self._launch(normed.scaled, linear, out, squares=normed.squares)
         return out
 
     def gated(self, normed: Normed, linear: PlainLinear) -> torch.Tensor:
@@ -93,14 +108,12 @@ class FusedProducts:
         out: torch.Tensor,
         *,
         squares: torch.Tensor | None = None,
-        chosen: torch.Tensor | None = None,
         gate: bool = False,
         norm: torch.Tensor | None = None,
         normed: Normed | None = None,
     ) -> None:
         (rows, width), depth = out.shape, x.shape[1]
-        # Only a batch of one row is summed up without matrix units, not one row that is chosen from many.
-        tiles = tiles_for(max(rows, min(len(x), 2)), width, depth)
+        tiles = tiles_for(rows, width, depth)
         parts = 0 if squares is None else len(squares)
         tensors = {
             "x": x,
@@ -131,11 +144,8 @@ class FusedProducts:
             return
         programs.product[(columns, triton.cdiv(rows, tiles.rows))](
             **tensors,
-            chosen=x if chosen is None else chosen,
             rows=rows,
-            x_rows=len(x),
             **sizes,
-            GATHER=chosen is not None,
             PRECISION="ieee" if linear.weight.dtype == torch.float32 else "tf32",
             BLOCK_M=tiles.rows,
             num_stages=tiles.stages,

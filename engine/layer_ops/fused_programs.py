@@ -32,19 +32,17 @@ def embed(
     tl.store(squares + row, tl.sum(x * x, axis=0))
 
 
-@triton.jit(do_not_specialize=["rows", "x_rows", "parts"])
+@triton.jit(do_not_specialize=["rows", "parts"])
 def product(
-    x, squares, chosen, weight, bias, out, norm, scaled, out_squares, rows, x_rows, parts, width, depth, epsilon,
-    SCALE: tl.constexpr, GATHER: tl.constexpr, GATE: tl.constexpr, ADD: tl.constexpr, HAS_BIAS: tl.constexpr,
-    PRECISION: tl.constexpr, PDL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    BLOCK_PARTS: tl.constexpr,
+    x, squares, weight, bias, out, norm, scaled, out_squares, rows, parts, width, depth, epsilon, SCALE: tl.constexpr,
+    GATE: tl.constexpr, ADD: tl.constexpr, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_PARTS: tl.constexpr,
 ):  # fmt: skip
-    """One tile of y = x weightᵀ + bias for x [x_rows, depth], weight [width, depth]; out [rows, width].
+    """One tile of y = x weightᵀ + bias for x [rows, depth], weight [width, depth]; out [rows, width].
 
     SCALE: y is scaled by the root mean square of each row, whose `parts` sums of squares are in `squares` [parts,
-    x_rows]. GATHER: row i of y is made of row chosen[i] of x. GATE: weight is [2 width, depth], and out = silu(first
-    half) x second half. ADD: y is added to the fp32 `out`, and `scaled` and `out_squares` are written for the norm
-    behind.
+    rows]. GATE: weight is [2 width, depth], and out = silu(first half) x second half. ADD: y is added to the fp32
+    `out`, and `scaled` and `out_squares` are written for the norm behind.
     """
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -60,10 +58,7 @@ def product(
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
-    source = row
-    if GATHER:
-        source = tl.load(chosen + row, mask=in_rows, other=0)
-    x_at = x + source.to(tl.int64)[:, None] * depth + at[None, :]
+    x_at = x + row.to(tl.int64)[:, None] * depth + at[None, :]
     a = tl.load(x_at, mask=in_rows[:, None] & (at < depth)[None, :], other=0.0)
     total = tl.dot(a, w, input_precision=PRECISION)
     up_total = total
@@ -79,7 +74,7 @@ def product(
     if SCALE:
         part = tl.arange(0, BLOCK_PARTS)
         own = tl.load(
-            squares + part[None, :] * x_rows + source[:, None],
+            squares + part[None, :] * rows + row[:, None],
             mask=(part < parts)[None, :] & in_rows[:, None],
             other=0.0,
         )

@@ -127,7 +127,7 @@ class NativeLayerOps:
             tile_starts=self._tile_starts.data_ptr(),
         )
 
-    def products(self, rows: int) -> None:
+    def products(self, rows: int, hidden: int) -> None:
         """The model's own are the quickest on a CPU."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:

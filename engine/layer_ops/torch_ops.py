@@ -40,7 +40,7 @@ class TorchLayerOps:
         self._slot_mapping = blocks * size + positions % size
         self._attention.prepare(layout)
 
-    def products(self, rows: int) -> None:
+    def products(self, rows: int, hidden: int) -> None:
         """The model's own are the quickest on a CPU."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:

@@ -12,13 +12,11 @@ import triton
 from tracereel.engine.attention import Attention, BatchLayout, DecoderShape
 from tracereel.engine.attention.decode import DecodeAttention
 from tracereel.engine.layer_ops import triton_programs as programs
-from tracereel.engine.layer_ops.fused_products import FusedProducts
+from tracereel.engine.layer_ops.fused_products import FusedProducts, most_rows
 
 _GATE_ELEMENTS = 1024
 _HEADS = 8
 """Heads of a token that one program rotates and stores."""
-_FUSED_ROWS = 256
-"""The most rows for which the fused products are quicker than a library's (benchmarks/results/gpu.md)."""
 
 
 class TritonLayerOps:
@@ -60,9 +58,9 @@ class TritonLayerOps:
         self._layout = layout
         self._attention.prepare(replace(layout, num_decodes=0) if self._decode else layout)
 
-    def products(self, rows: int) -> FusedProducts | None:
+    def products(self, rows: int, hidden: int) -> FusedProducts | None:
         """Products with the operations around them; see the contract."""
-        return self._products if rows <= _FUSED_ROWS else None
+        return self._products if rows <= most_rows(hidden) else None
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
@@ -110,7 +108,7 @@ class TritonLayerOps:
             self._rotate_store(layer, qkv, q, decodes)
             out = self._attention.attend(q, keys, values)
         if self._decode and decodes:
-            self._decode.attend(layer, qkv, layout, keys, values, out)
+            self._decode.attend(layer, qkv, layout, keys, values, out, beside_chunks=tokens > decodes)
         return out.view(tokens, heads * shape.head_dim)
 
     def _rotate_store(self, layer: int, qkv: torch.Tensor, q: torch.Tensor, first: int) -> None:
