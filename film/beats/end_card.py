@@ -4,26 +4,32 @@ What the viewer should understand: nothing had to be believed. Beat one: how man
 the commands that measure and render it again, and the provenance in words and as a QR code.
 """
 
-from tracereel.film.beat import Beat, Caption
+from tracereel.film.beat import Beat, Caption, factor_phrase
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, TEXT, Type
-from tracereel.trace.analysis.queries import measure
+from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
+from tracereel.film.time_axis import View
+from tracereel.trace.analysis.queries import Run, measure
 
-_END_S = 6.0
+_PLAY_S, _END_S = 4.6, 6.0
+"""The run plays once within the first of these seconds; the beat lasts the second."""
+_LEAST_GRID = 60.0
 
 
 @scene("closing", order=1000, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def end_card(show: Show) -> Beat:
     """What the film rests on, in words and as a QR code, and the commands that make it again."""
     compared = [case for case in ("static", "same-position", "continuous") if show.recordings.has(case)]
-    runs = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
+    played = show.run(show.recordings.preferred("continuous", "online"))
+    others = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
+    runs = [played, *(run for run in others if run is not played)]
     say, stage, brand = show.say.say, show.stage, show.settings.brand
     room = stage.width - 2 * stage.margin
     head = say("end.name")
@@ -40,14 +46,12 @@ def end_card(show: Show) -> Beat:
     )
     claims = wrap(claim.text, CAPTION, room)
     rows = [
-        Fact(say("end.record"), say("end.record_command"), typed=True),
+        *_recorded(show, played),
         Fact(say("end.render"), say("end.render_command"), typed=True),
         Fact(say("title.engine"), show.quote(runs[0], "engine")),
         Fact(say("title.model"), show.quote(runs[0], "model")),
         Fact(say("title.device"), show.quote(runs[0], "device")),
     ]
-    if len(runs) == 1:
-        rows = rows[1:]
     side = {Shape.WIDE: 500.0, Shape.TALL: 500.0, Shape.SQUARE: 400.0}[stage.shape]
     foot = stage.safe[3] - (stage.height * 0.08 if stage.shape is Shape.TALL else 16)
     code = Box(stage.width - stage.margin - side, foot - side, side, side)
@@ -55,6 +59,11 @@ def end_card(show: Show) -> Beat:
     table = FactTable(stage, rows, below + 96 + 50 * len(claims) + 24, room - side - 60 if beside else room)
     evidence = quote(measure("provenance", runs))
     notes = [*brand.end, say("end.link") if brand.url else say("end.scan")]
+    top_y = max(table.bottom + 96, code.y + 40)
+    grid = Box(stage.margin, top_y, code.x - 44 - stage.margin, foot - 44 * len(notes) - 24 - top_y)
+    script = Script(played.timeline.begin_ns).run(max(played.timeline.end_ns, played.timeline.begin_ns + 1), _PLAY_S)
+    clock = script.hold(_END_S - _PLAY_S).clock()
+    slots = SlotGrid(played, show.say, show.colours())
 
     def picture(canvas: Canvas, film_s: float) -> None:
         for i, line in enumerate(heads):
@@ -66,9 +75,21 @@ def end_card(show: Show) -> Beat:
             canvas.text(claim, stage.margin, below + 84 + i * 50, CAPTION, ACCENT, shown, part=line)
         table.paint(canvas, film_s - 0.8)
         canvas.code(evidence, code.sides, ease((film_s - 1.6) / 0.6), url=brand.url)
+        if grid.h >= _LEAST_GRID:
+            factor = factor_phrase(show.say, clock, film_s)
+            canvas.text(factor, grid.x, grid.y - 18, SMALL, DIM, room=grid.w)
+            slots.paint(canvas, grid, View.of_run(played), clock.engine_ns(film_s))
         shown = ease((film_s - 1.8) / 0.6)
         for i, words in enumerate(reversed(notes)):
             canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
 
-    clock = Script(runs[0].timeline.begin_ns).hold(_END_S).clock()
     return Beat("closing", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)
+
+
+def _recorded(show: Show, run: Run) -> list[Fact]:
+    """The command that records these runs again, where there is one."""
+    try:
+        command = quote(run.measure("record_command"))
+    except ValueError:
+        return []
+    return [Fact(show.say.say("end.record"), command, typed=True)]

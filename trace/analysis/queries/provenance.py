@@ -65,6 +65,21 @@ def policy(run: Run) -> Answer:
 
 
 @query
+def record_command(run: Run) -> Answer:
+    """The command that records a run's suite again on such a device.
+
+    Raises ValueError where the run is of no suite of this project's engine.
+    """
+    header = run.trace.header
+    if header.run is None or header.engine.name != "tracereel":
+        raise ValueError("the run was not recorded by a suite of tracereel")
+    # A device's recordings stand under the name of the suite whose film they are, whichever suite has its sizes.
+    suite = "film-gpu" if header.run.suite == "film" and header.device.kind == "cuda" else header.run.suite
+    model = f" --model random:{header.model.name}" if header.model.weights == "random" else ""
+    return f"tracereel record --suite {suite}{model}", (1, 1)
+
+
+@query
 def provenance(*runs: Run) -> Answer:
     """Where runs come from, in words: engine, model, device, workload, and each trace's digest."""
     first = runs[0]

@@ -1,0 +1,51 @@
+"""The end card names the command that records these runs again, and the run plays on it once."""
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+from drawing import SIZE, draw
+from tracereel.engine.suite import suite_named
+from tracereel.film.beats.end_card import end_card
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.trace.analysis.queries import Run
+from tracereel.trace.state.columns import Trace
+
+H100 = Path(__file__).parent / "data" / "h100"
+
+
+@pytest.mark.parametrize(("recordings", "suite"), [(None, "film"), (H100, "film-gpu")])
+def test_the_command_is_that_of_the_suite_that_was_recorded(recordings, suite):
+    settings = dataclasses.replace(Settings(), recordings=recordings) if recordings else Settings()
+    beat = end_card(Show(settings, SIZE))
+    _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s - 0.1), SIZE)
+    assert f"tracereel record --suite {suite}" in [phrase.text for phrase in phrases]
+    header = beat.runs[0].trace.header
+    assert suite_named(suite).engine["max_num_seqs"] == header.slots
+
+
+def test_the_run_plays_once():
+    beat = end_card(Show(Settings(), SIZE))
+    timeline = beat.runs[0].timeline
+    assert beat.clock.engine_ns(0.0) == timeline.begin_ns
+    assert beat.clock.engine_ns(beat.clock.film_s) == timeline.end_ns
+    one, other = (draw(lambda canvas, s=s: beat.picture(canvas, s), SIZE)[0] for s in (3.0, 3.2))
+    assert (one != other).any(), "it moves"
+
+
+def changed(trace, **fields):
+    return Run(dataclasses.replace(trace, header=msgspec.structs.replace(trace.header, **fields)))
+
+
+def test_models_with_random_weights_are_named_and_other_engines_have_no_command(film_recordings):
+    trace = Trace.read(film_recordings / "continuous-1.jsonl.zst")
+    header = trace.header
+    model = msgspec.structs.replace(header.model, name="Llama", weights="random")
+    run = msgspec.structs.replace(header.run, suite="film-8b")
+    command = changed(trace, model=model, run=run).measure("record_command").value
+    assert command == "tracereel record --suite film-8b --model random:Llama"
+    for fields in ({"run": None}, {"engine": msgspec.structs.replace(header.engine, name="vllm")}):
+        with pytest.raises(ValueError, match="not recorded by a suite"):
+            changed(trace, **fields).measure("record_command")
