@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import traceback
+from concurrent.futures import BrokenExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def explained(error: BaseException) -> str | None:
         isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _NO_MEMORY)
     ):
         return "there is not enough memory for this; ask for less (fewer KV blocks or slots, a smaller model or size)"
+    if isinstance(error, BrokenExecutor):
+        return "a process that worked for this was ended from outside, for want of memory perhaps; try it with --jobs 1"
     if _package_of(type(error).__module__) == "tracereel":
         return _one_line(str(error))
     if isinstance(error, OSError):

@@ -145,7 +145,8 @@ def _drop_output() -> None:
 def _name_output(error: Exception) -> None:
     """Name the output where it takes no more: what writes files names them itself."""
     if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
-        error.filename = "the output"
+        with contextlib.suppress(AttributeError):  # a library's own error
+            error.filename = "the output"
         _drop_output()
 
 

@@ -21,8 +21,10 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.trace.state.columns import Trace
 
     header = merge(args.traces, args.out)
-    trace = Trace.read(args.out)
+    trace = Trace.read(args.out, allow_broken=True)
     say(f"{args.out}: {len(header.replicas)} replicas, {len(trace.arrivals)} requests, {len(trace.steps)} steps")
+    if trace.broken:
+        say(f"  {trace.broken}: a replica's recording lacks them, and so does this")
     if trace.cut:
         say(f"  {trace.cut}: a replica's recording was not whole, so neither is this")
     return 0

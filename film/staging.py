@@ -4,13 +4,14 @@ A film that was there before stays as it is until ledger, captions, still and st
 folders. Does not know what makes the film.
 """
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tracereel.trace.format.atomic import sync, target_of
+from tracereel.trace.format.atomic import naming, sync, target_of
 from tracereel.trace.format.locks import Lock
 
 
@@ -36,8 +37,13 @@ def staged(target: Path) -> Iterator[Path]:
                     yield link
                 except OSError as error:
                     if str(error.filename).startswith(str(link)):
-                        error.filename = str(target.parent / Path(error.filename).name)
+                        raise naming(error, target.parent / Path(error.filename).name) from error
                     raise
+                except Exception as error:
+                    # Manim's encoder wraps what the disk said.
+                    if (cause := _of_the_disk(error)) is None:
+                        raise
+                    raise naming(cause, target) from error
             made = sorted(
                 (path for path in folder.iterdir() if path.is_file()), key=lambda path: path.name == target.name
             )
@@ -48,3 +54,12 @@ def staged(target: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 shutil.rmtree(folder)
+
+
+def _of_the_disk(error: BaseException | None) -> OSError | None:
+    """The system's error from which another was raised, or None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

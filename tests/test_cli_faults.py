@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,7 @@ def test_a_wrong_option_is_one_line(capsys):
         (FileNotFoundError(2, "No such file or directory", "a\nb"), "a b: No such file or directory"),
         (PermissionError(13, "Permission denied", b"raw"), "raw: Permission denied"),
         (MemoryError(), "not enough memory"),
+        (BrokenExecutor(), "ended from outside"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
             "not enough",

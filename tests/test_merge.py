@@ -166,3 +166,27 @@ def test_replicas_without_a_number_are_counted_as_they_are_named(parts, tmp_path
         edit_header(path, parallel=None)
     assert main(["merge", *map(str, parts), "-o", str(tmp_path / "run.jsonl")]) == 0
     assert "2 replicas, 14 requests" in capsys.readouterr().out
+
+
+def test_one_run_twice_is_no_merge(small_trace, tmp_path, capsys):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(small_trace.read_bytes())
+    assert main(["merge", str(small_trace), str(copy), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "are the same run; name each replica's trace once" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_a_replica_lost_is_told_of_the_merged_trace(parts, tmp_path, capsys):
+    lines = parts[0].read_bytes().splitlines(keepends=True)
+    step = next(i for i, line in enumerate(lines) if b'"index":3,' in line)
+    lost = msgspec.json.decode(lines[step])
+    end = msgspec.json.decode(lines[-1])
+    end |= {"steps": end["steps"] - 1, "output_tokens": end["output_tokens"] - sum(lost["sampled"]), "dropped": 1}
+    parts[0].write_bytes(b"".join([*lines[:step], *lines[step + 1 : -1], msgspec.json.encode(end), b"\n"]))
+    fakes.seal(parts[0])
+    out = tmp_path / "out.jsonl"
+    assert main(["merge", *map(str, parts), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "1 of" in said
+    assert "a replica's recording lacks them, and so does this" in said
+    assert Trace.read(out, allow_broken=True).missing_steps == 1

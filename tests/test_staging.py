@@ -38,7 +38,14 @@ def test_all_files_take_their_places_and_the_path_to_make_them_in_is_plain(tmp_p
         assert not set("'{}日") & set(str(folder))
 
 
-@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def of_av() -> OSError:
+    """An error of PyAV's that is the system's; its name cannot be set."""
+    import av
+
+    return av.error.OSError(28, "No space left on device", "a name")
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), of_av(), KeyboardInterrupt(), ValueError()])
 def test_whatever_fails_the_film_that_was_there_is_whole(tmp_path, fault):
     target = tmp_path / "Film.mp4"
     make(target, "before")
@@ -50,13 +57,28 @@ def test_whatever_fails_the_film_that_was_there_is_whole(tmp_path, fault):
 def test_a_fault_names_the_film_and_not_the_folder_it_is_made_in(tmp_path):
     target = tmp_path / "it's" / "Film.mp4"
 
-    def fail() -> None:
+    import av
+
+    def fail(kind: type[OSError]) -> None:
         with staged(target) as folder:
-            raise OSError(28, "No space left on device", str(folder / "Film.mp4"))
+            raise kind(28, "No space left on device", str(folder / "Film.mp4"))
+
+    for kind in (OSError, av.error.OSError):
+        with pytest.raises(OSError, match="No space") as raised:
+            fail(kind)
+        assert raised.value.filename == str(target)
+
+
+def test_a_full_disk_is_one_also_where_the_encoder_wraps_it(tmp_path):
+    def fail(cause: Exception) -> None:
+        with staged(tmp_path / "Film.mp4"):
+            raise RuntimeError("Failed to finish video segment") from cause
 
     with pytest.raises(OSError, match="No space") as raised:
-        fail()
-    assert raised.value.filename == str(target)
+        fail(OSError(28, "No space left on device", "uncached_00000.mp4"))
+    assert raised.value.filename == str(tmp_path / "Film.mp4")
+    with pytest.raises(RuntimeError, match="Failed to finish"):
+        fail(ValueError("another reason"))
 
 
 def test_a_second_maker_of_the_same_film_is_refused_by_name(tmp_path):

@@ -233,3 +233,29 @@ def lines_of_a_run(folder: Path) -> list[bytes]:
     with Recorder(path, fakes.header(EngineConfig())) as recorder:
         record_some(recorder, 0, 1)
     return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("kind", ["OSError", "av"])
+def test_a_fault_within_a_library_names_the_file_that_was_meant(tmp_path, kind):
+    import av
+
+    error = av.error.OSError if kind == "av" else OSError  # the former cannot be given another name
+    target = tmp_path / "film.mp4"
+
+    def fail() -> None:
+        with replacing(target) as part:
+            raise error(28, "No space left on device", str(part))
+
+    with pytest.raises(OSError, match="No space") as raised:
+        fail()
+    assert raised.value.filename == str(target)
+    assert names(tmp_path) == set()
+
+
+def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
+    LineWriter(tmp_path / "run.jsonl").abandon()
+    assert names(tmp_path) == set()
+    writer = LineWriter(tmp_path / "run.jsonl")
+    writer.write(b"{}\n")
+    writer.abandon()
+    assert names(tmp_path) == {writer.partial.name}

@@ -137,6 +137,13 @@ def _inspect(path: Path) -> _Source:
 
 
 def _require_one_engine(sources: Sequence[_Source]) -> None:
+    seen: dict[str, Path] = {}
+    for source in sources:
+        if source.digest in seen:
+            raise MergeError(
+                f"{seen[source.digest]} and {source.path} are the same run; name each replica's trace once"
+            )
+        seen[source.digest] = source.path
     first = sources[0]
     for other in sources[1:]:
         for name, value in _SAME.items():

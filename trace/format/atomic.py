@@ -54,8 +54,13 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(part)):
-            error.filename = str(path)
+            raise naming(error, path) from error
         raise
+
+
+def naming(error: OSError, path: Path) -> OSError:
+    """The system's error, of `path`; a new one, since those of libraries (PyAV's) cannot be given another name."""
+    return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def sync(path: Path) -> None:

@@ -161,11 +161,15 @@ class LineWriter:
         self.partial.replace(self._target)
 
     def abandon(self) -> None:
-        """Close the partial file as it is and leave it where it lies."""
+        """Close the partial file as it is and leave it where it lies; one that holds nothing is removed."""
         with contextlib.suppress(OSError):  # what is still in memory has no place on a full disk
             self.flush()
         with contextlib.suppress(OSError):
             self._file.close()
+        if os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                if self.partial.stat().st_size == 0:
+                    self.partial.unlink()
 
     def discard(self) -> None:
         """Close the partial file and remove it."""
