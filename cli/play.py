@@ -16,6 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="trace files or folders, baseline first")
     parser.add_argument("--out", type=Path, default=Path("player.html"), help="the file (default: player.html)")
     parser.add_argument("--language", default="en", help="of the page's words at first: en or zh (default: en)")
+    parser.add_argument(
+        "--film", type=Path, metavar="FILM", help="a film of some of the runs: the page names its seconds"
+    )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1 until Ctrl-C, write no file")
     parser.add_argument("--port", type=int, default=0, help="port of --serve (default: a free one)")
@@ -27,13 +30,15 @@ def run(args: argparse.Namespace) -> int:
 
     from tracereel.cli.files import trace_files
     from tracereel.player.errors import PlayerError
+    from tracereel.player.film import film_entry
     from tracereel.player.page import build_page
     from tracereel.player.server import serving
     from tracereel.trace.format.storage import replace_text
     from tracereel.trace.state.columns import Trace
 
     paths = list(trace_files(args.runs)) if args.runs else _own_runs()
-    page = build_page([Trace.read(path) for path in paths], args.language)
+    film = film_entry(args.film) if args.film is not None else None
+    page = build_page([Trace.read(path) for path in paths], args.language, film)
     if args.serve:
         with serving(page, args.port) as (url, serve):
             say(url)

@@ -33,7 +33,7 @@ def make(folder: Path) -> Path:
     for path in FILM.parent.glob(f"{FILM.stem}.*"):
         shutil.copyfile(path, beside / path.name)
     shutil.copyfile(NOTEBOOK, beside / NOTEBOOK.name)
-    if code := main(("play", "--out", str(beside / "player.html"))):
+    if code := main(("play", "--film", str(FILM), "--out", str(beside / "player.html"))):
         raise SystemExit(code)
     page = (ROOT / "docs" / "site.html").read_text("utf-8")
     for name, markup in _parts().items():

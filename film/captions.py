@@ -13,11 +13,12 @@ from tracereel.trace.format.storage import replace_text
 
 @dataclass(frozen=True)
 class Cue:
-    """A text and the seconds of film during which it holds."""
+    """A text and the seconds of film during which it holds. `link` leads to its first instant in the player."""
 
     from_s: float
     to_s: float
     text: str
+    link: str = ""
 
 
 def cues_of(told: Sequence[tuple[float, Beat]]) -> list[Cue]:
@@ -30,7 +31,13 @@ def cues_of(told: Sequence[tuple[float, Beat]]) -> list[Cue]:
 def chapters_of(told: Sequence[tuple[float, Beat]], film_s: float) -> list[Cue]:
     """A chapter a beat, from its beginning to the next one's."""
     starts = [0.0, *(start for start, _ in told[1:]), film_s]
-    return [Cue(starts[i], starts[i + 1], beat.title.text) for i, (_, beat) in enumerate(told)]
+    return [Cue(starts[i], starts[i + 1], beat.title.text, _link(beat)) for i, (_, beat) in enumerate(told)]
+
+
+def _link(beat: Beat) -> str:
+    """The player's link to where a beat begins (web/links.js of the player reads it)."""
+    seconds = f"{beat.clock.engine_ns(0) / 1e9:.9f}".rstrip("0").rstrip(".")
+    return f"#run={beat.runs[0].trace.name}&t={seconds}" if beat.runs else ""
 
 
 def write_captions(film: Path, cues: Sequence[Cue], chapters: Sequence[Cue]) -> None:
@@ -49,10 +56,10 @@ def srt(cues: Sequence[Cue]) -> str:
 
 
 def vtt(cues: Sequence[Cue]) -> str:
-    """WebVTT; what would be read as markup is escaped."""
+    """WebVTT; what would be read as markup is escaped. A cue's link is a note before it, which no player shows."""
     escaped = [_line(cue.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for cue in cues]
     entries = [
-        f"{_time(cue.from_s, '.')} --> {_time(cue.to_s, '.')}\n{text}\n"
+        (f"NOTE {cue.link}\n\n" if cue.link else "") + f"{_time(cue.from_s, '.')} --> {_time(cue.to_s, '.')}\n{text}\n"
         for cue, text in zip(cues, escaped, strict=True)
     ]
     return "\n".join(["WEBVTT\n", *entries])

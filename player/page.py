@@ -17,6 +17,7 @@ from tracereel.film.theme import IDLE_SLOT, PALETTES, REQUESTS, Palette
 from tracereel.player.columns import packed
 from tracereel.player.errors import PlayerError
 from tracereel.player.figures import Figure, Moments, comparison, figures_of, moments_of
+from tracereel.player.film import FilmEntry
 from tracereel.player.program import program, web_text
 from tracereel.trace import __version__
 from tracereel.trace.analysis.compare import group_runs
@@ -73,19 +74,20 @@ class PageData(msgspec.Struct, frozen=True, kw_only=True):
     made_with: str
     runs: list[RunEntry]
     pairs: list[PairEntry]
+    film: FilmEntry | None
     bounds: tuple[str, ...]
     language: str
     words: dict[str, dict[str, str]]
     palettes: dict[str, dict[str, str | list[str]]]
 
 
-def build_page(traces: Sequence[Trace], language: str = "en") -> str:
-    """The page that plays these traces, the first of two cases first.
+def build_page(traces: Sequence[Trace], language: str = "en", film: FilmEntry | None = None) -> str:
+    """The page that plays these traces, the first of two cases first; `film` is one that shows some of them.
 
-    Raises PlayerError where a trace does not keep to its schema, is given twice, or there are too many.
+    Raises PlayerError where a trace is given twice, or there are too many.
     """
     runs = [Run(trace) for trace in traces]
-    data, columns = page_data(runs, language), {run.trace.name: packed(run.trace, run.timeline) for run in runs}
+    data, columns = page_data(runs, language, film), {run.trace.name: packed(run.trace, run.timeline) for run in runs}
     return assemble(data, {key: base64.b64encode(_gzipped(content)) for key, content in columns.items()})
 
 
@@ -94,7 +96,7 @@ def _gzipped(content: bytes) -> bytes:
     return gzip.compress(content, 9 if len(content) < LARGE else 6, mtime=0)
 
 
-def page_data(runs: Sequence[Run], language: str) -> PageData:
+def page_data(runs: Sequence[Run], language: str, film: FilmEntry | None = None) -> PageData:
     """What is said of the runs."""
     traces = [run.trace for run in runs]
     _require_playable(traces)
@@ -118,11 +120,22 @@ def page_data(runs: Sequence[Run], language: str) -> PageData:
         made_with=f"tracereel {__version__}",
         runs=entries,
         pairs=pairs,
+        film=_of_these(film, set(by_digest)),
         bounds=BOUNDS,
         language=language,
         words=words,
         palettes={name: _palette(palette) for name, palette in PALETTES.items()},
     )
+
+
+def _of_these(film: FilmEntry | None, digests: set[str]) -> FilmEntry | None:
+    """The film with the passages that show runs of the page. Raises PlayerError where it has none."""
+    if film is None:
+        return None
+    shown = [passage for passage in film.passages if passage.digest in digests]
+    if not shown:
+        raise PlayerError(f"{film.name} shows none of these runs")
+    return msgspec.structs.replace(film, passages=shown)
 
 
 def _require_playable(traces: Sequence[Trace]) -> None:
@@ -135,12 +148,6 @@ def _require_playable(traces: Sequence[Trace]) -> None:
         if trace.digest in seen:
             raise PlayerError(f"{trace.path} is the same recording as {seen[trace.digest].path}: name it once")
         seen[trace.digest] = trace
-        for slots in (trace.steps.member_slot, trace.residencies.slot):
-            if len(slots) and int(slots.max()) >= trace.header.slots:
-                raise PlayerError(
-                    f"{trace.path}: slot {int(slots.max())} is used, the header has {trace.header.slots} slots;"
-                    " run `tracereel check`"
-                )
 
 
 def _median(traces: Sequence[Trace]) -> Trace:

@@ -17,6 +17,7 @@ from tracereel.film.phrases import shown_as
 from tracereel.player.columns import packed
 from tracereel.player.errors import PlayerError
 from tracereel.player.figures import Figure
+from tracereel.player.film import FilmEntry, film_entry
 from tracereel.player.page import DATA_ID, PageData, RunEntry, assemble, page_data
 from tracereel.trace.analysis.queries import Run, evaluate
 from tracereel.trace.recordings.index import traces_below
@@ -59,6 +60,10 @@ def verify_page(path: Path, traces: Iterable[Path]) -> PageVerdict:
         verdict.figures += 1
         if fault := _fault_of_figure(figure, runs):
             verdict.faults.append(f"{figure.query}: {fault}")
+    if data.film is not None and (
+        fault := _fault_of_film(data.film, path.parent, {entry.digest for entry in data.runs})
+    ):
+        verdict.faults.append(f"film: {fault}")
     if not verdict.faults:
         _compare_whole(text, data, {key: part.encode() for key, part in columns.items()}, runs, verdict)
     return verdict
@@ -110,11 +115,22 @@ def _fault_of_figure(figure: Figure, runs: dict[str, Run]) -> str | None:
     return None if shown == figure.shown else f"the page shows {figure.shown!r}, the value is {shown!r}"
 
 
+def _fault_of_film(entry: FilmEntry, folder: Path, digests: set[str]) -> str | None:
+    """Are its seconds those of the film's ledger? The film has to lie beside the page."""
+    film = folder / Path(entry.name).name
+    if not film.is_file():
+        return f"{film.name} is not beside the page, so its seconds cannot be checked"
+    again = film_entry(film)
+    passages = [passage for passage in again.passages if passage.digest in digests]
+    same = entry == msgspec.structs.replace(again, passages=passages)
+    return None if same else f"the page's seconds are not those of the ledger of {film.name}"
+
+
 def _compare_whole(
     text: str, data: PageData, columns: dict[str, bytes], runs: dict[str, Run], verdict: PageVerdict
 ) -> None:
     """What is said beside columns and figures, and the program: all of the page made again."""
-    again = page_data([runs[entry.digest] for entry in data.runs], data.language)
+    again = page_data([runs[entry.digest] for entry in data.runs], data.language, data.film)
     if again.made_with != data.made_with:
         verdict.faults.append(f"the page was made with {data.made_with}, this is {again.made_with}: use that version")
         return

@@ -7,7 +7,7 @@ import { showDifference } from "./compare.js";
 import { connect, factorText, write } from "./controls.js";
 import { byId, openDialog } from "./dom.js";
 import { download, pngOf, svgOf } from "./export.js";
-import { fillFilm } from "./film.js";
+import { fillFilm, filmInstant, showFilmSecond } from "./film.js";
 import { listen, listenKeys } from "./input.js";
 import { RequestPanel, showSteps } from "./inspector.js";
 import { Lane } from "./lane.js";
@@ -37,17 +37,28 @@ class App {
   }
 
   async start() {
-    const link = readLink(location.hash);
-    await this.show(this.#keysFor(link.keys));
+    const link = this.#read(location.hash);
+    await this.show(this.#keysFor(link));
     this.#apply(link);
     document.documentElement.dataset.ready = "true";
   }
 
-  #keysFor(wanted) {
+  /** A link; where it names a second of the film, that second's run and time. */
+  #read(hash) {
+    const link = readLink(hash);
+    const shown = link.film === null ? null : filmInstant(this.data, link.film);
+    if (!shown) return link;
+    const keys = this.#keysFor({ keys: [], named: [] }).filter((key) => !shown.digest.startsWith(key));
+    return { ...link, keys: [shown.digest.slice(0, 12), ...keys].slice(0, 2), seconds: shown.seconds };
+  }
+
+  #keysFor({ keys: wanted, named }) {
     const found = wanted.map((key) => this.data.runs.find((run) => run.key.startsWith(key) || run.digest.startsWith(key)));
     if (found.length && found.every(Boolean)) return found.map((run) => run.key);
-    const medians = this.data.runs.filter((run) => run.median);
-    return (medians.length > 1 ? medians : this.data.runs).slice(0, 2).map((run) => run.key);
+    const there = this.data.runs.filter((run) => named.includes(run.key));
+    const runs = there.length ? there : this.data.runs;
+    const medians = runs.filter((run) => run.median);
+    return (medians.length > 1 ? medians : runs).slice(0, 2).map((run) => run.key);
   }
 
   /** Show one run or two, and all of them. */
@@ -79,9 +90,9 @@ class App {
   }
 
   async follow() {
-    const link = readLink(location.hash);
-    const keys = this.#keysFor(link.keys);
-    if (link.keys.length && keys.join() !== this.lanes.map((lane) => lane.run.facts.key).join()) await this.show(keys);
+    const link = this.#read(location.hash);
+    const keys = this.#keysFor(link);
+    if (link.keys.length + link.named.length && keys.join() !== this.lanes.map((lane) => lane.run.facts.key).join()) await this.show(keys);
     this.#apply(link);
   }
 
@@ -282,6 +293,14 @@ class App {
     openDialog("film");
   }
 
+  /** Go to what the film shows at a second of it. */
+  async openFilmSecond(second) {
+    const link = this.#read(`#film=${second}`);
+    const keys = this.#keysFor(link);
+    if (link.keys.length && keys[0] !== this.lanes[0].run.facts.key) await this.show(keys);
+    this.#apply(link);
+  }
+
   ticked() {
     if (this.clock.playing && this.lanes.length) {
       const x = this.lanes[0].axis.x(this.clock.t);
@@ -324,6 +343,7 @@ class App {
     const [{ run }] = this.lanes;
     byId("time").textContent = say("time", { t: number((t + run.facts.begin_ns) / 1e9, 3) });
     byId("factor").textContent = playing ? factorText(factor) : say("held");
+    showFilmSecond(this);
     byId("play").dataset.playing = String(playing);
     showSteps(this);
     showDifference(this);

@@ -74,7 +74,12 @@ def test_the_films_command_renders_what_is_in_view(two, runs, monkeypatch):
     command = two.text_content("#film pre").split()
     two.keyboard.press("Escape")
     asked = {}
-    monkeypatch.setattr(render, "_render", lambda name, settings, *rest: asked.update({name: settings}))
+
+    def note(name, settings, *rest):
+        asked[name] = settings
+        return name, []
+
+    monkeypatch.setattr(render, "render_scene", note)
     assert main(command[1:]) == 0
     window = asked["decode_batching"].window
     assert window.run == runs[1].trace.name

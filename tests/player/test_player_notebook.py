@@ -64,6 +64,6 @@ def test_the_example_notebook_runs_and_computes_all_it_shows(model_file, tmp_pat
     for size in (2, 4, 8, 16):
         assert re.search(rf"{size} slots: continuous over static \d", printed)
     assert re.search(r"continuous +\d+ steps by this rule, +\d+ in the recording", printed)
-    for rate in (2, 5, 10):
+    for rate in (4, 8, 16):
         assert re.search(rf"{rate}/s continuous +median TTFT +\d+ ms", printed)
     assert str(notebook).count("<iframe srcdoc=") == 2

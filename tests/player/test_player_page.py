@@ -184,13 +184,6 @@ def test_where_a_recording_contradicts_itself_is_said_on_the_page(tmp_path, film
     assert any("waiting" in note for note in data["runs"][0]["notes"])
 
 
-def test_a_slot_that_the_header_does_not_have_is_refused(tmp_path, film):
-    path = tmp_path / "broken.jsonl"
-    path.write_text(changed(film[0], '"slots":8', '"slots":5'))
-    with pytest.raises(PlayerError, match=r"slot 7 is used, the header has 5 slots"):
-        build_page([Trace.read(path)])
-
-
 @pytest.mark.parametrize(
     ("modules", "fault"),
     [
