@@ -11,7 +11,7 @@ from tracereel.trace.analysis.pairs import throughput_ratio
 
 @pytest.fixture(scope="module")
 def scene():
-    return _CutOut(Show(Settings(), SIZE))
+    return _CutOut(Show(Settings(device="cpu"), SIZE))
 
 
 @pytest.mark.parametrize(("which", "film_s"), [("static", 3.0), ("continuous", -5.5)])

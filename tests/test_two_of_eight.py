@@ -77,4 +77,4 @@ def test_of_many_slots_all_are_drawn_small_and_some_are_spelled_out():
 
 
 def test_eight_slots_need_no_map():
-    assert _ColdOpen(Show(Settings(), SIZE)).map is None
+    assert _ColdOpen(Show(Settings(device="cpu"), SIZE)).map is None
