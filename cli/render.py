@@ -279,7 +279,7 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
     for film in (name for name in FILMS if name in plan.beats):
         target, beats = _path(film, options), plan.beats[film]
         if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, plan.jobs[film]):
-            join([paths[beat.name] for beat in beats], beats, target, plan.shows[film], plan.jobs[film])
+            join(film, [paths[beat.name] for beat in beats], beats, target, plan.shows[film], plan.jobs[film])
         say(target)
     return 0
 

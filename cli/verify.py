@@ -1,7 +1,8 @@
-"""Verify a film or a page of `play`: recompute every number in it from the traces.
+"""Verify a film or a page of `play`: make it again from the traces, and compare.
 
-Reads the ledger next to a film; a page holds its own. Exit code 0: every claim is what the traces say;
-1: one is not, or the ledger is not the film's; 2: something cannot be read.
+A film is held to what its traces draw: sampled frames (--all-frames: each), every figure and line of its ledger, the
+captions, chapters, sound and still that go with it, and what its metadata says. A page holds its own ledger. Exit code
+0: all of it is what the traces say; 1: something is not, or cannot be made again; 2: something cannot be read.
 """
 
 import argparse
@@ -12,9 +13,7 @@ from tracereel.cli.terminal import say
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
-    parser.add_argument(
-        "film", type=Path, help="a film made by tracereel, its .ledger.json next to it, or a page of play"
-    )
+    parser.add_argument("film", type=Path, help="a film made by tracereel, its ledger next to it, or a page of play")
     parser.add_argument(
         "--trace",
         type=Path,
@@ -22,6 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TRACE",
         help="trace files or folders (default: $TRACEREEL_RECORDINGS, then the package's recordings)",
     )
+    parser.add_argument("--all-frames", action="store_true", help="compare every frame")
+    parser.add_argument("--brand", type=Path, metavar="FILE", help="the brand file that the film was made with")
+    parser.add_argument("--font", type=Path, action="append", default=[], help="a font file that it was made with")
+    parser.add_argument("--scene", type=Path, metavar="FILE.py", help="the file of your own scene; it is run")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,16 +36,31 @@ def run(args: argparse.Namespace) -> int:
     traces = args.trace or [Path(os.environ.get(ENVIRONMENT) or PACKAGE_RECORDINGS)]
     if args.film.suffix == ".html":
         return _verify_page(args.film, traces)
-    from tracereel.film.verification import verify
+    from tracereel.cli.progress import ProgressReport
+    from tracereel.film.verification import Wanted, verify
 
-    verdict = verify(args.film, traces)
+    if args.scene:
+        _load(args.scene)
+    wanted = Wanted(args.brand, tuple(args.font), args.all_frames)
+    with ProgressReport() as report:
+        verdict = verify(args.film, traces, wanted, lambda done, total: report(f"verifying {args.film}", done, total))
+    for note in verdict.notes:
+        say(f"  {note}")
     for fault in verdict.faults[:20]:
         say(f"  {fault}")
     more = len(verdict.faults) - 20
     if more > 0:
         say(f"  and {more} more")
-    say(f"{args.film}: {verdict.claims} claims, {len(verdict.faults)} fault(s)")
+    compared = f"{verdict.compared} of {verdict.frames} frames compared"
+    say(f"{args.film}: {verdict.claims} claims, {compared}, {len(verdict.faults)} fault(s)")
     return 1 if verdict.faults else 0
+
+
+def _load(file: Path) -> None:
+    """Run a scene's file, which registers the scene and its queries."""
+    import runpy
+
+    runpy.run_path(str(file))
 
 
 def _verify_page(page: Path, traces: list[Path]) -> int:

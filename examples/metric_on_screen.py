@@ -3,7 +3,7 @@
     manim -pql examples/metric_on_screen.py
 
 `register` adds a metric of a whole run; `query` adds a question about an instant. Both give numbers that the ledger
-keeps by name, so `tracereel verify` can ask again once this module is imported.
+keeps by name; `tracereel verify --scene metric_on_screen.py` asks again.
 """
 
 from tracereel.film.beat import Beat, Caption

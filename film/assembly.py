@@ -10,10 +10,12 @@ from pathlib import Path
 
 import av
 import msgspec
-from tracereel.film.beat import BEAT_FADE_S, Beat
+from tracereel.film.beat import Beat
 from tracereel.film.ledger import LedgerFile, ledger_path, read_ledger
-from tracereel.film.provenance import read_stamp
+from tracereel.film.provenance import provenance_of, read_stamp
 from tracereel.film.publishing import publish
+from tracereel.film.recipe import Recipe, code_digest
+from tracereel.film.schedule import starts_of
 from tracereel.film.show import Show
 from tracereel.film.staging import staged
 
@@ -27,14 +29,8 @@ class AssemblyError(Exception):
 
 def job_digest(recordings: Sequence[Path], settings: dict[str, str]) -> str:
     """What a render depends on: the recordings, everything that was asked for, and this package's own source."""
-    digest = hashlib.sha256()
-    here = Path(__file__).resolve().parent
-    sources = [
-        path
-        for room in (here, *(here.parent / name for name in ("trace", "scenes")))
-        for path in sorted(room.rglob("*.py"))
-    ]
-    for path in [*sources, *sorted(here.glob("text/*.toml")), *recordings]:
+    digest = hashlib.sha256(code_digest().encode())
+    for path in recordings:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     for name, value in sorted(settings.items()):
@@ -50,23 +46,22 @@ def is_fresh(film: Path, job: str) -> bool:
         return False
 
 
-def join(parts: Sequence[Path], beats: Sequence[Beat], target: Path, show: Show, job: str) -> None:
-    """Put the films of scenes, each of one beat, one after the other into `target`.
+def join(name: str, parts: Sequence[Path], beats: Sequence[Beat], target: Path, show: Show, job: str) -> None:
+    """Put the films of scenes, each of one beat, one after the other into `target`, the film `name`.
 
-    Raises LedgerError where a part's ledger cannot be read, AssemblyError where the parts were not encoded alike.
+    Raises LedgerError where a part's ledger cannot be read, RecipeError where it does not say from what it was made,
+    AssemblyError where the parts were not encoded alike.
     """
     ledgers = [read_ledger(part)[0] for part in parts]
     rate = ledgers[0].frame_rate
-    first, claims, told = 0, [], []
-    facts = dict(ledgers[0].provenance)
-    traces: set[str] = set()
-    for ledger, beat in zip(ledgers, beats, strict=True):
+    first, claims = 0, []
+    transparent = Recipe.read(ledgers[0].provenance).transparent
+    recipe = Recipe.of(name, show, rate, transparent=transparent)
+    facts = {**provenance_of(list(show.shown.values())), **recipe.facts, JOB: job}
+    told = list(zip(starts_of(beats, rate), beats, strict=True))
+    for ledger in ledgers:
         claims += [msgspec.structs.replace(c, first=c.first + first, last=c.last + first) for c in ledger.claims]
-        # The beat's own clock begins once it has come.
-        told.append((first / rate + round(BEAT_FADE_S * rate) / rate, beat))
-        traces.update(ledger.provenance.get("traces", "").split())
         first += ledger.frames
-    facts |= {"traces": " ".join(sorted(traces)), JOB: job}
     whole = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
     with staged(target) as folder:
         film = folder / target.name

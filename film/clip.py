@@ -7,8 +7,9 @@ import msgspec
 from PIL import Image
 from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path, read_ledger
 from tracereel.film.provenance import stamp
+from tracereel.film.recipe import Clip, Recipe
 from tracereel.film.staging import staged
-from tracereel.trace.format.storage import replace_text
+from tracereel.trace.format.storage import replace_bytes
 
 _COLOURS = 255
 
@@ -24,52 +25,61 @@ def clip(film: Path, target: Path, from_s: float, to_s: float, width: int, fps: 
     """
     if target.suffix != ".gif":
         raise ClipError(f"{target}: a clip is a .gif")
+    ledger, _ = read_ledger(film)
+    if fps > ledger.frame_rate:
+        raise ClipError(f"{film}: has {ledger.frame_rate:g} frames a second; a clip has no more, so --fps at most that")
+    part = Clip(from_s, to_s, fps, width)
+    shown = part.frames(ledger.frame_rate, ledger.frames)
+    if not shown:
+        raise ClipError(f"{film}: nothing between {from_s:g} s and {to_s:g} s")
     try:
-        frames = _frames(film, from_s, to_s, width, fps)
+        frames = _frames(film, shown, width)
     except (OSError, av.FFmpegError) as error:
         raise ClipError(f"{error.filename or film}: cannot be read ({error.strerror})") from None
-    ledger, _ = read_ledger(film)
-    if not frames:
-        raise ClipError(f"{film}: nothing between {from_s:g} s and {to_s:g} s")
+    if len(frames) < len(shown):
+        raise ClipError(f"{film}: ends before frame {shown[len(frames)]}, which its ledger has")
     target.parent.mkdir(parents=True, exist_ok=True)
     flat = _flattened(frames)
-    own = _part_of(ledger, target.name, from_s, len(frames), fps)
-    text = encode_ledger(own)
+    own = _part_of(ledger, target.name, shown, part)
+    data = encode_ledger(own)
     with staged(target) as folder:
         made = folder / target.name
         # Hundredths of a second are what a GIF counts in.
-        flat[0].save(made, save_all=True, append_images=flat[1:], duration=round(100 / fps) * 10, loop=0, disposal=1)
-        stamp(made, {**own.provenance, LEDGER_DIGEST: digest_of(text)})
-        replace_text(ledger_path(made), text)
+        flat[0].save(made, save_all=True, append_images=flat[1:], duration=hundredths_of(fps) * 10, loop=0, disposal=1)
+        stamp(made, {**own.provenance, LEDGER_DIGEST: digest_of(data)})
+        replace_bytes(ledger_path(made), data)
     return len(frames)
 
 
-def _part_of(ledger: LedgerFile, name: str, from_s: float, frames: int, fps: float) -> LedgerFile:
+def hundredths_of(rate: float) -> int:
+    """How long a frame of a clip stands, in hundredths of a second."""
+    return round(100 / rate)
+
+
+def _part_of(ledger: LedgerFile, name: str, shown: list[int], part: Clip) -> LedgerFile:
     """What is claimed in these frames of a film, counted in frames of the clip."""
-    # The clip's frame i is the film's first at or after from_s + i / fps.
-    shown = [round((from_s + i / fps) * ledger.frame_rate) for i in range(frames)]
     claims = []
     for claim in ledger.claims:
         inside = [i for i, frame in enumerate(shown) if claim.first <= frame <= claim.last]
         if inside:
             claims.append(msgspec.structs.replace(claim, first=inside[0], last=inside[-1]))
-    return msgspec.structs.replace(ledger, film=name, frames=frames, frame_rate=fps, claims=claims)
+    facts = {**ledger.provenance, **Recipe.read(ledger.provenance).clipped(part).facts}
+    return msgspec.structs.replace(
+        ledger, film=name, frames=len(shown), frame_rate=part.rate, provenance=facts, claims=claims
+    )
 
 
-def _frames(film: Path, from_s: float, to_s: float, width: int, fps: float) -> list[Image.Image]:
-    frames: list[Image.Image] = []
+def _frames(film: Path, shown: list[int], width: int) -> list[Image.Image]:
+    wanted, frames = set(shown), []
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         height = round(stream.height * width / stream.width)
-        due = from_s
-        for frame in container.decode(stream):
-            at = float(frame.time or 0)
-            if at >= to_s:
+        for i, frame in enumerate(container.decode(stream)):
+            if i > shown[-1]:
                 break
-            if at + 1e-6 >= due:
+            if i in wanted:
                 picture: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
                 frames.append(picture.resize((width, height), Image.Resampling.LANCZOS))
-                due = from_s + len(frames) / fps
     return frames
 
 

@@ -4,16 +4,20 @@ Knows phrases and frame numbers. Does not draw; written beside the film, read by
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import zstandard
 from tracereel.film.phrases import Phrase
 
 LEDGER_DIGEST = "ledger"
 """The entry of a film's metadata that holds its ledger's digest."""
+MAX_FILE_BYTES = 8 * 2**20
 MAX_LEDGER_BYTES = 64 * 2**20
+"""Unpacked."""
+_LEVEL = 10
 Key = tuple[Phrase, str]
 
 
@@ -39,13 +43,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[int, int]
 
 
-class LedgerFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written: the film's facts and its claims in the order of their first frames."""
+class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The film's facts."""
 
     film: str
     frames: int
     frame_rate: float
     provenance: dict[str, str]
+
+
+class LedgerFile(LedgerHead, frozen=True, kw_only=True):
+    """What is written: the film's facts and its claims in the order of their first frames."""
+
     claims: list[Claim]
 
 
@@ -104,36 +113,60 @@ class Ledger:
         return sorted(claims, key=lambda claim: (claim.first, claim.last, claim.text, claim.query, str(claim.args)))
 
 
-def encode_ledger(ledger: LedgerFile) -> str:
-    """The ledger as text, a claim a line."""
-    head: dict[str, Any] = msgspec.to_builtins(ledger)
-    claims = head.pop("claims")
+def ledger_lines(ledger: LedgerFile) -> Iterator[str]:
+    """The ledger as JSON Lines: what the film is, then a claim a line."""
     encode = msgspec.json.Encoder().encode
-    lines = ",\n".join(encode(claim).decode() for claim in claims)
-    return encode(head).decode()[:-1] + ',"claims":[\n' + lines + "\n]}\n"
+    yield encode({name: getattr(ledger, name) for name in LedgerHead.__struct_fields__}).decode()
+    for claim in ledger.claims:
+        yield encode(claim).decode()
+
+
+def encode_ledger(ledger: LedgerFile) -> bytes:
+    """The ledger as its file holds it: its lines, compressed (zstd)."""
+    text = "".join(f"{line}\n" for line in ledger_lines(ledger))
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(text.encode())
 
 
 def ledger_path(film: Path) -> Path:
     """Where a film's ledger lies: beside it."""
-    return film.with_name(film.name + ".ledger.json")
+    return film.with_name(f"{film.name}.ledger.jsonl.zst")
 
 
-def read_ledger(film: Path) -> tuple[LedgerFile, str]:
-    """A film's ledger, and its text. Raises LedgerError."""
+def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
+    """A film's ledger, and its file's bytes. Raises LedgerError."""
     path = ledger_path(film)
     try:
-        if path.stat().st_size > MAX_LEDGER_BYTES:
-            raise LedgerError(f"{path}: is over {MAX_LEDGER_BYTES >> 20} MiB; no film's ledger is")
-        text = path.read_text(encoding="utf-8")
-        return msgspec.json.decode(text, type=LedgerFile), text
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise LedgerError(f"{path}: is over {MAX_FILE_BYTES >> 20} MiB; no film's ledger is")
+        data = path.read_bytes()
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
+    lines = _lines_of(path, data)
+    number, decode = 1, msgspec.json.Decoder(Claim).decode
+    try:
+        head = msgspec.json.decode(lines[0], type=LedgerHead)
+        claims = []
+        for number, line in enumerate(lines[1:], 2):  # noqa: B007 (named where it fails)
+            claims.append(decode(line))
+        return LedgerFile(**msgspec.structs.asdict(head), claims=claims), data
     except RecursionError:
-        raise LedgerError(f"{path}: is nested too deeply") from None
+        raise LedgerError(f"{path}, line {number}: is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path}: {error}") from None
+        raise LedgerError(f"{path}, line {number}: {error}") from None
 
 
-def digest_of(text: str) -> str:
-    """SHA-256 (hex) of a ledger's text."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def _lines_of(path: Path, data: bytes) -> list[bytes]:
+    """The lines of a ledger's file, which may have been made to expand without end."""
+    unpack = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(data)
+    try:
+        text = unpack.read(MAX_LEDGER_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise LedgerError(f"{path}: is no zstd data ({error})") from None
+    if len(text) > MAX_LEDGER_BYTES:
+        raise LedgerError(f"{path}: is over {MAX_LEDGER_BYTES >> 20} MiB unpacked; no film's ledger is")
+    return text.splitlines() or [b""]
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 (hex) of a ledger's file."""
+    return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from tracereel.film.provenance import stamp
 from tracereel.film.show import Show
 from tracereel.film.sound import soundtrack
 from tracereel.film.stills import write_still
-from tracereel.trace.format.storage import replace_text
+from tracereel.trace.format.storage import replace_bytes
 
 
 def publish(film: Path, show: Show, told: Sequence[tuple[float, Beat]], ledger: LedgerFile) -> None:
@@ -21,12 +21,12 @@ def publish(film: Path, show: Show, told: Sequence[tuple[float, Beat]], ledger: 
 
     Raises SoundError where the sound that was asked for cannot be made.
     """
-    text = encode_ledger(ledger)
-    replace_text(ledger_path(film), text)
+    data = encode_ledger(ledger)
+    replace_bytes(ledger_path(film), data)
     film_s = ledger.frames / ledger.frame_rate
     cues, chapters = cues_of(told), chapters_of(told, film_s)
     write_captions(film, cues, chapters)
     if told:
         write_still(film, [beat for _, beat in told], show)
-    facts = {**ledger.provenance, LEDGER_DIGEST: digest_of(text)}
+    facts = {**ledger.provenance, LEDGER_DIGEST: digest_of(data)}
     stamp(film, facts, chapters, soundtrack(show.settings, told, cues, film_s))

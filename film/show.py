@@ -4,7 +4,7 @@ A beat asks a `Show` for its runs and its words and returns a value; it needs no
 recordings; draws nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tracereel.film.colours import RequestColours
@@ -15,17 +15,25 @@ from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
 from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.format.storage import TraceError
+<<<<<<< HEAD
 from tracereel.trace.recordings.index import FILM, RecordingIndex
+=======
+from tracereel.trace.recordings.index import FILM, RecordingIndex, read_digest
+>>>>>>> aa5ba97 (verify makes the film again from its recipe and compares pictures, ledger, captions, chapters, sound and tags; the ledger is small)
 
 
 class Show:
     """The recordings that are played, on a stage of so many pixels, in the words of a language.
 
-    Raises FontError where no face has the language's characters.
+    `recordings` are those of each suite that may be played, where it is not the settings that say it: a film is made
+    again from just those it was made from. Raises FontError where no face has the language's characters.
     """
 
-    def __init__(self, settings: Settings, pixels: tuple[int, int]):
+    def __init__(
+        self, settings: Settings, pixels: tuple[int, int], recordings: Mapping[str, RecordingIndex] | None = None
+    ):
         self.settings = settings
+        self._given = recordings
         self.pixels = pixels
         add_faces((*settings.brand.fonts, *settings.fonts))
         self.say = Phrasebook(settings.language)
@@ -55,8 +63,15 @@ class Show:
         """The recordings of a suite that are played. Raises TraceError where there are none."""
         found = self._indexes.get(suite)
         if found is None:
-            found = self._indexes[suite] = RecordingIndex(self.settings.recordings, suite, self.settings.device)
+            found = self._indexes[suite] = self._index(suite)
         return found
+
+    def _index(self, suite: str) -> RecordingIndex:
+        if self._given is None:
+            return RecordingIndex(self.settings.recordings, suite, self.settings.device)
+        if suite not in self._given:
+            raise TraceError(suite, "the film was made without a recording of this suite")
+        return self._given[suite]
 
     def runs(self, case: str, suite: str = FILM) -> list[Run]:
         """All repeats of a case. Raises TraceError where there is no recording of it."""
@@ -75,6 +90,20 @@ class Show:
     def files(self) -> list[Path]:
         """All recordings that could have been played so far: of every suite that was asked for, each file."""
         return [recording.path for index in self._indexes.values() for recording in index.recordings]
+
+    @property
+    def recorded(self) -> dict[str, tuple[str, ...]]:
+        """The digests of the traces of every suite that was asked for so far, in the order of their files."""
+        read = {run.trace.path: run.trace.digest for runs in self._runs.values() for run in runs}
+        return {
+            suite: tuple(read.get(recording.path) or read_digest(recording.path) for recording in index.recordings)
+            for suite, index in self._indexes.items()
+        }
+
+    @property
+    def read(self) -> dict[str, Run]:
+        """Every run that was read so far, by its trace's digest."""
+        return {run.trace.digest: run for runs in self._runs.values() for run in runs}
 
     def run(self, case: str, suite: str = FILM) -> Run:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""

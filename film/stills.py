@@ -9,9 +9,14 @@ from tracereel.film.show import Show
 from tracereel.trace.format.atomic import replacing
 
 
-def write_still(film: Path, beats: Sequence[Beat], show: Show) -> None:
-    """Write `<film>.png`, its suffix left out: the first still that a beat names, else the end of the first beat."""
+def still_of(beats: Sequence[Beat]) -> tuple[Beat, float]:
+    """The beat and the second of a film's still: the first that a beat names, else the end of the first beat."""
     beat = next((beat for beat in beats if beat.still_s is not None), beats[0])
-    second = beat.clock.film_s - 0.1 if beat.still_s is None else beat.still_s
+    return beat, beat.clock.film_s - 0.1 if beat.still_s is None else beat.still_s
+
+
+def write_still(film: Path, beats: Sequence[Beat], show: Show) -> None:
+    """Write `<film>.png`, its suffix left out."""
+    beat, second = still_of(beats)
     with replacing(film.with_suffix(".png")) as part:
         BeatFrames(beat, show).at(second).write_to_png(str(part))

@@ -1,19 +1,35 @@
-"""Is what a film claims what the traces say? Recomputes every entry of its ledger.
+"""Is a film what the traces say? Makes it again from them, and holds the file to that: pictures, ledger, words, tags.
 
-Knows ledgers, films' metadata and queries. Does not look at pictures: that drawing and ledger agree is the renderer's.
+Knows ledgers, recipes, redrawings and queries. `pictures` compares frames, `attachments` what lies beside and around
+them.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-import msgspec
-from tracereel.film.ledger import LEDGER_DIGEST, Claim, LedgerFile, digest_of, ledger_path, read_ledger
-from tracereel.film.phrases import shown_as
-from tracereel.film.provenance import read_stamp
-from tracereel.trace.analysis.queries import Run, UnknownQueryError, evaluate
-from tracereel.trace.recordings.index import traces_below
+from tracereel.film.assembly import JOB
+from tracereel.film.attachments import attachment_faults
+from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, ledger_path, read_ledger
+from tracereel.film.ledger_comparison import ledger_faults, recomputed_faults
+from tracereel.film.lettering import FontError
+from tracereel.film.picture_comparison import picture_faults
+from tracereel.film.provenance import provenance_of, read_stamp
+from tracereel.film.recipe import Recipe, RecipeError, code_digest
+from tracereel.film.redrawing import Redrawing, Traces
+from tracereel.film.registry import UnknownSceneError
+from tracereel.film.settings import SettingsError
+from tracereel.film.window import WindowError
+from tracereel.trace.analysis.comparable import NotComparableError
+from tracereel.trace.format.storage import TraceError
+
+OnProgress = Callable[[int, int], None]
+_MADE_WITH = re.compile(r"tracereel [0-9][0-9a-z.+]{0,40}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+_CANNOT = (RecipeError, UnknownSceneError, SettingsError, WindowError, FontError, TraceError, NotComparableError)
+"""Why a film cannot be made again."""
 
 
 class VerificationError(Exception):
@@ -22,83 +38,92 @@ class VerificationError(Exception):
 
 @dataclass
 class Verdict:
-    """What was found: how many claims were recomputed, and every fault."""
+    """What was found: how many claims there are, how many frames of how many were compared, and every fault."""
 
     claims: int = 0
+    frames: int = 0
+    compared: int = 0
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What has to be said and is no fault."""
 
 
-def verify(film: Path, traces: Iterable[Path]) -> Verdict:
-    """Recompute everything a film's ledger claims from trace files (or folders of them).
+@dataclass(frozen=True)
+class Wanted:
+    """How a film is to be verified: with which brand and fonts, and by each of its frames?"""
+
+    brand: Path | None = None
+    fonts: tuple[Path, ...] = ()
+    every_frame: bool = False
+
+
+def verify(
+    film: Path,
+    traces: Iterable[Path],
+    wanted: Wanted = Wanted(),
+    on_progress: OnProgress = lambda done, total: None,
+) -> Verdict:
+    """Make a film again from trace files (or folders of them), and compare all of it.
 
     Raises VerificationError, LedgerError or TraceError where the film, its ledger or a trace cannot be read.
     """
-    ledger, verdict = _read_ledger(film)
-    runs = _runs(traces)
-    answers: dict[bytes, str | None] = {}
-    for claim in ledger.claims:
-        verdict.claims += 1
-        # The same value stands in many frames: it is recomputed once.
-        key = msgspec.json.encode((claim.query, sorted(claim.args.items()), claim.traces, claim.value, claim.shown))
-        if key not in answers:
-            answers[key] = _fault(claim, runs)
-        fault = answers[key]
-        if fault is None and not _stands_in(claim):
-            fault = f"{claim.shown!r} does not stand in {claim.text!r}"
-        if fault is not None:
-            verdict.faults.append(f"frames {claim.first}-{claim.last}: {claim.query}: {fault}")
-    return verdict
-
-
-def _read_ledger(film: Path) -> tuple[LedgerFile, Verdict]:
-    path = ledger_path(film)
     try:
         stamp = read_stamp(film)
     except (OSError, av.FFmpegError) as error:
         raise VerificationError(f"{error.filename or film}: cannot be read ({error.strerror})") from None
-    ledger, text = read_ledger(film)
-    verdict = Verdict()
-    if stamp.get(LEDGER_DIGEST) != digest_of(text):
-        verdict.faults.append(f"{path.name} is not the ledger this film was rendered with")
+    ledger, data = read_ledger(film)
+    verdict = Verdict(claims=len(ledger.claims), frames=ledger.frames)
+    verdict.faults += _stamp_faults(film, stamp, ledger, digest_of(data))
+    known = Traces(traces)
+    try:
+        recipe = Recipe.read(ledger.provenance)
+        redrawing = Redrawing(recipe, known, wanted.brand, wanted.fonts)
+    except _CANNOT as error:
+        verdict.faults.append(f"it cannot be made again, and its pictures were not looked at: {error}")
+        verdict.faults += recomputed_faults(ledger, known)
+        return verdict
+    if recipe.code != code_digest():
+        verdict.notes.append(
+            f"made with another version of the code ({ledger.provenance.get('made_with', '')[:40]},"
+            f" source {recipe.code[:12]}; this is {code_digest()[:12]}): a difference below may be the code's"
+        )
+    verdict.faults += _fact_faults(ledger, redrawing)
+    verdict.compared, found = picture_faults(film, redrawing, ledger, wanted.every_frame, on_progress)
+    verdict.faults += found
+    verdict.faults += ledger_faults(ledger, redrawing)
+    verdict.faults += attachment_faults(film, redrawing)
+    return verdict
+
+
+def _stamp_faults(film: Path, stamp: dict[str, str], ledger: LedgerFile, digest: str) -> list[str]:
+    """Is the ledger this film's, and do both say the same of it?"""
+    faults = []
+    if stamp.get(LEDGER_DIGEST) != digest:
+        faults.append(f"{ledger_path(film).name} is not the ledger this film was rendered with")
     for name, value in ledger.provenance.items():
         if stamp.get(name, "") != value:
-            verdict.faults.append(f"{name}: the film says {stamp.get(name, '')!r}, its ledger {value!r}")
-    named = set(ledger.provenance.get("traces", "").split())
-    if foreign := {digest for claim in ledger.claims for digest in claim.traces} - named:
-        verdict.faults.append(f"claims of traces that the film does not name: {', '.join(sorted(foreign))}")
-    if any(claim.last >= ledger.frames or claim.first > claim.last for claim in ledger.claims):
-        verdict.faults.append(f"claims beyond the film's {ledger.frames} frames")
-    return ledger, verdict
+            faults.append(f"{name}: the film says {stamp.get(name, '')[:80]!r}, its ledger {value[:80]!r}")
+    for name in sorted(stamp.keys() - ledger.provenance.keys() - {LEDGER_DIGEST}):
+        faults.append(f"{name}: the film says {stamp[name][:80]!r}, its ledger nothing")
+    if ledger.film != film.name:
+        faults.append(f"the ledger is of a film called {ledger.film[:80]!r}")
+    return faults
 
 
-def _runs(paths: Iterable[Path]) -> dict[str, Run]:
-    files = [file for path in paths for file in (traces_below(path) if path.is_dir() else [path])]
-    runs = (Run.read(file) for file in files)
-    return {run.trace.digest: run for run in runs}
-
-
-def _fault(claim: Claim, runs: dict[str, Run]) -> str | None:
-    """What is wrong with a claim, or None."""
-    missing = [digest[:12] for digest in claim.traces if digest not in runs]
-    if missing:
-        return f"trace {', '.join(missing)} is not among the traces given"
-    try:
-        value, lines = evaluate(claim.query, [runs[digest] for digest in claim.traces], claim.args)
-    except UnknownQueryError:
-        return "there is no such query"
-    except (TypeError, ValueError, LookupError, ZeroDivisionError, AttributeError) as error:
-        return f"cannot be recomputed ({error})"
-    if value != claim.value:
-        return f"the ledger says {claim.value!r}, the trace {value!r}"
-    if tuple(lines) != tuple(claim.lines):
-        return f"the ledger points to lines {claim.lines}, the value comes from {lines}"
-    try:
-        shown = shown_as(value, claim.style)
-    except ValueError:
-        return f"{claim.style!r} is no format"
-    return None if shown == claim.shown else f"the film shows {claim.shown!r}, the value is {shown!r}"
-
-
-def _stands_in(claim: Claim) -> bool:
-    """Is the figure in the line, or was the line cut before its end?"""
-    return claim.shown in claim.text or claim.text.endswith("…") or claim.text in claim.shown
+def _fact_faults(ledger: LedgerFile, redrawing: Redrawing) -> list[str]:
+    """Does the film say of its traces what they say of themselves?"""
+    made = {**provenance_of(list(redrawing.show.shown.values())), **redrawing.recipe.facts}
+    said = dict(ledger.provenance)
+    made_with = said.pop("made_with", "")
+    made.pop("made_with", None)
+    job = said.pop(JOB, None)
+    faults = [
+        f"{name}: the film says {said.get(name, '')[:80]!r}, the traces {made.get(name, '')[:80]!r}"
+        for name in sorted(made.keys() | said.keys())
+        if said.get(name, "") != made.get(name, "")
+    ]
+    if not _MADE_WITH.fullmatch(made_with):
+        faults.append(f"made_with: {made_with[:80]!r} is no version of tracereel")
+    if job is not None and not _DIGEST.fullmatch(job):
+        faults.append(f"{JOB}: {job[:80]!r} is no digest")
+    return faults

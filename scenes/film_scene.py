@@ -5,7 +5,6 @@ single animation, driven by one tracker of film time. One `Layer` mobject holds 
 it draw straight into the frame's pixels, and `FilmRenderer` keeps the ledger.
 """
 
-import math
 import os
 import shutil
 import sys
@@ -45,7 +44,9 @@ from tracereel.film.ledger import Ledger, LedgerFile
 from tracereel.film.painter import CairoCanvas
 from tracereel.film.provenance import provenance_of
 from tracereel.film.publishing import publish
+from tracereel.film.recipe import Recipe
 from tracereel.film.registry import class_name
+from tracereel.film.schedule import lengths_of
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.sound import voice
@@ -257,7 +258,7 @@ class FilmScene(Scene):
     def construct(self) -> None:
         """Play what the storyboard says."""
         beats = storyboard(self.name, self.show)
-        self._expected = sum(sum(_frames_of(beat)) for beat in beats)
+        self._expected = sum(sum(lengths_of(beat, config.frame_rate)) for beat in beats)
         for beat in beats:
             self.play_beat(beat)
 
@@ -289,11 +290,12 @@ class FilmScene(Scene):
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
             return
+        recipe = Recipe.of(getattr(self, "name", type(self).__name__), self.show, config.frame_rate, transparent=config.transparent)
         file = LedgerFile(
             film=Path(path).name,
             frames=ledger.frames,
             frame_rate=float(config.frame_rate),
-            provenance={**provenance_of(list(self.show.shown.values())), **self._facts},
+            provenance={**provenance_of(list(self.show.shown.values())), **recipe.facts, **self._facts},
             claims=ledger.claims(),
         )
         publish(Path(path), self.show, self.told, file)
@@ -311,12 +313,6 @@ def configured(options: dict[str, Any]) -> Iterator[None]:
 def scene_class(name: str) -> type[FilmScene]:
     """The Manim scene of a registered name, as its file in scenes/ defines it."""
     return type(class_name(name), (FilmScene,), {"name": name, "__doc__": f"The scene {name}."})
-
-
-def _frames_of(beat: Beat) -> tuple[int, ...]:
-    """The frames that a beat takes to come, to run and to go; Manim gives every animation whole ones."""
-    parts = (BEAT_FADE_S, beat.clock.film_s, BEAT_FADE_S)
-    return tuple(math.ceil(round(seconds * config.frame_rate, 6)) for seconds in parts)
 
 
 def _configure(palette: Palette) -> None:

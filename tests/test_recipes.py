@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from tracereel.cli.main import main
+from tracereel.film.ledger import read_ledger
 from tracereel.trace import Trace
 from tracereel.trace.format.events import DECODE, Step, decoder
 from tracereel.trace.format.storage import LineReader
@@ -100,11 +101,11 @@ def test_a_metric_from_outside_is_shown_and_verified(film_recordings, tmp_path):
     facts = json.loads(python("-c", command, "inspect", "--json", path))
     assert facts["prefill_share"] == pytest.approx(prefill_share(steps_of(path)))
     film = filmed("metric_on_screen", "MetricOnScreen", tmp_path)
-    claims = json.loads(film.with_suffix(".mp4.ledger.json").read_text())["claims"]
-    last = max((claim for claim in claims if claim["query"] == "prefill_share_so_far"), key=lambda claim: claim["last"])
-    shown = next(p for p in film_recordings.iterdir() if Trace.read(p, tokens=False).digest in last["traces"])
-    assert last["value"] == pytest.approx(100 * prefill_share(steps_of(shown)))
-    python("-c", command, "verify", film)
+    claims = [claim for claim in read_ledger(film)[0].claims if claim.query == "prefill_share_so_far"]
+    last = max(claims, key=lambda claim: claim.last)
+    shown = next(p for p in film_recordings.iterdir() if Trace.read(p, tokens=False).digest in last.traces)
+    assert last.value == pytest.approx(100 * prefill_share(steps_of(shown)))
+    assert ", 0 fault(s)" in python("-m", "tracereel.cli.main", "verify", "--scene", "metric_on_screen.py", film)
     assert main(["verify", str(film)]) == 1, "without its module nobody can ask the query"
 
 

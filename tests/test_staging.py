@@ -1,5 +1,6 @@
 """A film is made aside: one that was there before stays whole until the new one is, whatever happens meanwhile."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+import zstandard
 from tracereel.cli.main import main
-from tracereel.film.ledger import MAX_LEDGER_BYTES, LedgerError, ledger_path, read_ledger
+from tracereel.film.ledger import (
+    MAX_FILE_BYTES,
+    MAX_LEDGER_BYTES,
+    Claim,
+    LedgerError,
+    LedgerFile,
+    encode_ledger,
+    ledger_path,
+    read_ledger,
+)
 from tracereel.film.phrases import FORMATS, shown_as
 from tracereel.film.staging import staged
 from tracereel.trace.format.locks import LockedError
@@ -24,7 +35,7 @@ def make(target: Path, what: str, fail: BaseException | None = None) -> None:
     with staged(target) as folder:
         (folder / target.name).write_text(what)
         (folder / "sub").mkdir()
-        (folder / f"{target.name}.ledger.json").write_text(what)
+        (folder / f"{target.name}.ledger.jsonl.zst").write_text(what)
         if fail is not None:
             raise fail
 
@@ -33,7 +44,7 @@ def make(target: Path, what: str, fail: BaseException | None = None) -> None:
 def test_all_files_take_their_places_and_the_path_to_make_them_in_is_plain(tmp_path, name):
     target = tmp_path / name / "Film.mp4"
     make(target, "new")
-    assert contents(target.parent) == {"Film.mp4": "new", "Film.mp4.ledger.json": "new"}
+    assert contents(target.parent) == {"Film.mp4": "new", "Film.mp4.ledger.jsonl.zst": "new"}
     with staged(target) as folder:
         assert not set("'{}日") & set(str(folder))
 
@@ -51,7 +62,7 @@ def test_whatever_fails_the_film_that_was_there_is_whole(tmp_path, fault):
     make(target, "before")
     with pytest.raises(type(fault)):
         make(target, "new", fault)
-    assert contents(tmp_path) == {"Film.mp4": "before", "Film.mp4.ledger.json": "before"}
+    assert contents(tmp_path) == {"Film.mp4": "before", "Film.mp4.ledger.jsonl.zst": "before"}
 
 
 def test_a_fault_names_the_film_and_not_the_folder_it_is_made_in(tmp_path):
@@ -101,7 +112,7 @@ def test_what_a_killed_process_left_goes_with_the_next_film(tmp_path):
     maker.kill()
     maker.join()
     make(target, "whole")
-    assert contents(tmp_path) == {"Film.mp4": "whole", "Film.mp4.ledger.json": "whole"}
+    assert contents(tmp_path) == {"Film.mp4": "whole", "Film.mp4.ledger.jsonl.zst": "whole"}
 
 
 WORKERS = """
@@ -137,15 +148,39 @@ def test_workers_end_with_their_parent(tmp_path, number, code):
         time.sleep(0.05)
 
 
+HEAD = b'{"film":"f.mp4","frames":9,"frame_rate":2.0,"provenance":{"job":"x"}}'
+CLAIM = {"first": 1, "last": 2, "text": "waiting 7", "shown": "7", "style": "d", "query": "waiting", "value": 7}
+
+
 def test_a_ledger_is_bounded_before_it_is_read(tmp_path):
     film = tmp_path / "f.mp4"
     with ledger_path(film).open("wb") as file:
-        file.truncate(MAX_LEDGER_BYTES + 1)
-    with pytest.raises(LedgerError, match="over 64 MiB"):
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(LedgerError, match="over 8 MiB"):
         read_ledger(film)
-    ledger_path(film).write_text('{"film":"f","x":' + "[" * 100_000)
-    with pytest.raises(LedgerError):
-        read_ledger(film)
+    packed = zstandard.ZstdCompressor().compress(b" " * (MAX_LEDGER_BYTES + 1))
+    assert len(packed) < 2**16
+    for data, why in (
+        (packed, "over 64 MiB unpacked"),
+        (packed[: len(packed) // 2], "line 1"),
+        (b'{"film":"f"}', "no zstd data"),
+        (zstandard.compress(b'{"film":"f","x":' + b"[" * 100_000), "line 1"),
+        (zstandard.compress(HEAD + b'\n{"first":"a"}\n'), "line 2"),
+    ):
+        ledger_path(film).write_bytes(data)
+        with pytest.raises(LedgerError, match=why):
+            read_ledger(film)
+
+
+def test_a_ledger_is_read_as_it_was_written_and_printed_a_claim_a_line(tmp_path, capsys):
+    film, claim = tmp_path / "f.mp4", dict(CLAIM, args={"t_ns": 5}, traces=("a" * 64,), lines=(2, 3))
+    ledger = LedgerFile(film="f.mp4", frames=9, frame_rate=2.0, provenance={"job": "x"}, claims=[Claim(**claim)])
+    ledger_path(film).write_bytes(encode_ledger(ledger))
+    assert read_ledger(film) == (ledger, ledger_path(film).read_bytes())
+    assert main(["ledger", str(film)]) == 0
+    head, line = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert head == json.loads(HEAD)
+    assert line == {**claim, "traces": ["a" * 64], "lines": [2, 3]}
 
 
 @pytest.mark.parametrize("style", ["999999999d", "0>999999999", ".999999999f", "x", "{}", ",,d"])

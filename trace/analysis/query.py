@@ -50,8 +50,8 @@ class Run:
 
     def __init__(self, trace: Trace):
         self.trace = trace
-        self.measure = lru_cache(maxsize=50_000)(self._measure)
-        """Ask a query about this run: `measure("waiting", t_ns=…)`. Raises UnknownQueryError."""
+        self.answered = lru_cache(maxsize=50_000)(self._answered)
+        """What a query gives of this run and those after it: a film asks the same in many frames."""
         self.latencies = lru_cache(maxsize=None)(self._latencies)
         """The `ttft` or the `itl` values of the run. Raises ValueError for another metric."""
 
@@ -81,15 +81,23 @@ class Run:
     def _latencies(self, metric: str) -> Latencies:
         return Latencies.of(self.trace, metric)
 
-    def _measure(self, query: str, **args: Argument) -> Measured:
+    def measure(self, query: str, **args: Argument) -> Measured:
+        """Ask a query about this run: `measure("waiting", t_ns=…)`. Raises UnknownQueryError."""
         return measure(query, [self], **args)
+
+    def _answered(self, query: str, others: "tuple[Run, ...]", args: tuple[tuple[str, Argument], ...]) -> Measured:
+        return _measure(query, (self, *others), args)
 
 
 def measure(query: str, runs: Sequence[Run], **args: Argument) -> Measured:
     """Ask a query about runs. Raises UnknownQueryError, and what the query raises."""
-    value, lines = evaluate(query, runs, args)
-    digests = tuple(run.trace.digest for run in runs)
-    return Measured(value, query, tuple(sorted(args.items())), digests, lines)
+    asked = tuple(sorted(args.items()))
+    return runs[0].answered(query, tuple(runs[1:]), asked) if runs else _measure(query, (), asked)
+
+
+def _measure(query: str, runs: Sequence[Run], args: tuple[tuple[str, Argument], ...]) -> Measured:
+    value, lines = evaluate(query, runs, dict(args))
+    return Measured(value, query, args, tuple(run.trace.digest for run in runs), lines)
 
 
 def evaluate(query: str, runs: Sequence[Run], args: Mapping[str, Argument]) -> Answer:

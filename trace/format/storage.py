@@ -195,5 +195,10 @@ class LineWriter:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small text file whole or not at all. Raises OSError that names `path`."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all. Raises OSError that names `path`."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", newline="")
+        part.write_bytes(data)

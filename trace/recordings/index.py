@@ -5,11 +5,12 @@ Knows folders, headers, suites and cases. Does not know what a scene will do wit
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
-from tracereel.trace.format.events import DeviceInfo, Header
+from tracereel.trace.format.events import DeviceInfo, End, Header
 from tracereel.trace.format.storage import LineReader, TraceError
 from tracereel.trace.state.columns import Trace
 
@@ -52,6 +53,18 @@ def read_header(path: Path) -> Header:
             raise TraceError(path, "the first record is not a header", number)
         return event
     raise TraceError(path, "the file holds no header record; is it a trace?")
+
+
+def read_digest(path: Path) -> str:
+    """The digest of a trace file, as `Trace.digest`, without its columns. Raises TraceError where it cannot be read."""
+    reader, last = LineReader(path), b""
+    for _, line in reader:
+        last = line
+    try:
+        ended = isinstance(decode_record(last), End)
+    except MalformedRecordError:
+        ended = False
+    return reader.digest if ended else reader.digest_all
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,13 @@ class RecordingIndex:
                 f" `{_how_to_record(suite)}`",
             )
         self.recordings = tuple(recording for recording in there if suite not in suites or recording.suite == suite)
+
+    @classmethod
+    def of(cls, recordings: Sequence[Recording]) -> "RecordingIndex":
+        """The index of just these recordings, in this order; at least one."""
+        index = cls.__new__(cls)
+        index.folder, index.recordings = recordings[0].path.parent, tuple(recordings)
+        return index
 
     def case(self, name: str) -> tuple[Recording, ...]:
         """All repeats of a case. Raises TraceError that lists the cases there are."""
