@@ -15,11 +15,7 @@ from tracereel.film.stage import Stage
 from tracereel.film.theme import Palette
 from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.format.storage import TraceError
-<<<<<<< HEAD
-from tracereel.trace.recordings.index import FILM, RecordingIndex
-=======
 from tracereel.trace.recordings.index import FILM, RecordingIndex, read_digest
->>>>>>> aa5ba97 (verify makes the film again from its recipe and compares pictures, ledger, captions, chapters, sound and tags; the ledger is small)
 
 
 class Show:

@@ -290,7 +290,8 @@ class FilmScene(Scene):
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
             return
-        recipe = Recipe.of(getattr(self, "name", type(self).__name__), self.show, config.frame_rate, transparent=config.transparent)
+        name = getattr(self, "name", type(self).__name__)
+        recipe = Recipe.of(name, self.show, config.frame_rate, transparent=config.transparent)
         file = LedgerFile(
             film=Path(path).name,
             frames=ledger.frames,

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 import cairo
+import msgspec
 import numpy as np
 import pytest
 from drawing import LOOK, colour_at, draw, near
@@ -188,9 +189,7 @@ def test_a_digit_that_is_lettered_past_the_ledger_is_seen(continuous):
 
 @pytest.mark.slow
 def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
-    import json
-
-    from tracereel.film.ledger import ledger_path
+    from tracereel.film.ledger import encode_ledger, ledger_path, read_ledger
     from tracereel.film.verification import verify
 
     for (shape, name), (_, film) in rendered.items():
@@ -199,17 +198,20 @@ def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
             assert verdict.claims
             assert not verdict.faults, (name, verdict.faults[:3])
     film = rendered["wide", "throughput_comparison"][1]
-    original = ledger_path(film).read_text()
+    ledger, original = read_ledger(film)
     try:
-        ledger = json.loads(original)
-        claim = next(claim for claim in ledger["claims"] if claim["query"] == "throughput_ratio_median")
-        claim["value"], claim["shown"], claim["text"] = 9.9, "9.90", "9.90×"
-        ledger_path(film).write_text(json.dumps(ledger))
+        doctored = [
+            msgspec.structs.replace(claim, value=9.9, shown="9.90", text="9.90×")
+            if claim.query == "throughput_ratio_median"
+            else claim
+            for claim in ledger.claims
+        ]
+        ledger_path(film).write_bytes(encode_ledger(msgspec.structs.replace(ledger, claims=doctored)))
         faults = verify(film, [film_recordings]).faults
         assert any("not the ledger" in fault for fault in faults)
         assert any("throughput_ratio_median" in fault for fault in faults)
     finally:
-        ledger_path(film).write_text(original)
+        ledger_path(film).write_bytes(original)
     faults = verify(film, [film_recordings / "static-1.jsonl.zst"]).faults
     assert any("is not among the traces given" in fault for fault in faults)
 
