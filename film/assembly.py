@@ -12,10 +12,11 @@ import av
 import msgspec
 from tracereel.film.beat import Beat
 from tracereel.film.ledger import LedgerFile, ledger_path, read_ledger
+from tracereel.film.passages import instants_of, passages_of
 from tracereel.film.provenance import provenance_of, read_stamp
 from tracereel.film.publishing import publish
 from tracereel.film.recipe import Recipe, code_digest
-from tracereel.film.schedule import starts_of
+from tracereel.film.schedule import schedule, starts_of
 from tracereel.film.show import Show
 from tracereel.film.staging import staged
 
@@ -62,7 +63,8 @@ def join(name: str, parts: Sequence[Path], beats: Sequence[Beat], target: Path, 
     for ledger in ledgers:
         claims += [msgspec.structs.replace(c, first=c.first + first, last=c.last + first) for c in ledger.claims]
         first += ledger.frames
-    whole = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, claims=claims)
+    clock = passages_of(instants_of(beats, schedule(beats, rate)))
+    whole = LedgerFile(film=target.name, frames=first, frame_rate=rate, provenance=facts, clock=clock, claims=claims)
     with staged(target) as folder:
         film = folder / target.name
         _join_pictures(parts, [ledger.frames for ledger in ledgers], Fraction(rate).limit_denominator(1001), film)

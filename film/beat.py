@@ -11,6 +11,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
+from tracereel.film.spoken_time import refuse_other_times
 from tracereel.film.stage import Stage
 from tracereel.film.theme import CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
 from tracereel.trace.analysis.queries import Run, measure
@@ -60,14 +61,14 @@ class Beat:
 
 
 def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
-    """The beat's picture with what frames it."""
-    if not beat.framed:
-        return beat.picture
-    chrome = _Chrome(beat, stage, say)
+    """The beat's picture with what frames it; painting raises LyingClockError where it states another time."""
+    chrome = _Chrome(beat, stage, say) if beat.framed else None
 
     def paint(canvas: Canvas, film_s: float) -> None:
-        beat.picture(canvas, film_s)
-        chrome.paint(canvas, film_s)
+        with canvas.checked(lambda phrase: refuse_other_times(phrase, beat.clock, beat.runs, film_s)):
+            beat.picture(canvas, film_s)
+            if chrome is not None:
+                chrome.paint(canvas, film_s)
 
     return paint
 

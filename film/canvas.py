@@ -24,6 +24,9 @@ class Canvas(Protocol):
     def faded(self, alpha: float) -> AbstractContextManager[None]:
         """Draw everything inside with this opacity on top of what already holds."""
 
+    def checked(self, check: Callable[[Phrase], None]) -> AbstractContextManager[None]:
+        """Have every phrase that is drawn inside looked at first; `check` raises where it may not be drawn."""
+
     def moving(self) -> AbstractContextManager[None]:
         """Draw what is on its way from one place to another, and may pass over what stands."""
 

@@ -6,6 +6,7 @@ import av
 import msgspec
 from PIL import Image
 from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, encode_ledger, ledger_path, read_ledger
+from tracereel.film.passages import instants_in, passages_of
 from tracereel.film.provenance import stamp
 from tracereel.film.recipe import Clip, Recipe
 from tracereel.film.staging import staged
@@ -64,8 +65,16 @@ def _part_of(ledger: LedgerFile, name: str, shown: list[int], part: Clip) -> Led
         if inside:
             claims.append(msgspec.structs.replace(claim, first=inside[0], last=inside[-1]))
     facts = {**ledger.provenance, **Recipe.read(ledger.provenance).clipped(part).facts}
+    instants = instants_in(ledger.clock)
+    known = [instants[frame] for frame in shown if frame in instants]
     return msgspec.structs.replace(
-        ledger, film=name, frames=len(shown), frame_rate=part.rate, provenance=facts, claims=claims
+        ledger,
+        film=name,
+        frames=len(shown),
+        frame_rate=part.rate,
+        provenance=facts,
+        clock=passages_of(known) if len(known) == len(shown) else [],
+        claims=claims,
     )
 
 

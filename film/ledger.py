@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import zstandard
+from tracereel.film.passages import Passage
 from tracereel.film.phrases import Phrase
 
 LEDGER_DIGEST = "ledger"
@@ -17,6 +18,7 @@ LEDGER_DIGEST = "ledger"
 MAX_FILE_BYTES = 8 * 2**20
 MAX_LEDGER_BYTES = 64 * 2**20
 """Unpacked."""
+MOST_FRAMES = 10_000_000
 _LEVEL = 10
 Key = tuple[Phrase, str]
 
@@ -50,6 +52,8 @@ class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     frame_rate: float
     provenance: dict[str, str]
+    clock: list[Passage] = []
+    """The engine time of every frame."""
 
 
 class LedgerFile(LedgerHead, frozen=True, kw_only=True):
@@ -145,6 +149,7 @@ def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
     number, decode = 1, msgspec.json.Decoder(Claim).decode
     try:
         head = msgspec.json.decode(lines[0], type=LedgerHead)
+        _require_in_order(path, head)
         claims = []
         for number, line in enumerate(lines[1:], 2):  # noqa: B007 (named where it fails)
             claims.append(decode(line))
@@ -153,6 +158,14 @@ def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
         raise LedgerError(f"{path}, line {number}: is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path}, line {number}: {error}") from None
+
+
+def _require_in_order(path: Path, head: LedgerHead) -> None:
+    before = -1
+    for passage in head.clock:
+        if not before < passage.first <= passage.last < min(head.frames, MOST_FRAMES) or passage.lasts_s <= 0:
+            raise LedgerError(f"{path}, line 1: clock: frames {passage.first}-{passage.last} are not in order")
+        before = passage.last
 
 
 def _lines_of(path: Path, data: bytes) -> list[bytes]:

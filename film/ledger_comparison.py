@@ -5,16 +5,19 @@ Knows claims, queries and runs. Does not look at pictures.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from tracereel.film.ledger import Claim, LedgerFile
+from tracereel.film.passages import Passage, instants_of, passages_of
 from tracereel.film.phrases import shown_as
 from tracereel.film.redrawing import Redrawing, Traces
+from tracereel.film.spoken_time import ENGINE_TIME, TIMES
 from tracereel.trace.analysis.queries import Run, UnknownQueryError, Value, evaluate
 
 _Entry = tuple[object, ...]
 _Spans = dict[_Entry, list[Claim]]
+_ROUNDING_NS = 2
 
 
 def ledger_faults(ledger: LedgerFile, redrawing: Redrawing) -> list[str]:
@@ -36,6 +39,8 @@ def ledger_faults(ledger: LedgerFile, redrawing: Redrawing) -> list[str]:
             faults.append(
                 f"{_frames(spans)}: {claim.query}: the ledger says {claim.value!r}, the trace {wanted[0].value!r}"
             )
+    if ledger.clock != passages_of(instants_of(redrawing.beats, redrawing.shown)):
+        faults.append("the ledger's clock is not that of the film: its frames show other engine times")
     if ledger.frames != redrawing.ledger.frames:
         faults.append(f"the ledger says {ledger.frames} frames, the film has {redrawing.ledger.frames}")
     return faults
@@ -59,9 +64,29 @@ def recomputed_faults(ledger: LedgerFile, traces: Traces) -> list[str]:
         if key not in answers:
             answers[key] = _fault(claim, runs)
         fault = answers[key]
+        if fault is None and claim.query in TIMES and _tells_other_time(claim, ledger.clock):
+            fault = f"{claim.shown!r} is not what the film's clock says in these frames"
         if fault is not None:
             faults.append(f"frames {claim.first}-{claim.last}: {claim.query}: {fault}")
     return faults
+
+
+def _tells_other_time(claim: Claim, clock: Sequence[Passage]) -> bool:
+    """Does a claim that states a time or a pace state another one than the film's clock has in its frames?"""
+    first, last, query, args = claim.first, claim.last, claim.query, claim.args
+    there = [passage for passage in clock if passage.first <= last and passage.last >= first]
+    if sum(min(p.last, last) - max(p.first, first) + 1 for p in there) != last - first + 1:
+        return True
+    if query == ENGINE_TIME:
+        t_ns = args.get("t_ns")
+        return not isinstance(t_ns, int) or any(
+            abs(passage.engine_ns(frame) - t_ns) > _ROUNDING_NS
+            for passage in there
+            for frame in (max(passage.first, first), min(passage.last, last))
+        )
+    return any(
+        {"film_s": passage.lasts_s, "engine_s": (passage.to_ns - passage.from_ns) / 1e9} != args for passage in there
+    )
 
 
 def _by_entry(claims: Iterable[Claim]) -> _Spans:

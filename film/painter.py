@@ -4,7 +4,7 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -64,6 +64,21 @@ class CairoCanvas(Canvas):
             yield
         finally:
             self._alpha = before
+
+    @contextmanager
+    def checked(self, check: Callable[[Phrase], None]) -> Iterator[None]:
+        """Have every phrase that is drawn inside looked at first."""
+        note = self._note
+
+        def noted(phrase: Phrase, text: str) -> None:
+            check(phrase)
+            note(phrase, text)
+
+        self._note = noted
+        try:
+            yield
+        finally:
+            self._note = note
 
     @contextmanager
     def moving(self) -> Iterator[None]:

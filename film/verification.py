@@ -21,6 +21,7 @@ from tracereel.film.recipe import Recipe, RecipeError, code_digest
 from tracereel.film.redrawing import Redrawing, Traces
 from tracereel.film.registry import UnknownSceneError
 from tracereel.film.settings import SettingsError
+from tracereel.film.spoken_time import LyingClockError
 from tracereel.film.window import WindowError
 from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
@@ -88,7 +89,12 @@ def verify(
             f" source {recipe.code[:12]}; this is {code_digest()[:12]}): a difference below may be the code's"
         )
     verdict.faults += _fact_faults(ledger, redrawing)
-    verdict.compared, found = picture_faults(film, redrawing, ledger, wanted.every_frame, on_progress)
+    try:
+        verdict.compared, found = picture_faults(film, redrawing, ledger, wanted.every_frame, on_progress)
+    except LyingClockError as error:
+        verdict.faults.append(f"it cannot be made again: {error}")
+        verdict.faults += recomputed_faults(ledger, known)
+        return verdict
     verdict.faults += found
     verdict.faults += ledger_faults(ledger, redrawing)
     verdict.faults += attachment_faults(film, redrawing)

@@ -42,11 +42,12 @@ from tracereel.film.beat import BEAT_FADE_S, Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.ledger import Ledger, LedgerFile
 from tracereel.film.painter import CairoCanvas
+from tracereel.film.passages import instants_of, passages_of
 from tracereel.film.provenance import provenance_of
 from tracereel.film.publishing import publish
 from tracereel.film.recipe import Recipe
 from tracereel.film.registry import class_name
-from tracereel.film.schedule import lengths_of
+from tracereel.film.schedule import lengths_of, schedule
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.sound import voice
@@ -290,6 +291,7 @@ class FilmScene(Scene):
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
             return
+        beats = [beat for _, beat in self.told]
         name = getattr(self, "name", type(self).__name__)
         recipe = Recipe.of(name, self.show, config.frame_rate, transparent=config.transparent)
         file = LedgerFile(
@@ -297,6 +299,7 @@ class FilmScene(Scene):
             frames=ledger.frames,
             frame_rate=float(config.frame_rate),
             provenance={**provenance_of(list(self.show.shown.values())), **recipe.facts, **self._facts},
+            clock=passages_of(instants_of(beats, schedule(beats, config.frame_rate))),
             claims=ledger.claims(),
         )
         publish(Path(path), self.show, self.told, file)

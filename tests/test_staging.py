@@ -148,7 +148,7 @@ def test_workers_end_with_their_parent(tmp_path, number, code):
         time.sleep(0.05)
 
 
-HEAD = b'{"film":"f.mp4","frames":9,"frame_rate":2.0,"provenance":{"job":"x"}}'
+HEAD = b'{"film":"f.mp4","frames":9,"frame_rate":2.0,"provenance":{"job":"x"},"clock":[]}'
 CLAIM = {"first": 1, "last": 2, "text": "waiting 7", "shown": "7", "style": "d", "query": "waiting", "value": 7}
 
 

@@ -23,6 +23,12 @@ def num_steps(run: Run) -> Answer:
 
 
 @query
+def span_s(run: Run) -> Answer:
+    """Seconds from the run's beginning, its first arrival, to the end of its last step."""
+    return (run.timeline.end_ns - run.timeline.begin_ns) / 1e9, lines_of_run(run)
+
+
+@query
 def num_runs(*runs: Run) -> Answer:
     """How many runs are meant."""
     return len(runs), (1, 1)
