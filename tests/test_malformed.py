@@ -1,12 +1,13 @@
 """Files that once ended in a traceback or took gigabytes: each command says in a line what is wrong with them."""
 
-import shutil
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import zstandard
 from confined import run_command
+from tracereel.film.ledger import ledger_path
 from tracereel.trace.format.toml_file import MAX_BYTES, TomlFileError, read_toml
 
 DATA = Path(__file__).parent / "data" / "malformed"
@@ -95,7 +96,7 @@ def test_a_format_of_gigabytes_in_a_ledger_is_no_format(tmp_path):
         frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
         for packet in (*stream.encode(frame), *stream.encode()):
             container.mux(packet)
-    shutil.copy(DATA / "format-of-gigabytes.ledger.json", f"{film}.ledger.json")
+    ledger_path(film).write_bytes(zstandard.compress((DATA / "format-of-gigabytes.ledger.jsonl").read_bytes()))
     outcome = run_command("verify", film, "--trace", FEW)
     assert outcome.code == 1
     assert not outcome.faults()
