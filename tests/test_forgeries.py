@@ -24,22 +24,22 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("films")
 
 
-def film_of(scene, folder):
-    options = ("--fps", str(_RATE), "--size", "480x270", "--media", str(folder))
+def film_of(scene, folder, recordings):
+    options = ("--recordings", str(recordings), "--fps", str(_RATE), "--size", "480x270", "--media", str(folder))
     assert main(("render", scene, *options)) == 0
     (film,) = folder.glob(f"videos/{scene}/*/*.mp4")
     return film
 
 
 @pytest.fixture(scope="module")
-def film(folder):
+def film(folder, film_recordings):
     """A race on one clock, and ratios of pairs."""
-    return film_of("throughput_comparison", folder)
+    return film_of("throughput_comparison", folder, film_recordings)
 
 
 @pytest.fixture(scope="module")
-def other(folder):
-    return film_of("latency", folder)
+def other(folder, film_recordings):
+    return film_of("latency", folder, film_recordings)
 
 
 @pytest.fixture(scope="module")
