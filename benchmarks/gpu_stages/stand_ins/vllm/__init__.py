@@ -91,7 +91,7 @@ class _Engine:
     def _begin(self) -> None:
         path = Path(self._settings["path"].replace(".jsonl.zst", f"-{self._repeat + 1}.jsonl.zst"))
         run = msgspec.structs.replace(self._run, repeat=self._repeat)
-        header = header_of(self._loaded, self._config, self._runner, Workload("dry", "at once", ()), run)
+        header = header_of(self._loaded, self._config, Workload("dry", "at once", ()), run)
         header = msgspec.structs.replace(
             header,
             engine=EngineInfo(name="stand-in for vLLM", version=__version__),
