@@ -395,3 +395,48 @@ def test_light_dark_and_both_languages(open_page, runs):
     settled(page)
     assert page.evaluate("document.documentElement.lang") == "zh"
     assert "等待" in page.text_content(".numbers")
+
+
+STATE = """() => {
+  const { app } = tracereel;
+  const open = [...document.querySelectorAll("dialog[open]")].map((dialog) => dialog.id);
+  const { view, mode, language, theme, selected, clock, lanes } = app;
+  const shown = lanes.map((lane) => lane.run.facts.key);
+  return JSON.stringify([clock.playing || clock.t, view, mode, language, theme.choice, selected?.request, open, shown]);
+}"""
+
+
+def test_every_control_is_reached_by_tab_and_does_by_keyboard_what_it_does_by_mouse(open_page, film_recordings):
+    repeats = [film_recordings / f"{case}-{i}.jsonl.zst" for case in ("static", "continuous") for i in (1, 2)]
+    page = open_page(repeats)
+    page.evaluate("tracereel.app.goTo(3e9)")
+    begun = page.evaluate("location.href")
+    wanted = {control.get_attribute("id") for control in page.locator("nav button, header button, select").all()}
+    reached = set()
+    for _ in range(3 * len(wanted)):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    assert wanted <= reached, wanted - reached
+    for control in sorted(wanted - {"speed", "first-run", "second-run", "save-svg", "save-png", "copy-link"}):
+        states = []
+        for by_key in (False, True):
+            page.goto("about:blank")
+            page.goto(begun)
+            page.wait_for_selector("html[data-ready=true]")
+            page.evaluate("tracereel.app.goTo(3e9)")
+            if by_key:
+                page.focus(f"#{control}")
+                page.keyboard.press("Enter")
+            else:
+                page.click(f"#{control}")
+            states.append(page.evaluate(STATE))
+        assert states[0] == states[1], control
+    page.keyboard.press("Escape")
+    page.focus("#second-run")
+    page.keyboard.press("ArrowDown")
+    settled(page)
+    assert page.locator("canvas").count() == 2
+    page.focus("#speed")
+    factor = page.evaluate("tracereel.app.clock.factor")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("tracereel.app.clock.factor") != factor

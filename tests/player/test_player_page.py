@@ -41,8 +41,10 @@ def verdict(capsys, tmp_path, text, traces):
     return code, capsys.readouterr()
 
 
-def test_the_films_two_runs_take_less_than_250_kilobytes(page):
+def test_the_films_two_runs_take_less_than_250_kilobytes(page, tmp_path):
     assert len(page.encode()) < 250_000
+    assert main(["play", "--out", str(tmp_path / "default.html")]) == 0
+    assert (tmp_path / "default.html").stat().st_size < 250_000
 
 
 def test_the_same_traces_give_the_same_page(film, page):
