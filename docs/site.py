@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tracereel.cli.main import main
+from tracereel.film.ledger import ledger_path
 from tracereel.film.provenance import read_stamp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,9 @@ def make(folder: Path) -> Path:
     for path in FILM.parent.glob(f"{FILM.stem}.*"):
         shutil.copyfile(path, beside / path.name)
     shutil.copyfile(NOTEBOOK, beside / NOTEBOOK.name)
-    if code := main(("play", "--film", str(FILM), "--out", str(beside / "player.html"))):
+    # A film of an older version has its ledger in another form: the player does not name its seconds then.
+    film = ("--film", str(FILM)) if ledger_path(FILM).is_file() else ()
+    if code := main(("play", *film, "--out", str(beside / "player.html"))):
         raise SystemExit(code)
     page = (ROOT / "docs" / "site.html").read_text("utf-8")
     for name, markup in _parts().items():

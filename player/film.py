@@ -1,21 +1,17 @@
 """Which second of a film shows which instant of which run: from the film's own ledger, and its chapters from its file.
 
-The strip of every beat says the engine's time, so the ledger holds it for every frame. Knows ledgers and films; draws
-nothing.
+Knows ledgers and films; draws nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from tracereel.player.errors import PlayerError
 
-CLOCK = "engine_time_s"
-"""The query of the time on the strip."""
-_OFF_NS = 1_000_000
-"""Frames belong to one passage while time runs evenly, to so many ns: less than any screen tells apart."""
-Instant = tuple[int, str, int]
-"""(frame, digest, engine time in ns)."""
+if TYPE_CHECKING:
+    from tracereel.film.passages import Passage
 
 
 class FilmPassage(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,42 +53,23 @@ def film_entry(film: Path) -> FilmEntry:
             ]
     except (OSError, av.FFmpegError) as error:
         raise PlayerError(f"{film}: cannot be read ({error.strerror or error})") from None
-    seen = {
-        frame: (claim.traces[0], int(claim.args["t_ns"]))
-        for claim in ledger.claims
-        if claim.query == CLOCK and claim.traces and "t_ns" in claim.args
-        for frame in range(claim.first, claim.last + 1)
-    }
-    if not seen:
+    if not ledger.clock:
         raise PlayerError(f"{film}: its ledger holds no engine time")
-    instants = ((frame, *seen[frame]) for frame in sorted(seen))
-    return FilmEntry(name=film.name, chapters=chapters, passages=list(_passages(instants, ledger.frame_rate)))
+    passages = list(_passages(ledger.clock, ledger.frame_rate))
+    return FilmEntry(name=film.name, chapters=chapters, passages=passages)
 
 
-def _passages(instants: Iterable[Instant], rate: float) -> Iterator[FilmPassage]:
-    """Frames that follow each other put together while their run is one and its time runs evenly."""
-    held: list[Instant] = []
-    for instant in instants:
-        if held and not _goes_on(held, instant):
-            yield _passage(held, rate)
-            # Where time only turns, the passages meet: no frame is between them.
-            held = held[-1:] if held[-1][0] + 1 == instant[0] and held[-1][1] == instant[1] else []
-        held.append(instant)
-    if held:
-        yield _passage(held, rate)
-
-
-def _goes_on(held: list[Instant], instant: Instant) -> bool:
-    frame, digest, t_ns = held[-1]
-    if instant[:2] != (frame + 1, digest) or instant[2] < t_ns:
-        return False
-    if len(held) == 1:
-        return True
-    first_frame, _, first_ns = held[0]
-    a_frame = (held[1][2] - first_ns) / (held[1][0] - first_frame)
-    return abs(first_ns + a_frame * (instant[0] - first_frame) - instant[2]) <= _OFF_NS
-
-
-def _passage(held: list[Instant], rate: float) -> FilmPassage:
-    (first, digest, from_ns), (last, _, to_ns) = held[0], held[-1]
-    return FilmPassage(digest=digest, from_s=first / rate, to_s=last / rate, from_ns=from_ns, to_ns=to_ns)
+def _passages(clock: "Sequence[Passage]", rate: float) -> Iterator[FilmPassage]:
+    """Each passage in seconds; where one goes on in the next, up to where that begins: nothing is between them."""
+    for passage, after in zip(clock, [*clock[1:], None], strict=True):
+        last, to_ns = passage.last, round(passage.engine_ns(passage.last))
+        if after is not None and (after.first, after.trace) == (last + 1, passage.trace):
+            begins_ns = round(after.engine_ns(after.first))
+            last, to_ns = (after.first, begins_ns) if begins_ns >= to_ns else (last, to_ns)
+        yield FilmPassage(
+            digest=passage.trace,
+            from_s=passage.first / rate,
+            to_s=last / rate,
+            from_ns=round(passage.engine_ns(passage.first)),
+            to_ns=to_ns,
+        )

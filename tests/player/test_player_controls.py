@@ -3,6 +3,7 @@
 import random
 import re
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -227,10 +228,10 @@ def test_two_runs_stand_on_one_clock_with_their_difference(two, runs):
     assert two.locator("#difference").is_hidden()
 
 
-def test_the_ratio_is_that_of_all_repeats(open_page, film_recordings):
-    cases = [
-        [Run.read(film_recordings / f"{case}-{i}.jsonl.zst") for i in (1, 2, 3)] for case in ("static", "continuous")
-    ]
+@pytest.mark.parametrize("device", ["cpu", "h100"])
+def test_the_ratio_is_that_of_all_repeats(open_page, film_recordings, device):
+    folder = film_recordings if device == "cpu" else Path(__file__).parents[1] / "data" / "h100" / "film"
+    cases = [[Run.read(folder / f"{case}-{i}.jsonl.zst") for i in (1, 2, 3)] for case in ("static", "continuous")]
     page = open_page([run.trace.path for case in cases for run in case])
     from tracereel.trace.analysis.queries import measure
 
