@@ -1,15 +1,15 @@
-"""Prints the README's table of the film's recordings: `python benchmarks/film_table.py [FOLDER]`."""
+"""Prints the README's tables of the film's recordings, one a device: `python benchmarks/film_table.py [FOLDER ...]`."""
 
 import sys
 from pathlib import Path
 
 from tracereel.trace.analysis.queries import Run, measure, median_of
-from tracereel.trace.recordings.index import RecordingIndex
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, RecordingIndex
 
 CASES = ("static", "same-position", "continuous")
 
 
-def table(folder: Path | None = None) -> str:
+def table(folder: Path) -> str:
     """The table as Markdown."""
     index = RecordingIndex(folder)
     runs = {case: [Run(recording.read()) for recording in index.case(case)] for case in CASES}
@@ -31,13 +31,15 @@ def table(folder: Path | None = None) -> str:
             f" | {shown.measure('num_steps').value:,} | {idle:,} |"
         )
     header = base[0].trace.header
+    threads = f", {header.device.threads} threads" if header.device.threads else ""
     lines.append("")
     lines.append(
-        f"{header.device.name}, {header.device.threads} threads, {header.model.dtype};"
-        f" {len(base)} interleaved repeats; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
+        f"{header.device.name}{threads}, {header.model.dtype}; {header.slots} slots, {len(base[0].trace.arrivals)}"
+        f" requests; {len(base)} interleaved repeats; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
     )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(table(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    folders = [Path(name) for name in sys.argv[1:]] or sorted((PACKAGE_RECORDINGS / "film").iterdir())
+    print("\n\n".join(map(table, folders)))
