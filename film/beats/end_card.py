@@ -18,8 +18,8 @@ from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run, measure
 
-_PLAY_S, _END_S = 4.6, 6.0
-"""The run plays once within the first of these seconds; the beat lasts the second."""
+_TOLD_S, _PLAY_S, _END_S = 1.5, 4.0, 6.5
+"""What the run is, is told first; then it plays once, in so many seconds; so long does the beat last."""
 _LEAST_GRID = 60.0
 
 
@@ -48,7 +48,10 @@ def end_card(show: Show) -> Beat:
     rows = [
         *_recorded(show, played),
         Fact(say("end.render"), say("end.render_command"), typed=True),
-        Fact(say("title.engine"), show.quote(runs[0], "engine")),
+        Fact(
+            say("title.recorded"),
+            say("title.recorded_is", day=show.quote(played, "recorded_on"), digest=show.quote(played, "digest")),
+        ),
         Fact(say("title.model"), show.quote(runs[0], "model")),
         Fact(say("title.device"), show.quote(runs[0], "device")),
     ]
@@ -60,9 +63,11 @@ def end_card(show: Show) -> Beat:
     evidence = quote(measure("provenance", runs))
     notes = [*brand.end, say("end.link") if brand.url else say("end.scan")]
     top_y = max(table.bottom + 96, code.y + 40)
-    grid = Box(stage.margin, top_y, code.x - 44 - stage.margin, foot - 44 * len(notes) - 24 - top_y)
-    script = Script(played.timeline.begin_ns).run(max(played.timeline.end_ns, played.timeline.begin_ns + 1), _PLAY_S)
-    clock = script.hold(_END_S - _PLAY_S).clock()
+    factor_h = 0 if stage.wide else 40
+    grid = Box(stage.margin, top_y, code.x - 44 - stage.margin, foot - 44 * len(notes) - 24 - factor_h - top_y)
+    begin_ns = played.timeline.begin_ns
+    script = Script(begin_ns).hold(_TOLD_S).run(max(played.timeline.end_ns, begin_ns + 1), _PLAY_S)
+    clock = script.hold(_END_S - _TOLD_S - _PLAY_S).clock()
     slots = SlotGrid(played, show.say, show.colours())
 
     def picture(canvas: Canvas, film_s: float) -> None:
@@ -76,9 +81,15 @@ def end_card(show: Show) -> Beat:
         table.paint(canvas, film_s - 0.8)
         canvas.code(evidence, code.sides, ease((film_s - 1.6) / 0.6), url=brand.url)
         if grid.h >= _LEAST_GRID:
+            now_ns = clock.engine_ns(film_s)
+            time = say("strip.engine_time", seconds=figure(played.measure("engine_time_s", t_ns=now_ns), ".2f"))
             factor = factor_phrase(show.say, clock, film_s)
-            canvas.text(factor, grid.x, grid.y - 18, SMALL, DIM, room=grid.w)
-            slots.paint(canvas, grid, View.of_run(played), clock.engine_ns(film_s))
+            if stage.shape is Shape.WIDE:
+                canvas.text(factor, grid.right, grid.y - 18, SMALL, DIM, align=1)
+            else:
+                canvas.text(factor, grid.x, grid.bottom + 38, SMALL, DIM, room=grid.w)
+            canvas.text(time, grid.x, grid.y - 18, SMALL, TEXT)
+            slots.paint(canvas, grid, View.of_run(played), now_ns)
         shown = ease((film_s - 1.8) / 0.6)
         for i, words in enumerate(reversed(notes)):
             canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
