@@ -132,3 +132,14 @@ def test_a_brand_that_is_nested_too_deep_is_named(capsys):
     brand = DATA / "nested.brand.toml"
     assert main(["render", "opening", "--brand", str(brand)]) == 2
     assert capsys.readouterr().err == f"tracereel: {brand}: is nested too deep\n"
+
+
+@pytest.mark.parametrize("unknown", [b'"\xff":1', b'"other":"\xff"'], ids=["name", "value"])
+def test_a_field_of_another_schema_that_cannot_be_read_is_named_by_its_line(small_trace, tmp_path, capsys, unknown):
+    from tracereel.cli.main import main
+
+    head, *rest = small_trace.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "odd.jsonl"
+    path.write_bytes(b"".join([head.replace(b"{", b"{" + unknown + b",", 1), *rest[:-1]]))
+    assert main(["check", "--strict", str(path)]) == 1
+    assert "line 1: strict: a field of another schema cannot be read" in capsys.readouterr().out

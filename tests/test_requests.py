@@ -330,6 +330,21 @@ def test_cancelling_twice_at_once_is_cancelling():
     online.stop()
 
 
+def test_all_that_are_cancelled_before_they_run_end_as_cancelled_and_the_others_in_full():
+    runner = Gate(CONFIG)
+    online = OnlineEngine(Engine(runner, CONFIG, new_stream=fakes.FakeText))
+    online.start()
+    first = online.submit(Request("first", IDS, SamplingParams(9, 9)))
+    assert runner.entered.wait(10)  # its step does not end before the gate is opened
+    streams = [online.submit(Request(str(number), IDS, SamplingParams(9, 9))) for number in range(200)]
+    for stream in streams[::2]:
+        online.cancel(stream)
+    runner.open.set()
+    said = ends_of([first, *streams])
+    online.stop()
+    assert said == ["9 tokens, length", *["0 tokens, abort", "9 tokens, length"] * 100]
+
+
 def test_a_stream_with_several_readers_ends_for_each():
     with OnlineEngine(fakes.make_engine(CONFIG)) as online:
         stream = online.submit(Request("r", IDS, SamplingParams(9, 9)))

@@ -259,3 +259,22 @@ def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
     writer.write(b"{}\n")
     writer.abandon()
     assert names(tmp_path) == {writer.partial.name}
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.zst"])
+def test_a_disk_that_is_full_at_the_very_end_leaves_what_was_there(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    path.write_bytes(b"what was there\n")
+    recorder = Recorder(path, fakes.header(EngineConfig()))
+    record_some(recorder, 0, 3)
+    real = LineWriter._drain
+
+    def full_at_the_end(writer: LineWriter) -> None:
+        if not writer._file.closed and recorder._closed:
+            raise OSError(28, "No space left on device")
+        real(writer)
+
+    monkeypatch.setattr(LineWriter, "_drain", full_at_the_end)
+    with pytest.raises(RecordingError, match="No space left on device"):
+        recorder.close()
+    assert path.read_bytes() == b"what was there\n"

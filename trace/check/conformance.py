@@ -31,7 +31,12 @@ def strictly(path: Path | str) -> Iterator[Violation]:
             event = decode_record(line)
         except MalformedRecordError:
             continue
-        for field in _unknown(msgspec.json.decode(line), event):
+        try:
+            raw = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            yield Violation(number, "strict", "a field of another schema cannot be read; readers would ignore it")
+            raw = {}
+        for field in _unknown(raw, event):
             yield Violation(number, "strict", f"{field} is no field of this schema; readers would ignore it")
         if isinstance(event, Arrival):
             open_requests[event.request] = number

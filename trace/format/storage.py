@@ -155,6 +155,7 @@ class LineWriter:
             return
         if self._pack:
             self._buffer += self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
+            self._pack = None  # it takes nothing more, should the disk not take this
         self._drain()
         os.fsync(self._file.fileno())
         self._file.close()
