@@ -5,8 +5,11 @@ import dataclasses
 import msgspec
 import pytest
 from tracereel.cli.main import main
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable, require_same_work
-from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, Recording
 from tracereel.trace.state.columns import Trace
 
 replace = msgspec.structs.replace
@@ -63,6 +66,35 @@ def test_what_one_does_not_say_is_no_difference_and_another_engines_settings_are
     require_comparable([static, with_header(continuous, engine=engine, config={"attention": "its own"}, kv_blocks=7)])
     with pytest.raises(NotComparableError, match="differ in slots"):
         require_comparable([static, with_header(continuous, engine=engine, slots=7)])
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("two_of_eight", "static"),
+        ("decode_batching", "static"),
+        ("cut_out_the_red", "static"),
+        ("throughput_comparison", "static"),
+        ("latency", "static"),
+        ("speedup_waterfall", "static"),
+        ("kv_cache_paging", "no-prefix-caching"),
+        ("chunked_prefill", "unchunked"),
+        ("batch_size_sweep", "continuous-4"),
+        ("engine_race", "transformers"),
+    ],
+)
+def test_a_scene_of_several_runs_asks_whether_they_may_be_compared(name, case, monkeypatch):
+    read, settings = Recording.read, Settings(device="cpu")
+    assert storyboard(name, Show(settings, (854, 480)))
+
+    def of_more_threads(recording, **options):
+        trace = read(recording, **options)
+        device = replace(trace.header.device, threads=96)
+        return with_header(trace, device=device) if recording.case == case else trace
+
+    monkeypatch.setattr(Recording, "read", of_more_threads)
+    with pytest.raises(NotComparableError, match=r"device\.threads: (2 and 96|96 and 2)"):
+        storyboard(name, Show(settings, (854, 480)))
 
 
 def test_a_run_is_named_once(pair, film_recordings, capsys):

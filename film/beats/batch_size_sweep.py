@@ -21,6 +21,7 @@ from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, TEXT, case_colour
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.queries import Measured, Run, decode_step_ms, measure, median_of
 from tracereel.trace.format.storage import TraceError
 
@@ -92,6 +93,8 @@ class Storyboard:
                 f"a sweep needs continuous runs of two numbers of slots or more, there are {len(continuous)}; record"
                 f" one with `tracereel record --suite {SUITE}`",
             )
+        swept = [run.trace for found in self.cases.values() for runs in found.values() for run in runs]
+        require_comparable(swept, across=("slots",))
         self.low, self.high = min(continuous), max(continuous)
         self.all = [run for runs in continuous.values() for run in runs]
         self.run = median_of(continuous[self.high])

@@ -18,6 +18,7 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, case_colour
 from tracereel.film.time_axis import View
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import long_prompt
 from tracereel.trace.analysis.queries import measure
 from tracereel.trace.format.storage import TraceError
@@ -65,6 +66,7 @@ class Storyboard:
         self.whole = _Side(show, "unchunked", "whole")
         self.chunks = _Side(show, "chunked", "chunks")
         sides = (self.whole, self.chunks)
+        require_comparable([run.trace for side in sides for run in side.runs], across=("token_budget",))
         longest = max(side.first_ns - side.arrival_ns for side in sides)
         self.before_ns, self.after_ns = round(longest * _BEFORE), round(longest * (1 + _AFTER))
         gaps = [side.waits.longest for side in sides]

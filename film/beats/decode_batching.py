@@ -32,6 +32,7 @@ from tracereel.film.theme import (
     case_colour,
 )
 from tracereel.film.time_axis import View
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import even_handover
 from tracereel.trace.analysis.queries import Run
 
@@ -63,6 +64,7 @@ class Storyboard:
         self.run = show.run(self.case)
         paired = self.case == "continuous" and show.recordings.has("static")
         self.static = show.run("static") if paired else None
+        require_comparable([run.trace for run in self._runs])
         self.grid = SlotGrid(self.run, show.say, show.colours())
         self.static_grid = SlotGrid(self.static, show.say, show.colours()) if self.static else None
         self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)

@@ -19,6 +19,7 @@ from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Eviction, Sharing, first_eviction, first_sharing
 from tracereel.trace.format.storage import TraceError
 
@@ -46,6 +47,8 @@ class Storyboard:
         if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
             raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
         self.plain = show.run("no-prefix-caching", SUITE) if recordings.has("no-prefix-caching") else None
+        if self.plain is not None:
+            require_comparable([run.trace, self.plain.trace], across=("config.enable_prefix_caching",))
         self.pool = BlockPool(run, show.say, show.colours(SUITE))
         self.sharing, self.eviction = first_sharing(run.timeline), first_eviction(run.timeline)
         self.captions: list[Caption] = []

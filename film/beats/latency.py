@@ -19,6 +19,7 @@ from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.queries import Run
 
@@ -56,6 +57,7 @@ class Storyboard:
         paired = show.recordings.has("static") and show.recordings.has("continuous")
         cases = ["static", "continuous"] if paired else [show.recordings.preferred("continuous", "online")]
         runs = [show.run(case) for case in cases]
+        require_comparable([run.trace for run in runs])
         values = {metric: [Latencies.of(run.trace, metric) for run in runs] for metric in (TTFT, ITL)}
         self.first = values[TTFT]
         self.axes = {metric: _axis(values[metric], metric) for metric in (TTFT, ITL)}

@@ -33,6 +33,7 @@ from tracereel.film.theme import (
     Type,
 )
 from tracereel.trace.analysis.batching_facts import Refill, refill
+from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Handover, first_handover
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.storage import TraceError
@@ -92,6 +93,7 @@ class _ColdOpen:
     def __init__(self, show: Show):
         self.show, self.stage, self.say = show, show.stage, show.say.say
         self.run, self.other = show.run("static"), show.run("continuous")
+        require_comparable([self.run.trace, self.other.trace])
         self.batch = batch = first_batch(self.run)
         script = Script(batch.begin_ns).run(batch.few_ns, _EMPTYING_S).run(batch.later_ns, _FEW_S)
         self.move_s = script.film_s
