@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from tracereel.cli.options import number, whole
+from tracereel.cli.options import allow_broken_option, number, whole
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say, warn
 
@@ -93,6 +93,7 @@ def film_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="of all words: en or zh (default: en)")
     parser.add_argument("--font", type=Path, action="append", help="a file of a further face, such as one with CJK")
     parser.add_argument("--captions", choices=("on", "off"), help="captions in the picture (default: on)")
+    allow_broken_option(parser)
     parser.add_argument("--media", type=Path, default=Path("media"), help="folder for the result (default: media)")
 
 
@@ -146,6 +147,8 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     asked = {name: str(value) for name in _SETTINGS if (value := getattr(args, name)) is not None}
     asked |= {name: text for name, option in _STRETCH.items() if (text := getattr(args, option)) is not None}
     asked |= {name: "on" for name in ("sound", "narration") if getattr(args, name)}
+    if args.allow_broken:
+        asked["allow_broken"] = "on"
     if args.font:
         asked["fonts"] = os.pathsep.join(map(str, args.font))
     return Settings.from_environment(asked)

@@ -13,7 +13,7 @@ from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.spoken_time import refuse_other_times
 from tracereel.film.stage import Stage
-from tracereel.film.theme import CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
+from tracereel.film.theme import ACCENT, CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
 from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
@@ -63,14 +63,33 @@ class Beat:
 def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
     """The beat's picture with what frames it; painting raises LyingClockError where it states another time."""
     chrome = _Chrome(beat, stage, say) if beat.framed else None
+    caveats = _caveats(beat, say)
 
     def paint(canvas: Canvas, film_s: float) -> None:
         with canvas.checked(lambda phrase: refuse_other_times(phrase, beat.clock, beat.runs, film_s)):
             beat.picture(canvas, film_s)
             if chrome is not None:
                 chrome.paint(canvas, film_s)
+            for i, caveat in enumerate(caveats):
+                y = stage.safe[1] + 22 + 32 * i
+                canvas.text(caveat, stage.width - stage.margin, y, SMALL_STRONG, ACCENT, align=1, room=stage.content.w)
 
     return paint
+
+
+def _caveats(beat: Beat, say: Phrasebook) -> list[Phrase]:
+    """What has to be said of recordings that are broken, and of those that were cut off."""
+    runs = list(dict.fromkeys(beat.runs))
+    broken = [run for run in runs if run.trace.broken is not None]
+    cut = [run for run in runs if run.trace.cut is not None and run not in broken]
+    said = []
+    for key, found in (("broken", broken), ("cut", cut)):
+        if found:
+            first, *others = (quote(run.measure("digest")) for run in found)
+            for other in others:
+                first = say.say("strip.and_trace", before=first, digest=other)
+            said.append(say.say(f"strip.{key}", digests=first))
+    return said
 
 
 class _Chrome:

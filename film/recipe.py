@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from tracereel.film.settings import Settings
+from tracereel.film.settings import ALLOW_BROKEN, Settings
 from tracereel.film.show import Show
 from tracereel.film.window import NAMES as WINDOW
 
@@ -21,8 +21,12 @@ _SIDES, _RATES = (16, 7680), (0.1, 240.0)
 _NEAR = 1e-6
 """What rounding may add to a number of frames."""
 _SETTINGS = ("theme", "accent", "language", "captions", "sound", "narration")
+_UNUSUAL = (*WINDOW, ALLOW_BROKEN)
+"""Settings that are said where they were asked for."""
 _CLIP = ("clip_from", "clip_to", "clip_rate", "clip_width")
-NAMES = frozenset(("scene", "code", "size", "rate", "transparent", "brand", "recordings", *_SETTINGS, *WINDOW, *_CLIP))
+NAMES = frozenset(
+    ("scene", "code", "size", "rate", "transparent", "brand", "recordings", *_SETTINGS, *_UNUSUAL, *_CLIP)
+)
 """Every entry of a film's metadata that belongs to its recipe."""
 
 
@@ -108,7 +112,7 @@ class Recipe:
         """From the texts of a film's metadata, which are untrusted. Raises RecipeError that names the entry."""
         if "scene" not in facts:
             raise RecipeError("the film does not say from what it was made")
-        missing = sorted(NAMES - facts.keys() - {*_CLIP, *WINDOW})
+        missing = sorted(NAMES - facts.keys() - {*_CLIP, *_UNUSUAL})
         if missing:
             raise RecipeError(f"the film's metadata lacks {', '.join(missing)}")
         size = _SIZE.fullmatch(facts["size"])
@@ -130,7 +134,7 @@ class Recipe:
             (_side(size[1]), _side(size[2])),
             _number(facts, "rate", _RATES),
             facts["transparent"] == "on",
-            {name: facts[name] for name in (*_SETTINGS, *WINDOW) if name in facts},
+            {name: facts[name] for name in (*_SETTINGS, *_UNUSUAL) if name in facts},
             facts["brand"],
             recordings,
             clip,

@@ -17,6 +17,7 @@ from tracereel.film.window import Window
 from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
 PREFIX = "TRACEREEL_"
+ALLOW_BROKEN = "allow_broken"
 
 
 class SettingsError(Exception):
@@ -144,7 +145,8 @@ class Settings:
 
     `captions`: are they lettered into the picture? `recordings` is a folder or a trace file, `device` leaves those of
     one device (`tracereel.trace.recordings.index` says what is played where they are None). `window` is the stretch of
-    one run that is shown in place of a whole scene.
+    one run that is shown in place of a whole scene. `allow_broken`: are recordings played that do not hold what was
+    recorded? Every frame of theirs says so.
     """
 
     brand: Brand = field(default_factory=Brand)
@@ -156,6 +158,7 @@ class Settings:
     recordings: Path | None = None
     device: str | None = None
     window: Window | None = None
+    allow_broken: bool = False
 
     @property
     def palette(self) -> Palette:
@@ -172,15 +175,17 @@ class Settings:
         """What a film depends on beside recordings and files, by name."""
         switches = {"captions": self.captions, "sound": self.sound, "narration": self.narration}
         colours = {"theme": self.palette.name, "accent": self.palette.codes["accent"]}
-        window = dict(self.window.facts) if self.window else {}
-        return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}, **window}
+        unusual = dict(self.window.facts) if self.window else {}
+        if self.allow_broken:
+            unusual[ALLOW_BROKEN] = _SWITCH[True]
+        return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}, **unusual}
 
     @classmethod
     def read(cls, asked: Mapping[str, str]) -> "Settings":
         """From texts by name: brand, theme, language, captions, sound, narration, fonts, recordings, device.
 
-        And run, from, to and slots, of a stretch. `fonts` are joined as in $PATH. Raises SettingsError that names the
-        setting, and WindowError.
+        And run, from, to and slots, of a stretch; allow_broken. `fonts` are joined as in $PATH. Raises SettingsError
+        that names the setting, and WindowError.
         """
 
         def refuse(name: str, text: str, wanted: str) -> SettingsError:
@@ -210,6 +215,7 @@ class Settings:
             Path(asked["recordings"]) if asked.get("recordings") else None,
             asked.get("device") or None,
             Window.read(asked),
+            switch(ALLOW_BROKEN, False),
         )
 
     @classmethod

@@ -79,7 +79,9 @@ class Show:
         found = self._runs.get((suite, case))
         if found is None:
             recordings = self.recordings_of(suite).case(case)
-            found = self._runs[suite, case] = [Run(recording.read()) for recording in recordings]
+            found = self._runs[suite, case] = [
+                Run(recording.read(allow_broken=self.settings.allow_broken)) for recording in recordings
+            ]
         return found
 
     @property

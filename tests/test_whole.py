@@ -5,6 +5,7 @@ import json
 import fakes
 import pytest
 from tracereel.cli.main import main
+from tracereel.film.ledger import read_ledger
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.state.columns import BrokenTraceError, Trace
 
@@ -115,3 +116,42 @@ def test_what_was_cut_off_is_read_and_every_output_says_so(run, tmp_path, capsys
     assert "not whole" in json.loads(capsys.readouterr().out)["old"]["caveats"][path][0]
     assert main(["plot", path, "--out", str(tmp_path / "plots"), "--figure", "tokens"]) == 0
     assert "This recording is not whole" in " ".join((tmp_path / "plots" / "tokens.svg").read_text().split())
+
+
+FILM = ("--size", "480x270", "--fps", "2")
+
+
+def filmed(path, folder, *options):
+    """The claims of a film of a recording, and how many frames it has."""
+    assert main(["render", "pipeline_flow", "--recordings", path, *FILM, "--media", str(folder), *options]) == 0
+    (film,) = folder.rglob("PipelineFlow.mp4")
+    assert main(["verify", str(film), "--trace", path]) == 0
+    ledger, _ = read_ledger(film)
+    return ledger.claims, ledger.frames
+
+
+@pytest.mark.slow
+def test_a_film_of_a_broken_recording_is_refused_and_says_so_in_every_frame_where_it_is_wanted(run, tmp_path, capsys):
+    records = records_of(run)
+    fewer_steps(records)
+    path = str(write(tmp_path / "broken.jsonl", records))
+    with pytest.raises(SystemExit) as ended:
+        main(["render", "pipeline_flow", "--recordings", path, *FILM, "--media", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "steps are missing; --allow-broken" in capsys.readouterr().err
+    claims, frames = filmed(path, tmp_path / "broken", "--allow-broken")
+    said = [claim for claim in claims if claim.text.startswith("Broken recording: ")]
+    assert [(claim.first, claim.last) for claim in said] == [(1, frames - 1)]
+    claims, _ = filmed(str(run), tmp_path / "whole", "--allow-broken")
+    assert not [claim for claim in claims if "recording" in claim.text]
+
+
+@pytest.mark.slow
+def test_a_film_of_a_recording_that_was_cut_off_says_so_in_every_frame(run, tmp_path):
+    records = records_of(run)
+    said_requests(12)(records)
+    arrivals = sum(record["event"] == "arrival" for record in records)
+    path = str(write(tmp_path / "cut.jsonl", records[: arrivals + 20], seal=False))
+    claims, frames = filmed(path, tmp_path / "cut")
+    said = [claim for claim in claims if claim.text.startswith("Recording cut off before its end: ")]
+    assert [(claim.first, claim.last) for claim in said] == [(1, frames - 1)]

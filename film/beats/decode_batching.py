@@ -123,7 +123,9 @@ class Storyboard:
             captions.append(Caption(self.retaken_s, say("decode_batching.retaken", first=left, second=came)))
         if self.static is None:
             idle = figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
-            captions.append(Caption(self.pull_s, say("decode_batching.whole")))
+            captions.append(
+                Caption(self.pull_s, say(f"decode_batching.{'as_recorded' if run.trace.faulty else 'whole'}"))
+            )
             captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
         else:
             captions.append(Caption(self.pull_s, say("decode_batching.same")))

@@ -233,6 +233,11 @@ class Trace:
         """Steps that the engine made and the file does not hold: the recorder could not follow and dropped them."""
         return _missing(self.steps.index, self.end)
 
+    @property
+    def faulty(self) -> bool:
+        """Is it broken, or cut off before its end?"""
+        return self.broken is not None or self.cut is not None
+
     @cached_property
     def caveats(self) -> tuple[str, ...]:
         """What must be said beside every figure of this trace: that it is broken or cut off, or whose times it has."""
