@@ -100,7 +100,13 @@ def read_brand(path: Path) -> Brand:
                 f"{file.accent} has a contrast of {reached:.1f} on the {file.theme} ground; text needs {AA} (WCAG AA)",
             )
     beside = {name: path.parent / name for name in [*([file.logo] if file.logo else []), *file.fonts]}
+    home = path.parent.resolve()
     for name, found in beside.items():
+        if not found.resolve().is_relative_to(home):
+            raise refuse(
+                "logo" if name == file.logo else "fonts",
+                f"{name!r} is outside the brand file's folder; copy it there",
+            )
         if not found.is_file():
             raise refuse("logo" if name == file.logo else "fonts", f"{found}: no such file")
     if file.url is not None and (not file.url.isprintable() or len(file.url) > _LONGEST_URL):

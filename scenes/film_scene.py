@@ -5,12 +5,14 @@ single animation, driven by one tracker of film time. One `Layer` mobject holds 
 it draw straight into the frame's pixels, and `FilmRenderer` keeps the ledger.
 """
 
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from manim.scene.video_segment_encoder import VideoSegmentEncoder
 from manim.utils.color import ManimColor
 from tracereel.film.beat import BEAT_FADE_S, Beat, framed
 from tracereel.film.canvas import Canvas
+from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import Ledger, LedgerFile
 from tracereel.film.painter import CairoCanvas
 from tracereel.film.passages import instants_of, passages_of
@@ -53,6 +56,7 @@ from tracereel.film.show import Show
 from tracereel.film.sound import voice
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import DARK, GROUND, Palette
+from tracereel.trace.format.locks import Lock
 from tracereel.trace.format.text import printable
 
 Paint = Callable[[Canvas], None]
@@ -252,16 +256,40 @@ class FilmScene(Scene):
         with _one_line():
             if self.show.settings.narration:
                 voice()  # rather now than after an hour of rendering
-            rerun = super().render(preview)
-            self._publish()
+            with self._alone():
+                rerun = super().render(preview)
+                self._publish()
         return rerun
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Manim writes the film in its place: another process must not do so meanwhile. Raises LockedError."""
+        writes = not (config.save_last_frame or config.dry_run)
+        target = getattr(self.renderer.file_writer, "movie_file_path", None)
+        return Lock(Path(target)) if writes and target else nullcontext()
 
     def construct(self) -> None:
         """Play what the storyboard says."""
         beats = storyboard(self.name, self.show)
         self._expected = sum(sum(lengths_of(beat, config.frame_rate)) for beat in beats)
+        if logger.isEnabledFor(logging.INFO) and not config.save_last_frame:
+            logger.info(self._foreseen(beats))
         for beat in beats:
             self.play_beat(beat)
+
+    def _foreseen(self, beats: Sequence[Beat]) -> str:
+        """What the film will take, before it is begun: a frame of each beat is painted and timed."""
+        drawing_s = 0.0
+        for beat in beats:
+            frames = BeatFrames(beat, self.show)
+            frames.at(beat.clock.film_s / 2)  # the first one also loads faces and makes sprites
+            began = time.perf_counter()
+            frames.at(beat.clock.film_s / 2)
+            drawing_s += (time.perf_counter() - began) * sum(lengths_of(beat, config.frame_rate))
+        film_s = self._expected / config.frame_rate
+        return (
+            f"{self._expected} frames, {film_s:.0f} s of film; to draw them takes about {max(drawing_s, 1):.0f} s here,"
+            " and to encode them as long again or longer"
+        )
 
     def play_beat(self, beat: Beat) -> None:
         """Play a beat: it fades in, runs, and fades out."""

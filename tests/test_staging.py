@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tracereel.film.ledger import (
 )
 from tracereel.film.phrases import FORMATS, shown_as
 from tracereel.film.staging import staged
-from tracereel.trace.format.locks import LockedError
+from tracereel.trace.format.locks import Lock, LockedError
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -225,6 +226,31 @@ def test_no_manim_cfg_changes_a_film(tmp_path, monkeypatch):
             assert not config.output_file
         assert config.output_file == "mine"
         assert config.from_animation_number == 3
+
+
+def manim(folder: Path) -> subprocess.CompletedProcess[str]:
+    scene = Path(__file__).parents[1] / "scenes" / "opening.py"
+    command = [sys.executable, "-m", "manim", "-ql", "--fps", "1", "--progress_bar", "none", str(scene)]
+    return subprocess.run(
+        [*command, "--media_dir", str(folder)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.slow
+def test_manim_alone_says_what_a_film_takes_and_makes_none_that_another_process_makes(tmp_path):
+    done = manim(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    (film,) = tmp_path.rglob("Opening.mp4")
+    ledger, _ = read_ledger(film)
+    assert re.search(rf"INFO {ledger.frames} frames, \d+ s of film; to draw ", said), said
+    assert not list(tmp_path.rglob("*.lock"))
+    before = film.stat().st_mtime_ns
+    with Lock(film):
+        second = manim(tmp_path)
+    assert second.returncode == 2
+    assert f"process {os.getpid()} on" in second.stderr
+    assert film.stat().st_mtime_ns == before
 
 
 def test_another_renderer_is_refused_in_one_line(tmp_path):

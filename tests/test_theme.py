@@ -77,6 +77,9 @@ def test_a_brand_in_a_few_lines(tmp_path):
         ('accent = "#222222"', "accent: #222222 has a contrast of 1."),
         ('accent = "red"', "accent: 'red' is not a colour"),
         ('theme = "mauve"', "theme: 'mauve' is not one of dark, light"),
+        ('logo = "../logo.png"', "outside the brand file's folder"),
+        ('logo = "/etc/hostname"', "outside the brand file's folder"),
+        ('fonts = ["../face.ttf"]', "outside the brand file's folder"),
         ('logo = "nowhere.png"', "no such file"),
         ('colour = "x"', "unknown field `colour`"),
         ("title = ", "brand.toml: "),
@@ -124,3 +127,13 @@ def test_a_number_and_its_unit_stand_in_one_line():
         assert not any(
             a.endswith(number) and b.startswith(unit) for a, b in itertools.pairwise(lines) for number, unit in pairs
         )
+
+
+def test_a_link_out_of_the_brands_folder_is_refused(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"any")
+    own = tmp_path / "brand"
+    own.mkdir()
+    (own / "logo.png").symlink_to(tmp_path / "secret.png")
+    (own / "brand.toml").write_text('logo = "logo.png"\n')
+    with pytest.raises(SettingsError, match=r"logo: 'logo\.png' is outside the brand file's folder"):
+        read_brand(own / "brand.toml")
