@@ -4,6 +4,7 @@ A `Phrase` is the only thing that can be drawn as text. Its digits come from `Me
 is refused when the phrase is made. Knows no fonts and no places.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ PLAYER = "player"
 
 
 class TypedDigitError(ValueError):
-    """A digit that is not measured was about to be drawn."""
+    """A digit, or a number in words, that is not measured was about to be drawn."""
 
 
 def holds_digit(text: str) -> bool:
@@ -30,6 +31,18 @@ def holds_digit(text: str) -> bool:
     The Chinese 一 alone is a word of every other sentence; numbers above it are refused like all others.
     """
     return any(char.isnumeric() and char != "一" for char in text)
+
+
+_NUMBERS = (
+    "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety"
+    " dozen hundred thousand million billion twice thrice double doubled triple tripled twofold threefold tenfold"
+).split()
+_NUMBER = re.compile(rf"\b({'|'.join(_NUMBERS)})s?\b", re.IGNORECASE)
+
+
+def holds_number(text: str) -> bool:
+    """Is there a digit, or an English number in words? "One" is a word of every other sentence."""
+    return holds_digit(text) or _NUMBER.search(text) is not None
 
 
 @dataclass(frozen=True)
@@ -68,14 +81,15 @@ def shown_as(value: Value, style: str) -> str:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Text in pieces: words, which hold no digit, and what measured values say."""
+    """Text in pieces: words, which hold no number, and what measured values say."""
 
     pieces: tuple[str | Figure, ...]
 
     def __post_init__(self) -> None:
         for piece in self.pieces:
-            if isinstance(piece, str) and holds_digit(piece):
-                raise TypedDigitError(f"{piece!r} holds a digit that is not measured")
+            if isinstance(piece, str) and holds_number(piece):
+                kind = "digit" if holds_digit(piece) else "number in words"
+                raise TypedDigitError(f"{piece!r} holds a {kind} that is not measured")
 
     @cached_property
     def text(self) -> str:

@@ -74,6 +74,7 @@ def test_a_brand_in_a_few_lines(tmp_path):
     ("content", "said"),
     [
         ('title = "3.4x faster"', "title: '3.4x faster' holds a digit that is not measured"),
+        ('claim = "Twice as fast"', "claim: 'Twice as fast' holds a number in words that is not measured"),
         ('accent = "#222222"', "accent: #222222 has a contrast of 1."),
         ('accent = "red"', "accent: 'red' is not a colour"),
         ('theme = "mauve"', "theme: 'mauve' is not one of dark, light"),
