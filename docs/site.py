@@ -15,6 +15,7 @@ from pathlib import Path
 from tracereel.cli.main import main
 from tracereel.film.ledger import ledger_path
 from tracereel.film.provenance import read_stamp
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILM = ROOT / "media" / "showcase" / "ContinuousBatching.mp4"
@@ -48,13 +49,13 @@ def make(folder: Path) -> Path:
 
 def _parts() -> dict[str, str]:
     stamp = read_stamp(FILM)
-    table, _, machine = runpy.run_path(str(ROOT / "benchmarks" / "film_table.py"))["table"]().rpartition("\n\n")
+    table_of = runpy.run_path(str(ROOT / "benchmarks" / "film_table.py"))["table"]
+    tables = [table_of(folder) for folder in sorted((PACKAGE_RECORDINGS / "film").iterdir())]
     intro, *parts = _notebook()
     return {
         "device": html.escape(stamp["device"]),
         "model": html.escape(stamp["model"]),
-        "table": _table(table),
-        "machine": html.escape(machine),
+        "tables": "\n".join(map(_table, tables)),
         "notebook": html.escape(intro),
         "parts": "".join(f"<li>{html.escape(part)}</li>" for part in parts),
         "emitter": html.escape((ROOT / "docs" / "emitter.py").read_text("utf-8")),
@@ -71,14 +72,17 @@ def _notebook() -> list[str]:
 
 
 def _table(markdown: str) -> str:
-    """A Markdown table as HTML."""
-    head, _, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in markdown.splitlines())
+    """A Markdown table, and the line below it that says on what machine, as HTML."""
+    table, _, machine = markdown.rpartition("\n\n")
+    head, _, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines())
     titles = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>' + "".join(f"<td>{html.escape(c)}</td>" for c in rest) + "</tr>"
         for first, *rest in rows
     )
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    whole = f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="Measured throughput">{whole}</div>'
+    return f'{region}\n<p class="dim">{html.escape(machine)}</p>'
 
 
 if __name__ == "__main__":
