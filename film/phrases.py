@@ -34,10 +34,10 @@ def holds_digit(text: str) -> bool:
 
 
 _NUMBERS = (
-    "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety"
-    " dozen hundred thousand million billion twice thrice double doubled triple tripled twofold threefold tenfold"
-).split()
-_NUMBER = re.compile(rf"\b({'|'.join(_NUMBERS)})s?\b", re.IGNORECASE)
+    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+    "|dozen|hundred|thousand|million|billion|twice|thrice|double|doubled|triple|tripled|twofold|threefold|tenfold"
+)
+_NUMBER = re.compile(rf"\b({_NUMBERS})s?\b", re.IGNORECASE)
 
 
 def holds_number(text: str) -> bool:

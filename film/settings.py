@@ -27,8 +27,8 @@ class SettingsError(Exception):
 class BrandFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A brand file (TOML): each key may be left out.
 
-    `title` and `claim` stand on the title card, `end` on the end card, a line each; they hold no number, for
-    every number in a film is measured. `logo` is a PNG beside the file, `accent` a colour (#rrggbb), `theme` dark or light,
+    `title` and `claim` stand on the title card, `end` on the end card, a line each; they hold no number, for every
+    number in a film is measured. `logo` is a PNG beside the file, `accent` a colour (#rrggbb), `theme` dark or light,
     `fonts` are files of further faces, `url` is what the QR code on the end card says.
     """
 
