@@ -142,8 +142,9 @@ class Storyboard:
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say
-        canvas.text(say(f"latency.{metric}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
         axis, lanes = self.axes[metric], self.lanes(box)
+        key = f"{metric}_log" if axis.logarithmic else metric
+        canvas.text(say(f"latency.{key}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
         fullest = max(side.histogram.fullest for side in self.sides)
         for side, place in zip(self.sides, lanes, strict=True):
             name_y = place.y - 15 - _LINE * self.fact_lines

@@ -248,6 +248,6 @@ class Storyboard:
 
     def beat(self) -> Beat:
         """The beat."""
-        name = self.say("speedup_waterfall.name")
+        name = self.say(f"speedup_waterfall.{'name' if self.split.speedup > 1 else 'name_slower'}")
         runs = (self.before, self.after)
         return Beat("speedup_waterfall", name, self.captions, self.clock, runs, self.paint)
