@@ -1,6 +1,7 @@
 """Show what a trace holds: where it comes from, and its metrics with their definitions.
 
-Prints tables for each trace, or with --json one JSON object a line, with --markdown tables to paste into a page.
+Prints tables for each trace, or with --json one JSON object a line, with --markdown tables to paste into a page. With
+--stalls also the steps whose prefill made decoding requests wait longest for a token.
 """
 
 import argparse
@@ -11,6 +12,11 @@ from tracereel.cli.options import allow_broken_option
 
 if TYPE_CHECKING:
     from tracereel.cli.tables import Sheet
+    from tracereel.trace.state.columns import Trace
+
+
+BOUNDS, STALLS = "step_bounds", "stalls"
+SHOWN_STALLS = 10
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LIMITS",
         help="limits in ms that a request must meet to count for goodput: any of ttft, tpot, e2el, as ttft=200,tpot=50",
     )
+    parser.add_argument("--stalls", action="store_true", help="which prefill stalled whom: the ten longest stalls")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
     how.add_argument("--markdown", action="store_true", help="Markdown instead of tables for a terminal")
@@ -34,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.metrics import parse_slo
     from tracereel.trace.analysis.registry import measured
+    from tracereel.trace.analysis.step_bounds import bound_shares
     from tracereel.trace.analysis.summary import provenance
     from tracereel.trace.state.columns import Trace
 
@@ -42,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
     for path in trace_files(args.traces):
         trace = Trace.read(path, tokens=False, allow_broken=args.allow_broken)
         facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
+        facts[BOUNDS] = bound_shares(trace)
+        if args.stalls:
+            facts[STALLS] = stalls_of(trace)
         if args.json:
             say_json(facts)
         else:
@@ -54,6 +65,8 @@ def show(page: "Sheet", facts: dict[str, Any]) -> None:
     page.heading(facts["file"])
     show_origin(page, facts)
     show_metrics(page, facts)
+    show_bounds(page, facts)
+    show_stalls(page, facts)
     show_definitions(page, facts)
 
 
@@ -67,7 +80,9 @@ def show_origin(page: "Sheet", facts: dict[str, Any]) -> None:
     origin = [
         (name.replace("_", " ").replace("kv", "KV"), number(value, 3))
         for name, value in facts.items()
-        if name not in METRICS and name not in ("file", "cut", "broken", "caveats", "slo_ms") and value is not None
+        if name not in METRICS
+        and name not in ("file", "cut", "broken", "caveats", "slo_ms", BOUNDS, STALLS)
+        and value is not None
     ]
     page.table(Table(("", ""), origin, left=True))
     page.gap()
@@ -92,6 +107,61 @@ def show_metrics(page: "Sheet", facts: dict[str, Any]) -> None:
         if m.distribution
     ]
     page.table(Table(("", "n", *columns), rows))
+    page.gap()
+
+
+def show_bounds(page: "Sheet", facts: dict[str, Any]) -> None:
+    """Why no further request was admitted, as shares of the steps' time."""
+    from tracereel.cli.tables import Table, number
+
+    if not facts[BOUNDS]:
+        return
+    page.remark("what bound the steps, of their time (the rule: trace/SCHEMA.md)")
+    rows = [
+        (name.replace("_", " ").replace("kv", "KV"), f"{number(100 * share, 1)} %")
+        for name, share in facts[BOUNDS].items()
+    ]
+    page.table(Table(("", ""), rows))
+    page.gap()
+
+
+def stalls_of(trace: "Trace") -> list[dict[str, Any]]:
+    """The longest stalls, as plain values."""
+    from dataclasses import asdict
+
+    from tracereel.trace.analysis.stalls import stalls
+
+    return [
+        {**asdict(stall), "end_s": int(trace.steps.end_ns[stall.step]) / 1e9}
+        for stall in stalls(trace)[:SHOWN_STALLS]
+        if stall.worst_ms
+    ]
+
+
+def show_stalls(page: "Sheet", facts: dict[str, Any]) -> None:
+    """The steps whose prefill made decoding requests wait longest."""
+    from tracereel.cli.tables import Table, number
+
+    if STALLS not in facts:
+        return
+    columns = ("step", "at, s", "prefilled", "prefill tokens", "decodes", "worst", "its stall, ms", "all stalls, ms")
+    rows = [
+        (
+            number(one["step"]),
+            number(one["end_s"], 3),
+            " ".join(f"R{request}" for request in one["prefills"][:3]) + (" …" if len(one["prefills"]) > 3 else ""),
+            number(one["prefill_tokens"]),
+            number(one["decodes"]),
+            f"R{one['worst']}",
+            number(one["worst_ms"], 3),
+            number(one["total_ms"], 3),
+        )
+        for one in facts[STALLS]
+    ]
+    if rows:
+        page.table(Table(columns, rows))
+    else:
+        page.remark("no prefill made a decoding request wait longer than its median gap")
     page.gap()
 
 

@@ -81,3 +81,14 @@ class _Needs:
         size, used = self._trace.header.kv_block_tokens, int(self._trace.steps.kv_used[step])
         total = self._blocks[int(self._trace.steps.replica[step])]
         return bool(size) and ABSENT not in (used, total) and total - used < -(-tokens // (size or 1))
+
+
+def bound_shares(trace: Trace) -> dict[str, float]:
+    """Of the steps' time together, the share that each bound has; every one of BOUNDS, none for a run without steps."""
+    steps = trace.steps
+    spans = (steps.end_ns - steps.start_ns).astype(np.float64)
+    total = float(spans.sum())
+    if not total:
+        return {}
+    shares = np.bincount(step_bounds(trace), weights=spans, minlength=len(BOUNDS)) / total
+    return dict(zip(BOUNDS, shares.tolist(), strict=True))

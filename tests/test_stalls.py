@@ -1,0 +1,84 @@
+"""Which prefill stalled whom, and what bound the steps: recomputed from the raw lines, and as `inspect` says it."""
+
+import json
+import statistics
+from collections import defaultdict
+from itertools import pairwise
+
+import pytest
+import zstandard
+from tracereel.cli.main import main
+from tracereel.trace.analysis.stalls import stalls
+from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_bounds
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+from tracereel.trace.state.columns import Trace
+
+UNCHUNKED = PACKAGE_RECORDINGS / "chunked" / "cpu" / "unchunked-1.jsonl.zst"
+CHUNKED = PACKAGE_RECORDINGS / "chunked" / "cpu" / "chunked-1.jsonl.zst"
+
+
+def stalls_of_lines(path):
+    """(step, request) -> its stall in ms, of the steps with a prefill, from the JSON alone."""
+    lines = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read().decode().splitlines()
+    steps = [record for record in map(json.loads, lines) if record["event"] == "step"]
+    times = defaultdict(list)
+    for step in steps:
+        for request, sampled in zip(step["requests"], step.get("sampled", [1] * len(step["requests"])), strict=True):
+            if sampled:
+                times[request].append((step["index"], step["end_ns"]))
+    gaps = {
+        request: {index: at - before for (_, before), (index, at) in pairwise(seen)} for request, seen in times.items()
+    }
+    found = {}
+    for step in steps:
+        if "P" not in step["phases"]:
+            continue
+        for request, phase in zip(step["requests"], step["phases"], strict=True):
+            if phase == "D" and step["index"] in gaps.get(request, {}):
+                own = gaps[request]
+                later = own[step["index"]] - statistics.median_low(own.values())
+                found[step["index"], request] = max(later, 0) / 1e6
+    return found
+
+
+@pytest.mark.parametrize("path", [UNCHUNKED, CHUNKED], ids=lambda path: path.name)
+def test_a_stall_is_a_gap_less_the_requests_median(path):
+    want = stalls_of_lines(path)
+    found = stalls(Trace.read(path))
+    assert {stall.step for stall in found} == {step for step, _ in want}
+    assert [stall.worst_ms for stall in found] == sorted((stall.worst_ms for stall in found), reverse=True)
+    for stall in found:
+        own = {request: ms for (step, request), ms in want.items() if step == stall.step}
+        assert stall.decodes == len(own)
+        assert stall.worst_ms == pytest.approx(max(own.values()))
+        assert own[stall.worst] == pytest.approx(stall.worst_ms)
+        assert stall.total_ms == pytest.approx(sum(own.values()))
+
+
+def test_a_long_prompt_stalls_less_in_chunks():
+    whole, chunked = (stalls(Trace.read(path))[0].worst_ms for path in (UNCHUNKED, CHUNKED))
+    assert chunked < whole
+
+
+@pytest.mark.parametrize("path", [UNCHUNKED, CHUNKED], ids=lambda path: path.name)
+def test_the_shares_are_of_the_steps_time(path):
+    trace = Trace.read(path)
+    shares = bound_shares(trace)
+    assert tuple(shares) == BOUNDS
+    assert sum(shares.values()) == pytest.approx(1)
+    spans = trace.steps.end_ns - trace.steps.start_ns
+    for i, name in enumerate(BOUNDS):
+        assert shares[name] == pytest.approx(spans[step_bounds(trace) == i].sum() / spans.sum())
+
+
+def test_inspect_says_both(capsys):
+    assert main(("inspect", str(UNCHUNKED), "--stalls", "--json")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    first = stalls(Trace.read(UNCHUNKED))[0]
+    assert facts["stalls"][0]["worst"] == first.worst
+    assert facts["stalls"][0]["worst_ms"] == pytest.approx(first.worst_ms)
+    assert set(facts["step_bounds"]) == set(BOUNDS)
+    assert main(("inspect", str(UNCHUNKED), "--stalls")) == 0
+    out = capsys.readouterr().out
+    assert f"R{first.worst}" in out
+    assert "nobody waiting" in out
