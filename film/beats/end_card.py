@@ -10,7 +10,7 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import wrap
-from tracereel.film.phrases import figure, quote
+from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
@@ -38,28 +38,15 @@ def end_card(show: Show) -> Beat:
     style = fitting(heads, Type(92, 700), room)
     top = stage.height * {Shape.WIDE: 0.2, Shape.TALL: 0.2, Shape.SQUARE: 0.15}[stage.shape]
     below = top + (len(heads) - 1) * style.size * 1.1
-    claim = say(
-        "end.same_tokens" if len(runs) > 1 else "end.one_run",
-        runs=figure(measure("num_runs", runs)),
-        same=figure(measure("requests_with_same_tokens", runs)),
-        requests=figure(runs[0].measure("num_requests")),
-    )
+    claim = _claim(show, runs)
     claims = wrap(claim.text, CAPTION, room)
-    rows = [
-        *_recorded(show, played),
-        Fact(say("end.render"), say("end.render_command"), typed=True),
-        Fact(
-            say("title.recorded"),
-            say("title.recorded_is", day=show.quote(played, "recorded_on"), digest=show.quote(played, "digest")),
-        ),
-        Fact(say("title.model"), show.quote(runs[0], "model")),
-        Fact(say("title.device"), show.quote(runs[0], "device")),
-    ]
     side = {Shape.WIDE: 500.0, Shape.TALL: 500.0, Shape.SQUARE: 400.0}[stage.shape]
     foot = stage.safe[3] - (stage.height * 0.08 if stage.shape is Shape.TALL else 16)
     code = Box(stage.width - stage.margin - side, foot - side, side, side)
     beside = stage.wide
-    table = FactTable(stage, rows, below + 96 + 50 * len(claims) + 24, room - side - 60 if beside else room)
+    table = FactTable(
+        stage, _facts(show, runs), below + 96 + 50 * len(claims) + 24, room - side - 60 if beside else room
+    )
     evidence = quote(measure("provenance", runs))
     notes = [*brand.end, say("end.link") if brand.url else say("end.scan")]
     top_y = max(table.bottom + 96, code.y + 40)
@@ -95,6 +82,29 @@ def end_card(show: Show) -> Beat:
             canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
 
     return Beat("closing", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)
+
+
+def _claim(show: Show, runs: list[Run]) -> Phrase:
+    """How many runs gave the same tokens."""
+    return show.say.say(
+        "end.same_tokens" if len(runs) > 1 else "end.one_run",
+        runs=figure(measure("num_runs", runs)),
+        same=figure(measure("requests_with_same_tokens", runs)),
+        requests=figure(runs[0].measure("num_requests")),
+    )
+
+
+def _facts(show: Show, runs: list[Run]) -> list[Fact]:
+    """How the runs and the film are made again, and where they come from."""
+    say, first = show.say.say, runs[0]
+    when = say("title.recorded_is", day=show.quote(first, "recorded_on"), digest=show.quote(first, "digest"))
+    return [
+        *_recorded(show, first),
+        Fact(say("end.render"), say("end.render_command"), typed=True),
+        Fact(say("title.recorded"), when),
+        Fact(say("title.model"), show.quote(first, "model")),
+        Fact(say("title.device"), show.quote(first, "device")),
+    ]
 
 
 def _recorded(show: Show, run: Run) -> list[Fact]:
