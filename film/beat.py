@@ -17,8 +17,6 @@ from tracereel.film.theme import ACCENT, CAPTION, DIM, LINE, SMALL, SMALL_STRONG
 from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
-BEAT_FADE_S = 0.5
-"""Seconds of film in which a beat comes and goes."""
 Paint = Callable[[Canvas, float], None]
 """Draws what is seen at a second of the beat."""
 

@@ -36,32 +36,24 @@ class BeatFrames:
         self._paint = framed(beat, show.stage, show.say)
 
     def count(self, rate: float) -> int:
-        """The frames that the beat has at so many a second, those in which it comes and goes left out."""
+        """The frames that the beat has at so many a second."""
         return math.ceil(round(self._beat.clock.film_s * rate, 6))
 
-    def at(self, film_s: float, opacity: float = 1.0) -> cairo.ImageSurface:
-        """The frame at a second of the beat, the beat as faint on the ground as `opacity` says."""
+    def at(self, film_s: float) -> cairo.ImageSurface:
+        """The frame at a second of the beat."""
         show = self._show
         surface = cairo.ImageSurface(cairo.FORMAT_RGB24 if self._ground else cairo.FORMAT_ARGB32, *show.pixels)
         pen = cairo.Context(surface)
         if self._ground:
             pen.set_source_rgb(*show.palette.rgb(GROUND))
             pen.paint()
-        if opacity > 0:
-            if opacity < 1:
-                pen.push_group()
-            self._paint(CairoCanvas(pen, show.pixels, self._note, show.palette, watch=self._watch), film_s)
-            if opacity < 1:
-                pen.pop_group_to_source()
-                pen.identity_matrix()
-                pen.paint_with_alpha(opacity)
+        self._paint(CairoCanvas(pen, show.pixels, self._note, show.palette, watch=self._watch), film_s)
         surface.flush()
         return surface
 
-    def said_at(self, film_s: float, opacity: float = 1.0) -> None:
+    def said_at(self, film_s: float) -> None:
         """Note what the frame letters, and draw nothing."""
-        if opacity > 0:
-            self._paint(_Unpainted(self._show.pixels, self._note, self._show.palette), film_s)
+        self._paint(_Unpainted(self._show.pixels, self._note, self._show.palette), film_s)
 
 
 class _Unpainted(CairoCanvas):

@@ -28,8 +28,6 @@ _NOISE, _NOISE_TIMES = 95, 1.8
 """The percentile of a film's distances that is its noise, and how many times that noise is a fault."""
 _PALETTE_TIMES = 1.6
 """So much more a distance may be in a GIF, which has 256 colours."""
-_FADING_TIMES = 2.0
-"""So much more it may be while a beat fades: everything changes at once, and encoders save there."""
 _AS_SHOWN_S = 0.0025
 """So far a frame may be from its time: containers count in milliseconds."""
 _GIF_COUNTS_S = 0.006
@@ -38,16 +36,14 @@ _GIF_COUNTS_S = 0.006
 
 @dataclass(frozen=True)
 class _Compared:
-    """A frame that was compared: how far its picture is from the drawn one, and does its beat come or go?"""
+    """A frame that was compared, and how far its picture is from the drawn one."""
 
     frame: int
     apart: Distance
-    fades: bool
 
     def over(self, light: float, colour: float) -> float:
         """How many times farther it is than what is allowed; over 1 is a fault."""
-        allowed = _FADING_TIMES if self.fades else 1.0
-        return max(self.apart.light / light, self.apart.colour / colour) / allowed
+        return max(self.apart.light / light, self.apart.colour / colour)
 
 
 def picture_faults(
@@ -71,7 +67,7 @@ def picture_faults(
         picture = reader.at(i)
         if pixels is not None and picture is not None and picture.planes is not None:
             apart = distance(planes_of(pixels, clip.width if clip else None), picture.planes)
-            found.append(_Compared(i, apart, redrawing.shown[i].opacity < 1))
+            found.append(_Compared(i, apart))
         on_progress(i + 1, count)
     faults += reader.faults()
     ends_s = reader.instants[-1] + reader.step_s

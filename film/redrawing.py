@@ -70,9 +70,9 @@ class Redrawing:
         painted = self._painted[frame.beat]
         pixels = None
         if drawn:
-            pixels = pixels_of(painted.at(frame.film_s, frame.opacity))
+            pixels = pixels_of(painted.at(frame.film_s))
         else:
-            painted.said_at(frame.film_s, frame.opacity)
+            painted.said_at(frame.film_s)
         self.ledger.frame()
         return pixels
 

@@ -23,8 +23,6 @@ import numpy as np
 from manim import (
     WHITE,
     Camera,
-    FadeIn,
-    FadeOut,
     Mobject,
     Scene,
     ValueTracker,
@@ -40,7 +38,7 @@ from manim.renderer.cairo_renderer import CairoRenderer
 from manim.scene.scene_file_writer import SceneFileWriter
 from manim.scene.video_segment_encoder import VideoSegmentEncoder
 from manim.utils.color import ManimColor
-from tracereel.film.beat import BEAT_FADE_S, Beat, framed
+from tracereel.film.beat import Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import Ledger, LedgerFile
@@ -50,7 +48,7 @@ from tracereel.film.provenance import provenance_of
 from tracereel.film.publishing import publish
 from tracereel.film.recipe import Recipe
 from tracereel.film.registry import class_name
-from tracereel.film.schedule import lengths_of, schedule
+from tracereel.film.schedule import frames_of, schedule
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.sound import voice
@@ -270,7 +268,7 @@ class FilmScene(Scene):
     def construct(self) -> None:
         """Play what the storyboard says."""
         beats = storyboard(self.name, self.show)
-        self._expected = sum(sum(lengths_of(beat, config.frame_rate)) for beat in beats)
+        self._expected = sum(frames_of(beat, config.frame_rate) for beat in beats)
         if logger.isEnabledFor(logging.INFO) and not config.save_last_frame:
             logger.info(self._foreseen(beats))
         for beat in beats:
@@ -284,7 +282,7 @@ class FilmScene(Scene):
             frames.at(beat.clock.film_s / 2)  # the first one also loads faces and makes sprites
             began = time.perf_counter()
             frames.at(beat.clock.film_s / 2)
-            drawing_s += (time.perf_counter() - began) * sum(lengths_of(beat, config.frame_rate))
+            drawing_s += (time.perf_counter() - began) * frames_of(beat, config.frame_rate)
         film_s = self._expected / config.frame_rate
         return (
             f"{self._expected} frames, {film_s:.0f} s of film; to draw them takes about {max(drawing_s, 1):.0f} s here,"
@@ -292,24 +290,23 @@ class FilmScene(Scene):
         )
 
     def play_beat(self, beat: Beat) -> None:
-        """Play a beat: it fades in, runs, and fades out."""
+        """Play a beat; the next one follows without a fade."""
         film_s = beat.clock.film_s
         film_time = ValueTracker(0.0)
         paint = framed(beat, self.show.stage, self.show.say)
         layer = Layer(
             lambda canvas: paint(canvas, film_time.get_value()), " ".join(run.trace.digest for run in beat.runs)
         )
-        if config.save_last_frame:  # the last one is faded out: a still shows the beat
+        if config.save_last_frame:  # a still is of the second that shows the beat best
             self.clear()
             film_time.set_value(film_s - 0.1 if beat.still_s is None else beat.still_s)
             self.add(layer)
             return
-        self.play(FadeIn(layer), run_time=BEAT_FADE_S)
+        self.add(layer)
         self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
         layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame
         self.play(film_time.animate.set_value(film_s), run_time=film_s, rate_func=linear)
         layer.clear_updaters()
-        self.play(FadeOut(layer), run_time=BEAT_FADE_S)
         # A tracker left in the scene would make everything that is added later move with it.
         self.remove(layer, film_time)
 
