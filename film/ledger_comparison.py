@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from tracereel.film.ledger import Claim, LedgerFile
-from tracereel.film.passages import Passage, instants_of, passages_of
+from tracereel.film.passages import Passage, instants_of, same_instants
 from tracereel.film.phrases import shown_as
 from tracereel.film.redrawing import Redrawing, Traces
 from tracereel.film.spoken_time import ENGINE_TIME, TIMES
@@ -39,7 +39,7 @@ def ledger_faults(ledger: LedgerFile, redrawing: Redrawing) -> list[str]:
             faults.append(
                 f"{_frames(spans)}: {claim.query}: the ledger says {claim.value!r}, the trace {wanted[0].value!r}"
             )
-    if ledger.clock != passages_of(instants_of(redrawing.beats, redrawing.shown)):
+    if not same_instants(ledger.clock, instants_of(redrawing.beats, redrawing.shown)):
         faults.append("the ledger's clock is not that of the film: its frames show other engine times")
     if ledger.frames != redrawing.ledger.frames:
         faults.append(f"the ledger says {ledger.frames} frames, the film has {redrawing.ledger.frames}")

@@ -88,3 +88,12 @@ def _with_frame(passage: Passage, frame: int, instant: Instant) -> Passage | Non
     if clock != instant[1:] or step_s < 0 or not math.isclose(instant.at_s, due, abs_tol=_NEAR_S):
         return None
     return msgspec.structs.replace(passage, last=frame, step_s=step_s)
+
+
+def same_instants(passages: Iterable[Passage], instants: Sequence[Instant]) -> bool:
+    """Do passages say of each frame what it shows? A clip's passages are made from those of its film, and rounded."""
+    said = instants_in(passages)
+    return said.keys() == set(range(len(instants))) and all(
+        said[i][1:] == instant[1:] and math.isclose(said[i].at_s, instant.at_s, abs_tol=_NEAR_S)
+        for i, instant in enumerate(instants)
+    )

@@ -8,7 +8,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.clock import Script
 from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import read_ledger
-from tracereel.film.passages import instants_in, instants_of, passages_of
+from tracereel.film.passages import Instant, instants_in, instants_of, passages_of, same_instants
 from tracereel.film.phrases import figure, words
 from tracereel.film.registry import _scenes, scene
 from tracereel.film.schedule import schedule
@@ -124,3 +124,15 @@ def test_passages_are_as_long_as_frames_follow_evenly(film_recordings, monkeypat
     assert [i for i, instant in enumerate(instants) if abs(again[i].at_s - instant.at_s) > 1e-9] == []
     assert [again[i][1:] for i in range(len(instants))] == [instant[1:] for instant in instants]
     assert msgspec.json.decode(msgspec.json.encode(passages), type=list[type(passages[0])]) == passages
+
+
+def test_a_clips_passages_say_what_its_frames_show():
+    """Every third frame, made from the passages of all: rounded, and the same."""
+    instants = [Instant(i / 30, 2.5, 10**8, 3 * 10**8, "a") for i in range(75)]
+    instants += [Instant(i / 30, 1.0, 3 * 10**8, 3 * 10**8, "a") for i in range(30)]
+    part = list(range(16, 105, 3))
+    there = instants_in(passages_of(instants))
+    made = passages_of([there[frame] for frame in part])
+    assert same_instants(made, [instants[frame] for frame in part])
+    assert not same_instants(made, [instants[frame + 1] for frame in part[:-1]] + [instants[-1]])
+    assert not same_instants(made[:-1], [instants[frame] for frame in part])
