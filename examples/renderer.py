@@ -9,7 +9,7 @@ the ledger is made of these calls.
 
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -52,6 +52,21 @@ class SvgCanvas:
             yield
         finally:
             self._alpha = before
+
+    @contextmanager
+    def checked(self, check: Callable[[Phrase], None]) -> Iterator[None]:
+        """Have every phrase that is drawn inside looked at first; `check` raises where it may not be drawn."""
+        note = self._note
+
+        def noted(phrase: Phrase, text: str) -> None:
+            check(phrase)
+            note(phrase, text)
+
+        self._note = noted
+        try:
+            yield
+        finally:
+            self._note = note
 
     @contextmanager
     def moving(self) -> Iterator[None]:

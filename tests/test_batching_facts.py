@@ -76,8 +76,8 @@ def captions_of(name, recordings, monkeypatch) -> list[str]:
 def test_the_pipeline_says_what_becomes_of_a_slot(policy, film_recordings, monkeypatch):
     said = " ".join(captions_of("pipeline_flow", film_recordings / f"{policy}-1.jsonl.zst", monkeypatch))
     assert "All requests are there from the start" in said
-    assert ("when all of them have ended" in said) == (policy == "static")
-    assert ("The next one waiting takes the slot" in said) == (policy != "static")
+    assert ("stays empty until all of the batch have finished" in said) == (policy == "static")
+    assert ("the next in line takes its slot" in said) == (policy != "static")
     assert ("that is continuous batching" in said) == (policy == "continuous")
 
 

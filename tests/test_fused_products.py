@@ -7,14 +7,17 @@ import torch
 import torch.nn.functional as F
 from tracereel.engine.linear import PlainLinear
 
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+pytestmark = [
+    pytest.mark.slow,  # Triton's interpreter
+    pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed"),
+]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EPSILON = 1e-5
 LARGEST_ERROR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 SIZES = [
     # rows, depth, width: a row alone, and tiles: one and several, in each direction, none of them full.
     (1, 40, 20),
-    (1, 1500, 37),
+    (1, 2100, 5),
     (21, 300, 70),
     (70, 130, 33),
 ]

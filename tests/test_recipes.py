@@ -17,6 +17,7 @@ from tracereel.film.ledger import read_ledger
 from tracereel.trace import Trace
 from tracereel.trace.format.events import DECODE, Step, decoder
 from tracereel.trace.format.storage import LineReader
+from tracereel.trace.recordings.index import RecordingIndex
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -103,7 +104,8 @@ def test_a_metric_from_outside_is_shown_and_verified(film_recordings, tmp_path):
     film = filmed("metric_on_screen", "MetricOnScreen", tmp_path)
     claims = [claim for claim in read_ledger(film)[0].claims if claim.query == "prefill_share_so_far"]
     last = max(claims, key=lambda claim: claim.last)
-    shown = next(p for p in film_recordings.iterdir() if Trace.read(p, tokens=False).digest in last.traces)
+    played = RecordingIndex().recordings
+    shown = next(r.path for r in played if Trace.read(r.path, tokens=False).digest in last.traces)
     assert last.value == pytest.approx(100 * prefill_share(steps_of(shown)))
     assert ", 0 fault(s)" in python("-m", "tracereel.cli.main", "verify", "--scene", "metric_on_screen.py", film)
     assert main(["verify", str(film)]) == 1, "without its module nobody can ask the query"

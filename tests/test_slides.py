@@ -42,10 +42,10 @@ def levels(path):
 
 
 def test_a_slide_a_caption_ends_while_its_caption_is_whole():
-    first = beat(Script(0).run(10**9, 4.0).hold(2.0).clock(), (0.0, "one"), (2.0, "two"), (4.0, "three"))
-    second = beat(Script(0).hold(3.0).clock(), (0.0, "four"))
+    first = beat(Script(0).run(10**9, 4.0).hold(2.0).clock(), (0.0, "first"), (2.0, "second"), (4.0, "third"))
+    second = beat(Script(0).hold(3.0).clock(), (0.0, "fourth"))
     slides = slides_of([(0.5, first), (7.5, second)], RATE)
-    assert [slide.notes for slide in slides] == ["one", "two", "three", "four"]
+    assert [slide.notes for slide in slides] == ["first", "second", "third", "fourth"]
     assert [slide.end for slide in slides] == [round((0.5 + 2 - FADE_S) * RATE), round((4.5 - FADE_S) * RATE), 65, 105]
     assert [slide.first for slide in slides] == [0, *(slide.end for slide in slides[:-1])]
     assert [slide.still for slide in slides] == [False, False, True, True]

@@ -141,7 +141,7 @@ def test_a_film_of_a_broken_recording_is_refused_and_says_so_in_every_frame_wher
     assert "steps are missing; --allow-broken" in capsys.readouterr().err
     claims, frames = filmed(path, tmp_path / "broken", "--allow-broken")
     said = [claim for claim in claims if claim.text.startswith("Broken recording: ")]
-    assert [(claim.first, claim.last) for claim in said] == [(1, frames - 1)]
+    assert [(claim.first, claim.last) for claim in said] == [(0, frames - 1)]
     claims, _ = filmed(str(run), tmp_path / "whole", "--allow-broken")
     assert not [claim for claim in claims if "recording" in claim.text]
 
@@ -154,4 +154,4 @@ def test_a_film_of_a_recording_that_was_cut_off_says_so_in_every_frame(run, tmp_
     path = str(write(tmp_path / "cut.jsonl", records[: arrivals + 20], seal=False))
     claims, frames = filmed(path, tmp_path / "cut")
     said = [claim for claim in claims if claim.text.startswith("Recording cut off before its end: ")]
-    assert [(claim.first, claim.last) for claim in said] == [(1, frames - 1)]
+    assert [(claim.first, claim.last) for claim in said] == [(0, frames - 1)]

@@ -51,7 +51,7 @@ def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path)
         film("no_such_scene")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # all of its own work, four minutes on two busy cores
 def test_the_example_notebook_runs_and_computes_all_it_shows(model_file, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, 4)
