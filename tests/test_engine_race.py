@@ -64,7 +64,7 @@ def test_a_lane_shows_who_sat_where_and_ends_with_its_run(recorded):
                 at = middle - run.timeline.begin_ns
                 if at > min(since, span) - 0.01 * max(spans):  # there stands a line
                     continue
-                around = [run.timeline.at(middle + d).occupancy for d in (-max(spans) // 900, 0, max(spans) // 900)]
+                around = [run.timeline.at(middle + d).occupancy for d in (-max(spans) // 600, 0, max(spans) // 600)]
                 for row, *there in zip(rows, *around, strict=True):
                     # Too near to a change for one pixel where they differ.
                     if (
