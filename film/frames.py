@@ -3,7 +3,6 @@
 The same painters draw it, so it holds nothing that the film does not. Knows beats and canvases.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +31,8 @@ class BeatFrames:
         watch: Watch | None = None,
         ground: bool = True,
     ) -> None:
-        self._beat, self._show, self._note, self._watch, self._ground = beat, show, note, watch, ground
+        self._show, self._note, self._watch, self._ground = show, note, watch, ground
         self._paint = framed(beat, show.stage, show.say)
-
-    def count(self, rate: float) -> int:
-        """The frames that the beat has at so many a second."""
-        return math.ceil(round(self._beat.clock.film_s * rate, 6))
 
     def at(self, film_s: float) -> cairo.ImageSurface:
         """The frame at a second of the beat."""

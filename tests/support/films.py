@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tracereel.film.frames import BeatFrames
 from tracereel.film.layout import Kind, faults
+from tracereel.film.schedule import frames_of
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
@@ -19,7 +20,7 @@ def drawn_by(name, size, settings=None, rate=2):
     for beat in beats:
         drawn = []
         painted = BeatFrames(beat, show, watch=drawn.append)
-        for i in range(painted.count(rate)):
+        for i in range(frames_of(beat, rate)):
             painted.at(i / rate)
             frames.append(list(drawn))
             drawn.clear()
