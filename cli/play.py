@@ -1,7 +1,8 @@
 """Play recordings in a browser: one HTML file that needs no network, to stop, step, zoom into and compare.
 
 Give one run, or the runs of several cases, the baseline first; files and folders may be mixed. All of them are put
-into the page, the median run of the first two cases is shown first. Without a name the films' own two cases are played.
+into the page. The median runs of two cases are shown first: of many cases static and continuous, else the first two
+that may be compared. Without a name the films' own two cases are played.
 Prints the file's path; `tracereel verify FILE.html` checks it against the recordings.
 """
 

@@ -4,6 +4,7 @@ A figure travels with its query, arguments, traces and lines, so that `tracereel
 page's words say how a figure is called.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -62,13 +63,24 @@ def comparison(numerator: Sequence[Run], denominator: Sequence[Run]) -> tuple[li
     try:
         require_comparable([run.trace for run in runs])
     except NotComparableError as error:
-        # The message names files, which a page that is given away has no business with.
-        return [], str(error).split(" differ in ")[-1].split(";")[0] if " differ in " in str(error) else ""
+        return [], _field_that_differs(str(error))
     figures = [
         _figure((label, name, {**args, "numerator": len(numerator)}, style), runs)
         for label, name, args, style in OF_TWO_CASES
     ]
     return (figures, None) if figures[0].value is not None else ([], "")
+
+
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+def _field_that_differs(message: str) -> str:
+    """What a refusal says of the field, digests by their first digits; empty where it names none.
+
+    The message names files as well, which a page that is given away has no business with.
+    """
+    field = message.split(" differ in ")[-1].split(";")[0] if " differ in " in message else ""
+    return _DIGEST.sub(r"\1", field)
 
 
 def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:

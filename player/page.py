@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from tracereel.player.figures import Figure, Moments, comparison, figures_of, mo
 from tracereel.player.film import FilmEntry
 from tracereel.player.program import program, web_text
 from tracereel.trace import __version__
-from tracereel.trace.analysis.compare import group_runs
+from tracereel.trace.analysis.compare import Group, group_runs
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.step_bounds import BOUNDS
@@ -31,6 +32,7 @@ from tracereel.trace.state.columns import Trace
 DATA_ID = "tracereel-data"
 MOST_RUNS = 64
 MOST_VIOLATIONS = 3
+FILMS_CASES = ("static", "continuous")
 LARGE = 2**23
 """Bytes of columns."""
 
@@ -74,6 +76,8 @@ class PageData(msgspec.Struct, frozen=True, kw_only=True):
     made_with: str
     runs: list[RunEntry]
     pairs: list[PairEntry]
+    opening: list[str]
+    """The keys of the runs that are shown first, one or two."""
     film: FilmEntry | None
     bounds: tuple[str, ...]
     language: str
@@ -120,12 +124,32 @@ def page_data(runs: Sequence[Run], language: str, film: FilmEntry | None = None)
         made_with=f"tracereel {__version__}",
         runs=entries,
         pairs=pairs,
+        opening=_opening(groups, pairs),
         film=_of_these(film, set(by_digest)),
         bounds=BOUNDS,
         language=language,
         words=words,
         palettes={name: _palette(palette) for name, palette in PALETTES.items()},
     )
+
+
+def _opening(groups: Sequence[Group], pairs: Sequence[PairEntry]) -> list[str]:
+    """The median runs of two cases: of the films' own two where there are more, else of the first that may be compared.
+
+    Of a single case its first two runs.
+    """
+    if len(groups) == 1:
+        return [trace.name for trace in groups[0].traces[:2]]
+    comparable = [{pair.denominator, pair.numerator} for pair in pairs if pair.refused is None]
+    couples = [two for two in combinations(groups, 2) if {group.label for group in two} in comparable]
+    shown = next(iter(couples), groups[:2])
+    if len(groups) > 2 and (films := next(filter(_are_the_films, couples), None)):
+        shown = sorted(films, key=lambda group: FILMS_CASES.index(group.traces[0].header.policy))
+    return [_median(group.traces).name for group in shown]
+
+
+def _are_the_films(couple: Sequence[Group]) -> bool:
+    return {group.traces[0].header.policy for group in couple} == set(FILMS_CASES)
 
 
 def _of_these(film: FilmEntry | None, digests: set[str]) -> FilmEntry | None:

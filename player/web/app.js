@@ -3,7 +3,7 @@
 import { fillAbout } from "./about.js";
 import { BY_STEP, BY_TIME, View } from "./axis.js";
 import { Clock, FACTORS } from "./clock.js";
-import { showDifference } from "./compare.js";
+import { differences, showDifference } from "./compare.js";
 import { connect, factorText, write } from "./controls.js";
 import { byId, openDialog } from "./dom.js";
 import { download, pngOf, svgOf } from "./export.js";
@@ -17,7 +17,7 @@ import { unpack } from "./packed.js";
 import { Run } from "./run.js";
 import { announce, showTable } from "./table.js";
 import { Theme } from "./theme.js";
-import { cellSentence, stepFacts } from "./why.js";
+import { cellSentence, changesOf, stepFacts } from "./why.js";
 import { duration, has, number, requestName, say } from "./words.js";
 
 class App {
@@ -56,9 +56,9 @@ class App {
     const found = wanted.map((key) => this.data.runs.find((run) => run.key.startsWith(key) || run.digest.startsWith(key)));
     if (found.length && found.every(Boolean)) return found.map((run) => run.key);
     const there = this.data.runs.filter((run) => named.includes(run.key));
-    const runs = there.length ? there : this.data.runs;
-    const medians = runs.filter((run) => run.median);
-    return (medians.length > 1 ? medians : runs).slice(0, 2).map((run) => run.key);
+    if (!there.length) return this.data.opening;
+    const medians = there.filter((run) => run.median);
+    return (medians.length > 1 ? medians : there).slice(0, 2).map((run) => run.key);
   }
 
   /** Show one run or two, and all of them. */
@@ -362,7 +362,7 @@ function machineOf({ provenance }) {
 async function main() {
   const data = JSON.parse(byId("tracereel-data").textContent);
   const app = new App(data);
-  window.tracereel = { app, duration };
+  window.tracereel = { app, changesOf, differences, duration };
   try {
     await app.start();
   } catch (error) {

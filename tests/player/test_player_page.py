@@ -17,10 +17,11 @@ import pytest
 import zstandard
 from tracereel.cli.main import main
 from tracereel.player.errors import PlayerError
-from tracereel.player.page import all_words, build_page
+from tracereel.player.page import all_words, build_page, page_data
 from tracereel.player.program import bundle
 from tracereel.player.server import serving
 from tracereel.player.spans import spans_of
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import Trace
 
 
@@ -45,6 +46,26 @@ def test_the_films_two_runs_take_less_than_250_kilobytes(page, tmp_path):
     assert len(page.encode()) < 250_000
     assert main(["play", "--out", str(tmp_path / "default.html")]) == 0
     assert (tmp_path / "default.html").stat().st_size < 250_000
+
+
+def opening(paths):
+    data = page_data([Run.read(path) for path in paths], "en")
+    entries = {entry.key: entry for entry in data.runs}
+    return [(entries[key].case, entries[key].median) for key in data.opening]
+
+
+def test_of_many_cases_the_two_that_can_be_compared_are_shown_first(film_recordings):
+    files = {case: film_recordings / f"{case}-1.jsonl.zst" for case in ("continuous", "online", "same-position")}
+    assert opening(files.values()) == [("continuous", True), ("same-position", True)]
+    files["static"] = film_recordings / "static-1.jsonl.zst"
+    assert opening(files.values()) == [("static", True), ("continuous", True)]
+    assert opening([files["continuous"], files["static"]]) == [("continuous", True), ("static", True)], "as given"
+    assert opening([files["online"], files["static"]]) == [("online", True), ("static", True)]
+    assert opening([files["online"]]) == [("online", True)]
+
+
+def test_repeats_of_one_case_open_side_by_side(film_recordings):
+    assert len(opening([film_recordings / f"static-{i}.jsonl.zst" for i in (1, 2, 3)])) == 2
 
 
 def test_the_same_traces_give_the_same_page(film, page):
