@@ -1,4 +1,4 @@
-"""The engine beside what people would pick instead: same weights, bf16, same prompts, same number of tokens, all warm.
+"""The engine and what people would pick instead: same weights, bf16, same prompts, same number of tokens, all warm.
 
     python benchmarks/engine.py --vllm-python .venv-vllm/bin/python [--out benchmarks/results/engine-cpu.md]
 

@@ -47,7 +47,7 @@ TARGET = {
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (39, 38, 37, 36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 OWN_NEEDS = ("pytest", "hypothesis")
-"""What the tests need beside tracereel's dependencies."""
+"""What the tests need besides tracereel's dependencies."""
 MANIFEST = "parcel.json"
 _CHUNK = 2**20
 

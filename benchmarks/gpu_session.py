@@ -5,7 +5,7 @@
     python benchmarks/gpu_session.py --dry-run --out FOLDER
 
 Each stage is a process of its own with a limit; one that overruns it is stopped, and what it had is kept. After each
-stage FOLDER has what it made: results/STAGE.json, logs/STAGE.log, recordings/, gpu.md with what was wanted beside what
+stage FOLDER has what it made: results/STAGE.json, logs/STAGE.log, recordings/, gpu.md with the figures wanted and those
 was measured; and the same once more as a few archives below FOLDER/carry, or the folder of --carry, for where only a
 few files can be brought back.
 A stage that FOLDER has whole is not run again. `--only` names stages instead of a run.
@@ -201,7 +201,7 @@ def command_of(stage: Stage, place: Place, parcel: Path | None, dry: bool) -> li
 def run(command: list[str], log: Path, limit_s: float) -> str:
     """Run a command for so long at most, what it says shown and kept; returns how it ended.
 
-    It is a process group of its own, which is ended as a whole: engines have processes beside their own.
+    It is a process group of its own, which is ended as a whole: engines start processes of their own.
     """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 `python benchmarks/render.py --write` renders in fresh processes, alternating between the cases, and writes
 benchmarks/results/render.md. Naive: the far view of the slot grid with one VMobject a step and slot, as one would draw
-it in plain Manim; it is measured in ms a frame, without encoding, beside the same frames of the layer.
+it in plain Manim; it is measured in ms a frame, without encoding, as are the same frames of the layer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Prints what vLLM's own benchmark client saw beside what the traces of its two replicas say of the same run.
+"""Prints what vLLM's own benchmark client saw and what the traces of its two replicas say of the same run.
 
 `python benchmarks/served_table.py`. results/bench-serve.json is the client's result without its lists and its paths.
 """

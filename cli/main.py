@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Terminated(BaseException):
-    """The process was told to end (SIGTERM)."""
+    """The process was asked to end (SIGTERM)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,20 +94,20 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 a verdict against the file, 2 it could not be done.
 
-    And 70 for a fault of tracereel's own, 130 where it was interrupted, 143 where it was told to end.
+    And 70 for a fault of tracereel's own, 130 where it was interrupted, 143 where SIGTERM ended it.
     """
     prepare()
     args = build_parser().parse_args(argv)
     with _ended_in_order():
         try:
             code = int(args.run(args))
-            sys.stdout.flush()  # here, where a full disk or a reader that has left can still be told from success
+            sys.stdout.flush()  # here a full disk, or a reader that has left, still counts as a failure
             return code
         except KeyboardInterrupt:
             warn("tracereel: stopped")
             return 130
         except _Terminated:
-            warn("tracereel: told to end")
+            warn("tracereel: ended by SIGTERM")
             return 143
         except BrokenPipeError:
             # Whoever read our output has left, as `head` does; nothing more can be said to anybody.

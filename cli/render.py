@@ -200,7 +200,7 @@ def render_scene(
         with configured({**options, **places, "output_file": target.stem}):
             scene = scene_class(name)(settings, facts, report)
             scene.render()
-    return target, scene.told
+    return target, scene.timed_beats
 
 
 _progress: Any = None
@@ -240,7 +240,7 @@ class _Plan:
 
 
 def _plan(settings: "Settings", options: dict[str, Any]) -> _Plan:
-    """Ask every scene for its beats; one that cannot be told is left out, with a line that says why."""
+    """Ask every scene for its beats; one without what it needs is left out, with a line that says why."""
     from tracereel.film.assembly import job_digest
     from tracereel.film.show import Show
     from tracereel.film.storyboards import names, storyboard

@@ -33,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
     for name in args.scenes:
         with ProgressReport() as report:
             label = f"rendering {name}"
-            film, told = render_scene(name, settings, options, {}, lambda *done, label=label: report(label, *done))
+            film, timed_beats = render_scene(
+                name, settings, options, {}, lambda *done, label=label: report(label, *done)
+            )
             report(f"cutting {name}", 0, 1)
-            slides = slides_of(told, options["frame_rate"])
+            slides = slides_of(timed_beats, options["frame_rate"])
             path = write_presentation(film, slides, settings.palette, args.out)
         say(path)
     return 0

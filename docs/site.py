@@ -1,4 +1,4 @@
-"""Makes the project's page, docs/index.html with docs/site/ beside it: `python docs/site.py [FOLDER]`, or `make site`.
+"""Makes the project's page, docs/index.html with docs/site/ next to it: `python docs/site.py [FOLDER]`, or `make site`.
 
 A static page for GitHub Pages that also opens from disk: the film of media/showcase, the table and the player of the
 package's recordings, the notebook, and how to film an engine of one's own. Nothing in it is typed by hand that was

@@ -1,4 +1,4 @@
-"""A film from the films of its scenes: joined without encoding anything anew, its ledger, captions and sound with it.
+"""A film from the films of its scenes: joined without encoding anything again, its ledger, captions and sound with it.
 
 Knows files, and beats for what they say. Renders nothing.
 """
@@ -59,7 +59,7 @@ def join(name: str, parts: Sequence[Path], beats: Sequence[Beat], target: Path, 
     transparent = Recipe.read(ledgers[0].provenance).transparent
     recipe = Recipe.of(name, show, rate, transparent=transparent)
     facts = {**provenance_of(list(show.shown.values())), **recipe.facts, JOB: job}
-    told = list(zip(starts_of(beats, rate), beats, strict=True))
+    timed_beats = list(zip(starts_of(beats, rate), beats, strict=True))
     for ledger in ledgers:
         claims += [msgspec.structs.replace(c, first=c.first + first, last=c.last + first) for c in ledger.claims]
         first += ledger.frames
@@ -68,7 +68,7 @@ def join(name: str, parts: Sequence[Path], beats: Sequence[Beat], target: Path, 
     with staged(target) as folder:
         film = folder / target.name
         _join_pictures(parts, [ledger.frames for ledger in ledgers], Fraction(rate).limit_denominator(1001), film)
-        publish(film, show, told, whole)
+        publish(film, show, timed_beats, whole)
 
 
 def _join_pictures(parts: Sequence[Path], frames: Sequence[int], rate: Fraction, target: Path) -> None:
@@ -81,7 +81,7 @@ def _join_pictures(parts: Sequence[Path], frames: Sequence[int], rate: Fraction,
                 if stream is None or like is None:
                     stream, like = output.add_stream_from_template(pictures), kind
                 elif kind != like:
-                    raise AssemblyError(f"{part}: encoded unlike {parts[0]}; render both anew")
+                    raise AssemblyError(f"{part}: encoded unlike {parts[0]}; render both again")
                 assert pictures.time_base is not None
                 shift = round(before / rate / pictures.time_base)
                 for packet in source.demux(pictures):

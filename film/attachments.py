@@ -1,4 +1,4 @@
-"""Is what goes with a film its own? Captions and still beside it; chapters, sound and tags within its file.
+"""Is what goes with a film its own? Captions and still next to it; chapters, sound and tags within its file.
 
 Knows files and containers. Does not look at the film's pictures.
 """
@@ -32,8 +32,8 @@ def attachment_faults(film: Path, redrawing: Redrawing) -> list[str]:
         return faults
     rate = redrawing.recipe.rate
     film_s = len(redrawing.film) / rate
-    told = list(zip(starts_of(redrawing.beats, rate), redrawing.beats, strict=True))
-    cues, chapters = cues_of(told), chapters_of(told, film_s)
+    timed_beats = list(zip(starts_of(redrawing.beats, rate), redrawing.beats, strict=True))
+    cues, chapters = cues_of(timed_beats), chapters_of(timed_beats, film_s)
     texts = {".srt": srt(cues), ".vtt": vtt(cues), ".chapters.vtt": vtt(chapters)}
     faults += [fault for suffix, text in texts.items() if (fault := _text_fault(film.with_suffix(suffix), text))]
     if film.suffix != ".gif":

@@ -1,4 +1,4 @@
-"""What a film says, as files beside it: captions (.srt, .vtt) and chapters, all made from what its beats say.
+"""What a film says, as files next to it: captions (.srt, .vtt) and chapters, all made from what its beats say.
 
 Knows seconds and texts. Does not know how a caption looks in the picture.
 """
@@ -21,17 +21,19 @@ class Cue:
     link: str = ""
 
 
-def cues_of(told: Sequence[tuple[float, Beat]]) -> list[Cue]:
+def cues_of(timed_beats: Sequence[tuple[float, Beat]]) -> list[Cue]:
     """Every caption of the beats, which begin at these seconds."""
     return [
-        Cue(start + from_s, start + to_s, phrase.text) for start, beat in told for from_s, to_s, phrase in beat.spoken()
+        Cue(start + from_s, start + to_s, phrase.text)
+        for start, beat in timed_beats
+        for from_s, to_s, phrase in beat.spoken()
     ]
 
 
-def chapters_of(told: Sequence[tuple[float, Beat]], film_s: float) -> list[Cue]:
+def chapters_of(timed_beats: Sequence[tuple[float, Beat]], film_s: float) -> list[Cue]:
     """A chapter a beat, from its beginning to the next one's."""
-    starts = [0.0, *(start for start, _ in told[1:]), film_s]
-    return [Cue(starts[i], starts[i + 1], beat.title.text, _link(beat)) for i, (_, beat) in enumerate(told)]
+    starts = [0.0, *(start for start, _ in timed_beats[1:]), film_s]
+    return [Cue(starts[i], starts[i + 1], beat.title.text, _link(beat)) for i, (_, beat) in enumerate(timed_beats)]
 
 
 def _link(beat: Beat) -> str:
@@ -41,7 +43,7 @@ def _link(beat: Beat) -> str:
 
 
 def write_captions(film: Path, cues: Sequence[Cue], chapters: Sequence[Cue]) -> None:
-    """Write `<film>.srt`, `<film>.vtt` and `<film>.chapters.vtt` beside a film, its suffix left out."""
+    """Write `<film>.srt`, `<film>.vtt` and `<film>.chapters.vtt` next to a film, its suffix left out."""
     replace_text(film.with_suffix(".srt"), srt(cues))
     replace_text(film.with_suffix(".vtt"), vtt(cues))
     replace_text(film.with_suffix(".chapters.vtt"), vtt(chapters))

@@ -20,7 +20,7 @@ class ClipError(Exception):
 
 
 def clip(film: Path, target: Path, from_s: float, to_s: float, width: int, fps: float) -> int:
-    """Write the film from `from_s` to `to_s` as a GIF, its part of the film's ledger beside it; returns its frames.
+    """Write the film from `from_s` to `to_s` as a GIF, its part of the film's ledger next to it; returns its frames.
 
     Raises ClipError, LedgerError, OSError.
     """

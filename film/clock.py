@@ -70,7 +70,7 @@ class FilmClock:
 
 
 class Script:
-    """Writes a clock down as a film is told: `run` to an instant in so many seconds, `hold` it for so many."""
+    """Writes a film's clock passage by passage: `run` to an instant in so many seconds, `hold` it for so many."""
 
     def __init__(self, from_ns: int = 0):
         self._at_ns = from_ns

@@ -1,6 +1,6 @@
 """Where things lie in a frame, and whether that is a layout: nothing overlaps, nothing leaves the safe area.
 
-A `Watch` is told everything that a canvas draws; `faults` says what is wrong with one frame and names the two things
+A `Watch` sees everything that a canvas draws; `faults` says what is wrong with one frame and names the two things
 that collide. Knows boxes in units; draws nothing and knows no scene.
 """
 

@@ -1,6 +1,6 @@
 """The ledger of a film: which measured values were on screen, in which frames, as which text.
 
-Knows phrases and frame numbers. Does not draw; written beside the film, read by `tracereel verify`.
+Knows phrases and frame numbers. Does not draw; written next to the film, read by `tracereel verify`.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ def encode_ledger(ledger: LedgerFile) -> bytes:
 
 
 def ledger_path(film: Path) -> Path:
-    """Where a film's ledger lies: beside it."""
+    """The path of a film's ledger: the film's own with another ending."""
     return film.with_name(f"{film.name}.ledger.jsonl.zst")
 
 

@@ -279,7 +279,7 @@ class CairoCanvas(Canvas):
     ) -> float:
         """Letter the end of a phrase."""
         self._note(phrase, phrase.text)
-        # Word by word: of a text that grows by a word only that word is rasterised anew.
+        # Word by word: of a text that grows by a word only that word is rasterised again.
         pieces = words_of(phrase.text)
         widths = [width(piece, style) for piece in pieces]
         wide = sum(widths)

@@ -158,8 +158,8 @@ def _sample(redrawing: Redrawing, ledger: LedgerFile) -> set[int]:
         if claim.last - claim.first >= _STANDS_S * rate:
             frames.update((claim.first, claim.last))
     if clip is None:
-        told = list(zip(starts_of(redrawing.beats, rate), redrawing.beats, strict=True))
-        for cue in cues_of(told):
+        timed_beats = list(zip(starts_of(redrawing.beats, rate), redrawing.beats, strict=True))
+        for cue in cues_of(timed_beats):
             frames.update((round(cue.from_s * rate), round((cue.from_s + cue.to_s) / 2 * rate)))
     return {frame for frame in frames if 0 <= frame < count}
 

@@ -1,4 +1,4 @@
-"""Where a film comes from, its chapters and its sound: put into its file without encoding the pictures anew.
+"""Where a film comes from, its chapters and its sound: put into its file without encoding the pictures again.
 
 Knows containers and headers. Does not know what the film shows.
 """
@@ -42,7 +42,7 @@ PREFIX = "tracereel_"
 
 
 def stamp(film: Path, facts: dict[str, str], chapters: Sequence[Cue] = (), sound: Samples | None = None) -> None:
-    """Write facts and chapters into a film's file, and its sound; the pictures stay as they are, never encoded anew.
+    """Write facts and chapters into a film's file, and its sound; the pictures stay as they are, never encoded again.
 
     A GIF takes the facts alone, as a comment.
     """

@@ -1,4 +1,4 @@
-"""What goes with a film: ledger, captions and still beside it; provenance, chapters and sound within its file.
+"""What goes with a film: ledger, captions and still next to it; provenance, chapters and sound within its file.
 
 The one place that writes them, for a film that was rendered and for one that was joined. Knows shows and beats.
 """
@@ -16,7 +16,7 @@ from tracereel.film.stills import write_still
 from tracereel.trace.format.storage import replace_bytes
 
 
-def publish(film: Path, show: Show, told: Sequence[tuple[float, Beat]], ledger: LedgerFile) -> None:
+def publish(film: Path, show: Show, timed_beats: Sequence[tuple[float, Beat]], ledger: LedgerFile) -> None:
     """Write all that goes with a film of these beats, each with the second of film at which its own clock begins.
 
     Raises SoundError where the sound that was asked for cannot be made.
@@ -24,9 +24,9 @@ def publish(film: Path, show: Show, told: Sequence[tuple[float, Beat]], ledger: 
     data = encode_ledger(ledger)
     replace_bytes(ledger_path(film), data)
     film_s = ledger.frames / ledger.frame_rate
-    cues, chapters = cues_of(told), chapters_of(told, film_s)
+    cues, chapters = cues_of(timed_beats), chapters_of(timed_beats, film_s)
     write_captions(film, cues, chapters)
-    if told:
-        write_still(film, [beat for _, beat in told], show)
+    if timed_beats:
+        write_still(film, [beat for _, beat in timed_beats], show)
     facts = {**ledger.provenance, LEDGER_DIGEST: digest_of(data)}
-    stamp(film, facts, chapters, soundtrack(show.settings, told, cues, film_s))
+    stamp(film, facts, chapters, soundtrack(show.settings, timed_beats, cues, film_s))

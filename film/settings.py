@@ -28,7 +28,7 @@ class BrandFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A brand file (TOML): each key may be left out.
 
     `title` and `claim` stand on the title card, `end` on the end card, a line each; they hold no number, for every
-    number in a film is measured. `logo` is a PNG beside the file, `accent` a colour (#rrggbb), `theme` dark or light,
+    number in a film is measured. `logo` is a PNG next to the file, `accent` a colour (#rrggbb), `theme` dark or light,
     `fonts` are files of further faces, `url` is what the QR code on the end card says.
     """
 
@@ -173,12 +173,12 @@ class Settings:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that a film depends on beside its recordings."""
+        """Every file that a film depends on besides its recordings."""
         return *self.brand.files, *self.fonts
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a film depends on beside recordings and files, by name."""
+        """What a film depends on besides recordings and files, by name."""
         switches = {"captions": self.captions, "sound": self.sound, "narration": self.narration}
         colours = {"theme": self.palette.name, "accent": self.palette.codes["accent"]}
         unusual = dict(self.window.facts) if self.window else {}

@@ -53,13 +53,13 @@ class _Presentation(msgspec.Struct, kw_only=True):
     background_color: str
 
 
-def slides_of(told: Sequence[tuple[float, Beat]], rate: float) -> list[Slide]:
+def slides_of(timed_beats: Sequence[tuple[float, Beat]], rate: float) -> list[Slide]:
     """A slide a caption, each ending while its caption is whole; how a beat goes is the next one's beginning.
 
-    `told` are the film's beats, each with the second of film at which its own clock begins; `rate` is frames a second.
+    `timed_beats` are the film's beats, each with the second of film at which it begins; `rate` is frames a second.
     """
     cuts: list[tuple[int, bool, str]] = []
-    for start, beat in told:
+    for start, beat in timed_beats:
         spoken = beat.spoken() or [(0.0, beat.clock.film_s, beat.title)]
         for i, (from_s, to_s, phrase) in enumerate(spoken):
             ends_s = to_s if i == len(spoken) - 1 else max(to_s - FADE_S, from_s)

@@ -35,25 +35,25 @@ class SoundError(Exception):
 
 
 def soundtrack(
-    settings: Settings, told: Sequence[tuple[float, Beat]], cues: Sequence[Cue], film_s: float
+    settings: Settings, timed_beats: Sequence[tuple[float, Beat]], cues: Sequence[Cue], film_s: float
 ) -> Samples | None:
     """What the settings ask to be heard of beats that begin at these seconds; None where that is nothing."""
     tracks = []
     if settings.sound:
         # Under a voice the ticks stay in the background.
-        tracks.append(ticks(told, film_s) * (0.35 if settings.narration else 1.0))
+        tracks.append(ticks(timed_beats, film_s) * (0.35 if settings.narration else 1.0))
     if settings.narration:
         tracks.append(narration(cues, film_s, settings.language))
     return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
 
 
-def ticks(told: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
+def ticks(timed_beats: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
     """The soundtrack of the measurement: a tick a token, where the beat's clock shows the moment at which it came.
 
     Of several runs in a beat the first sounds from the left, the last from the right.
     """
     track = np.zeros((round(film_s * RATE) + RATE, 2), dtype=np.float32)
-    for start, beat in told:
+    for start, beat in timed_beats:
         if not beat.framed:
             continue
         heard = list(dict.fromkeys(beat.runs))

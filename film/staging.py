@@ -1,4 +1,4 @@
-"""Where a film is made until it is whole: a folder of its own beside its place, with all that goes with the film.
+"""Where a film is made until it is whole: a folder of its own next to its place, with all that goes with the film.
 
 A film that was there before stays as it is until ledger, captions, still and stamp of the new one are all made. Knows
 folders. Does not know what makes the film.
@@ -17,9 +17,9 @@ from tracereel.trace.format.locks import Lock
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A folder to make the film `target` in, under its own name, and whatever lies beside it.
+    """A folder to make the film `target` in, under its own name, and its other files.
 
-    At a normal end all files of the folder take their places beside `target`, the film last; after an exception they
+    At a normal end all files of the folder take their places next to `target`, the film last; after an exception they
     are removed. The folder's path holds no character of the user's own: libraries that read paths as patterns or quote
     them are given this one. Raises LockedError where another process makes the same film, and OSError.
     """

@@ -1,4 +1,4 @@
-"""A film's still: the one frame that tells what it is about, as a PNG beside it. Knows beats and their frames."""
+"""A film's still: the one frame that tells what it is about, as a PNG next to it. Knows beats and their frames."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -55,14 +55,14 @@ def continuous_batching(show: Show) -> list[Beat]:
     where a case that it needs was not recorded. Raises TraceError and NotComparableError as its scenes do.
     """
     has = show.recordings.has
-    told = [scene for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
+    chosen = [scene for scene in scenes_of(CONTINUOUS_BATCHING) if all(map(has, scene.needs))]
     try:
         paired = {name: find(name).make(show) for name in _FROM_PAIRS} if has("static") and has("continuous") else {}
     except TraceError:
         paired = {}
     left_out = _WITHOUT_PAIRS if paired else _FROM_PAIRS
     beats = []
-    for scene in told:
+    for scene in chosen:
         if scene.name in left_out:
             continue
         try:

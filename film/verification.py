@@ -1,6 +1,6 @@
 """Is a film what the traces say? Makes it again from them, and holds the file to that: pictures, ledger, words, tags.
 
-Knows ledgers, recipes, redrawings and queries. `pictures` compares frames, `attachments` what lies beside and around
+Knows ledgers, recipes, redrawings and queries. `pictures` compares frames, `attachments` the files next to and tags in
 them.
 """
 

@@ -1,7 +1,7 @@
 """The player and the films in a notebook: `show(run, …)` and `film(scene, …)`.
 
 What they give displays itself (`_repr_html_`) and stays in the notebook's file: it is still there after `nbconvert`,
-with no kernel and no file beside it.
+with no kernel and no file next to it.
 """
 
 import base64

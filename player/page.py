@@ -38,7 +38,7 @@ LARGE = 2**23
 
 
 class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page says of one run beside its columns; `begin_ns` is the trace's time at which the run begins."""
+    """What a page says of one run besides its columns; `begin_ns` is the trace's time at which the run begins."""
 
     key: str
     digest: str
@@ -71,7 +71,7 @@ class PairEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageData(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the page holds beside the columns."""
+    """All that the page holds besides the columns."""
 
     made_with: str
     runs: list[RunEntry]

@@ -116,10 +116,10 @@ def _fault_of_figure(figure: Figure, runs: dict[str, Run]) -> str | None:
 
 
 def _fault_of_film(entry: FilmEntry, folder: Path, digests: set[str]) -> str | None:
-    """Are its seconds those of the film's ledger? The film has to lie beside the page."""
+    """Are its seconds those of the film's ledger? The film has to lie next to the page."""
     film = folder / Path(entry.name).name
     if not film.is_file():
-        return f"{film.name} is not beside the page, so its seconds cannot be checked"
+        return f"{film.name} is not next to the page, so its seconds cannot be checked"
     again = film_entry(film)
     passages = [passage for passage in again.passages if passage.digest in digests]
     same = entry == msgspec.structs.replace(again, passages=passages)
@@ -129,7 +129,7 @@ def _fault_of_film(entry: FilmEntry, folder: Path, digests: set[str]) -> str | N
 def _compare_whole(
     text: str, data: PageData, columns: dict[str, bytes], runs: dict[str, Run], verdict: PageVerdict
 ) -> None:
-    """What is said beside columns and figures, and the program: all of the page made again."""
+    """Texts and the program, everything but columns and figures: all of the page made again."""
     again = page_data([runs[entry.digest] for entry in data.runs], data.language, data.film)
     if again.made_with != data.made_with:
         verdict.faults.append(f"the page was made with {data.made_with}, this is {again.made_with}: use that version")

@@ -246,7 +246,7 @@ class FilmScene(Scene):
         )
         super().__init__(renderer=renderer, **options)
         self._facts, self._expected = facts or {}, 0
-        self.told: list[tuple[float, Beat]] = []
+        self.timed_beats: list[tuple[float, Beat]] = []
         """The beats that were played, each with the second of film at which its own clock begins."""
 
     def render(self, preview: bool = False) -> bool:
@@ -303,8 +303,8 @@ class FilmScene(Scene):
             self.add(layer)
             return
         self.add(layer)
-        self.told.append((self.renderer.ledger.frames / config.frame_rate, beat))
-        layer.add_updater(lambda mobject: None)  # makes it part of what is drawn anew in every frame
+        self.timed_beats.append((self.renderer.ledger.frames / config.frame_rate, beat))
+        layer.add_updater(lambda mobject: None)  # makes it part of what is drawn again in every frame
         self.play(film_time.animate.set_value(film_s), run_time=film_s, rate_func=linear)
         layer.clear_updaters()
         # A tracker left in the scene would make everything that is added later move with it.
@@ -316,7 +316,7 @@ class FilmScene(Scene):
         ledger = self.renderer.ledger
         if path is None or not ledger.frames or not Path(path).is_file():
             return
-        beats = [beat for _, beat in self.told]
+        beats = [beat for _, beat in self.timed_beats]
         name = getattr(self, "name", type(self).__name__)
         recipe = Recipe.of(name, self.show, config.frame_rate, transparent=config.transparent)
         file = LedgerFile(
@@ -327,7 +327,7 @@ class FilmScene(Scene):
             clock=passages_of(instants_of(beats, schedule(beats, config.frame_rate))),
             claims=ledger.claims(),
         )
-        publish(Path(path), self.show, self.told, file)
+        publish(Path(path), self.show, self.timed_beats, file)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What `check` asks beside lifecycle, slots and blocks: limits, the header's word, phases, padding, device times."""
+"""What `check` asks besides lifecycle, slots and blocks: limits, the header's word, phases, padding, device times."""
 
 import json
 from pathlib import Path

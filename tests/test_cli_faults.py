@@ -188,5 +188,5 @@ def test_sigterm_ends_a_command_in_order(small_trace, tmp_path):
         "sys.exit(main(['check', 'x']))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (143, "tracereel: told to end\n")
+    assert (done.returncode, done.stderr) == (143, "tracereel: ended by SIGTERM\n")
     assert list(tmp_path.iterdir()) == []

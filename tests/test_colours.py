@@ -1,4 +1,4 @@
-"""Requests' colours: neighbours in a slot are told apart, and a request looks the same in every run."""
+"""Requests' colours: neighbours in a slot are distinguished, and a request looks the same in every run."""
 
 from itertools import pairwise
 from pathlib import Path

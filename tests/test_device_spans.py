@@ -1,4 +1,4 @@
-"""A step's time is the device's, where it measured: an H100's recordings, and times made up to be told apart."""
+"""A step's time is the device's, where it measured: an H100's recordings, and times made up so that they differ."""
 
 import dataclasses
 import json

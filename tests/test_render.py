@@ -1,4 +1,4 @@
-"""`tracereel render`: everything side by side, only what is stale, joined without encoding anew."""
+"""`tracereel render`: everything side by side, only what is stale, joined without encoding again."""
 
 import subprocess
 import sys

@@ -220,5 +220,5 @@ def test_the_end_cards_code_can_be_read_from_the_film(shape, film_recordings, tm
     with av.open(str(path)) as film:
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     read = {code.text for picture in pictures for code in zxingcpp.read_barcodes(picture)}
-    assert read == {measure("provenance", scene.told[0][1].runs).value}
-    assert all(run.trace.name in next(iter(read)) for run in scene.told[0][1].runs)
+    assert read == {measure("provenance", scene.timed_beats[0][1].runs).value}
+    assert all(run.trace.name in next(iter(read)) for run in scene.timed_beats[0][1].runs)

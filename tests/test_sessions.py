@@ -1,4 +1,4 @@
-"""Recording engines beside each other: what can go wrong before one of them runs, and our own engine as one of them."""
+"""Recording engines side by side: what can go wrong before one of them runs, and our own engine as one of them."""
 
 import sys
 

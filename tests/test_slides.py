@@ -20,8 +20,8 @@ RATE, SIZE = 10, (64, 48)
 
 
 def beat(clock, *captions):
-    told = tuple(Caption(from_s, words(text)) for from_s, text in captions)
-    return Beat("a", words("Title"), told, clock, (), lambda canvas, film_s: None)
+    spoken = tuple(Caption(from_s, words(text)) for from_s, text in captions)
+    return Beat("a", words("Title"), spoken, clock, (), lambda canvas, film_s: None)
 
 
 def write_film(path, levels):

@@ -33,7 +33,7 @@ LIES = {
 
 @pytest.fixture
 def lying(film_recordings, monkeypatch):
-    """Registers a scene that says what a function gives, beside its true clock."""
+    """Registers a scene that says what a function gives, next to its true clock."""
     monkeypatch.setenv(ENVIRONMENT, str(film_recordings))
     before = dict(_scenes)
 

@@ -1,4 +1,4 @@
-"""Which recordings are made anew: those that the engine, the model and the suite of now would make otherwise."""
+"""Which recordings are re-recorded: those that the engine, the model and the suite of now would make otherwise."""
 
 import pytest
 from tracereel.cli.main import main

@@ -38,7 +38,7 @@ SCENES = ("kv_cache_paging", "chunked_prefill", "batch_size_sweep", "speedup_wat
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """Three suites in one folder, to be told apart by their headers."""
+    """Three suites in one folder, to be distinguished by their headers."""
     folder = tmp_path_factory.mktemp("suites")
     scarce = {"max_num_seqs": 4, "max_num_batched_tokens": 24, "num_blocks": 18, "block_size": 4}
     record(folder, "paging", "prefix-caching", prompts(12), policy="continuous", enable_prefix_caching=True, **scarce)

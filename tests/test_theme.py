@@ -1,4 +1,4 @@
-"""Colours by meaning: told apart by everybody, readable on both grounds; and the brand file."""
+"""Colours by meaning: distinguished by everybody, readable on both grounds; and the brand file."""
 
 import itertools
 

@@ -51,7 +51,7 @@ GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12, eos_token_id=96, p
 @pytest.mark.parametrize("scheduler", ["fifo", "prefill_first"])
 @pytest.mark.parametrize("crowded", [False, True])
 def test_generate_batch_is_recorded(model, tmp_path, scheduler, crowded):
-    # Crowded: so few blocks that requests are put out again, and computed anew.
+    # Crowded: so few blocks that requests are preempted and computed again.
     config = batching(scheduler_type=scheduler, num_blocks=12 if crowded else 64)
     with attach(model, tmp_path / "run.jsonl"):
         answers = model.generate_batch(PROMPTS, generation_config=GREEDY, continuous_batching_config=config)

@@ -12,7 +12,7 @@ class Place:
 
     @property
     def work(self) -> Path:
-        """What is not carried back, beside `out`: unpacked wheels, the model, exports."""
+        """What is not carried back, next to `out`: unpacked wheels, the model, exports."""
         return self.out.with_name(f"{self.out.name}.work")
 
     @property

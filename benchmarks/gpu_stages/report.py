@@ -1,4 +1,4 @@
-"""The results of the stages as Markdown: what was wanted beside what was measured, then every figure and profile.
+"""The results of the stages as Markdown: what was wanted and what was measured, then every figure and profile.
 
 Knows JSON files and the table of targets. Imports neither torch nor the engine.
 """
@@ -70,7 +70,7 @@ def read_results(folder: Path) -> dict[str, Json]:
 
 
 def wanted_table(targets: list[Target], results: Mapping[str, Json]) -> list[str]:
-    """Each target beside what was measured."""
+    """Each target and what was measured."""
     lines = ["| | wanted | measured | met | before |", "|---|---|---|---|---|"]
     for target in targets:
         values = results.get(target.stage, {}).get("figures", {}).get(target.figure)

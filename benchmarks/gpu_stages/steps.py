@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """A kind of step: `decodes` sequences around `context` tokens, and `prefill` tokens of one prompt beside them."""
+    """A kind of step: `decodes` sequences around `context` tokens, and `prefill` prompt tokens in one step."""
 
     decodes: int
     context: int
@@ -141,7 +141,7 @@ def decode(setting: Setting, folder: Path) -> Iterator[Json]:
 
 
 def mixed(setting: Setting, folder: Path) -> Iterator[Json]:
-    """Steps of the small model that decode and prefill, beside those that decode alone."""
+    """Steps of the small model that decode and prefill, and steps that only decode."""
     rows, prefill = setting.mixed
     context = setting.decode_points[0][1]
     shapes = [Shape(rows, context, prefill), Shape(rows, context)]
@@ -199,7 +199,7 @@ def recorder(setting: Setting, folder: Path) -> Iterator[Json]:
 
 
 def profile(setting: Setting, folder: Path) -> Iterator[Json]:
-    """Where the time of steps goes, those that decode and those that prefill beside it: kernels, and calls of the host.
+    """Where the time of steps goes, decoding ones and those that prefill too: kernels, calls of the host.
 
     Tables of [name, microseconds a step, calls a step].
     """

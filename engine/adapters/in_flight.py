@@ -1,8 +1,8 @@
 """Steps on their way: between a step's schedule and its tokens other steps may be scheduled, and requests come and go.
 
 Puts them one after the other. A step begins when its schedule is made, or, where an earlier one was still in flight,
-when that one ends; the queues' lengths are those of that instant; what happens beside a step is told after it. Takes
-time that does not grow with the batch, so that it may run on the engine's thread. Knows no engine.
+when that one ends; the queues' lengths are those of that instant; what happens during a step is reported after it.
+Takes time that does not grow with the batch, so that it may run on the engine's thread. Knows no engine.
 """
 
 from collections import deque
@@ -30,7 +30,7 @@ class InFlightStep:
     """A step between its schedule and its tokens; times are monotonic nanoseconds.
 
     `plan` is the engine's own account of it, `before` and `made` are the counts around its schedule, `counts` are those
-    of the instant at which it begins, `after` makes the records of what happened beside it.
+    of the instant at which it begins, `after` makes the records of what happened during it.
     """
 
     plan: Any

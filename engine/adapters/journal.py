@@ -2,7 +2,7 @@
 
 Engines overlap: they schedule a step before they have seen the last one's tokens, and a request may be gone by the time
 its step comes back. The journal is told of arrivals, steps and endings in the order in which they took effect, and
-keeps what a trace needs beside them: the request's number, the slot it sits in, how many tokens it has.
+keeps what a trace needs besides: the request's number, the slot it sits in, how many tokens it has.
 
 Knows no engine and no clock. Slots are the lowest that are free: an engine's own rows may be moved about while it runs,
 these stay.

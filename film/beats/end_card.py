@@ -19,7 +19,7 @@ from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run, measure
 
 _TOLD_S, _PLAY_S, _END_S = 1.5, 4.0, 6.5
-"""What the run is, is told first; then it plays once, in so many seconds; so long does the beat last."""
+"""First the card says what the run is; then the run plays once, in so many seconds, to the beat's end."""
 _LEAST_GRID = 60.0
 
 

@@ -29,7 +29,7 @@ _CASES = ("transformers-static", "transformers", "vllm", "tracereel")
 
 @scene("engine_race", suite=SUITE, order=110, films=(FULL_LENGTH,))
 def engine_race(show: Show) -> Beat:
-    """The beat of all repeats of the engines that were recorded beside each other.
+    """The beat of all repeats of the engines that were recorded side by side.
 
     Raises TraceError where there is no such recording, NotComparableError where they do not belong together.
     """

@@ -29,7 +29,7 @@ _MARK_S = 0.4
 
 @scene("kv_cache_paging", suite=SUITE, order=90, films=(FULL_LENGTH,))
 def kv_cache_paging(show: Show) -> Beat:
-    """The beat of the run with prefix caching, beside the one without where it is there.
+    """The beat of the run with prefix caching, and the one without where it is there.
 
     Raises TraceError where the recording does not say its KV blocks.
     """

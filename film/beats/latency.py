@@ -110,7 +110,7 @@ class Storyboard:
         return self.say("latency.known", n=figure(known, ",d"))
 
     def _fact_lines(self) -> int:
-        """Lines that the longest of the facts takes below its lane's name; none where all fit beside the names."""
+        """Lines that the longest of the facts takes below its lane's name; none where all fit next to the names."""
         room, lines = self.halves()[TTFT].w, [0]
         for side in self.sides:
             for metric, facts in side.facts.items():

@@ -2,8 +2,8 @@
 
 What the viewer should understand: batching is not one thing. Beat one: an engine whose attention takes one length for
 the whole batch may refill its slots at once and still decode them one group after the other, for the sequences in them
-are never at the same position. Beat two: beside it, on the same clock, continuous batching advances every slot in every
-step. The sequences a step advances on average, over the whole run, are the measure of both.
+are never at the same position. Beat two: on the same clock, continuous batching advances every slot in every step.
+The sequences a step advances on average, over the whole run, are the measure of both.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ _STEPS = 26
 
 @scene("same_position", order=30, films=(CONTINUOUS_BATCHING, FULL_LENGTH), needs=("same-position", "continuous"))
 def same_position(show: Show) -> Beat:
-    """The beat of the same-position run, the continuous run beside it. Raises TraceError where one is not there."""
+    """The beat of the same-position run and the continuous run. Raises TraceError where one is not there."""
     same, continuous = show.run("same-position"), show.run("continuous")
     say, stage = show.say.say, show.stage
     steps = same.trace.steps

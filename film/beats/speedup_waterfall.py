@@ -1,6 +1,6 @@
 """Where the speed-up comes from: refilled slots, larger batches, faster steps, and what refilling could give at most.
 
-What the viewer should understand: a speed-up is not one thing, and each part of it can be told apart by what was
+What the viewer should understand: a speed-up is not one thing, and each part of it can be distinguished by what was
 measured. Beat one: both runs on one clock; what an output token costs in engine time settles, for static batches above,
 for continuous ones below. Beat two: the way from the one to the other, part by part: fewer slot-steps for the same
 tokens, steps that carry other batches, steps that take another time at the same batch, and time outside of steps; what
@@ -213,7 +213,7 @@ class Storyboard:
     def _said(
         self, canvas: Canvas, place: Box, name: Phrase, value: Phrase | None, spread: Phrase | None, colour: Colour
     ) -> None:
-        """What stands beside a bar: its name, its figure, and what the other pairs gave."""
+        """What stands next to a bar: its name, its figure, and what the other pairs gave."""
         bar = self.bar(place, 0.0, self.most_ms)
         if self.stage.wide:
             middle = place.y + place.h / 2

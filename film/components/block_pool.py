@@ -184,7 +184,7 @@ class BlockPool:
                 if 0 < full < 1 and not self._lettered(cell):
                     canvas.box(cell.x, cell.y, cell.w * full, cell.h, colour)
                 elif 0 < full < 1:
-                    # Beside the number, so that no letter stands on two colours.
+                    # Next to the number, so that no letter stands on two colours.
                     canvas.box(cell.x, cell.bottom - 10, cell.w * full, 10, colour)
                 if shared:
                     canvas.box(cell.x, cell.bottom + 4, cell.w, 5, TEXT)

@@ -1,4 +1,4 @@
-"""Engines beside each other on one clock: a lane each, in it the slots of its run, and what has come out of it.
+"""Engines side by side on one clock: a lane each, in it the slots of its run, and what has come out of it.
 
 Every run counts from its own beginning, and its lane ends where it ended. Pure functions of time. Knows runs and boxes.
 """

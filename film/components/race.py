@@ -66,7 +66,7 @@ class Curves:
         self._labels(canvas, plot, labels, since_ns)
 
     def plot(self, box: Box) -> Box:
-        """The place of the curves in a box: beside them as much room as the widest of their labels takes."""
+        """The place of the curves in a box: next to them as much room as the widest of their labels takes."""
         beside = max(width(contender.name.text, SMALL_STRONG) for contender in self._contenders)
         return Box(box.x, box.y + 76, box.w - beside - 40, box.h - 76 - 50)
 
@@ -96,7 +96,7 @@ class Curves:
         return y
 
     def _labels(self, canvas: Canvas, plot: Box, labels: list[tuple[float, Contender]], since_ns: int) -> None:
-        """Name and count beside each line's end, kept from overlapping and within the plot."""
+        """Name and count next to each line's end, kept from overlapping and within the plot."""
         x, least = plot.right + 24, 74.0
         ordered = sorted(labels, key=lambda label: (round(label[0]), label[1].run.timeline.end_ns))
         places: list[float] = []
@@ -114,7 +114,7 @@ class Curves:
 
 
 class Bars:
-    """Throughput against the first contender's: a bar each, the pairs of runs as dots, the figure beside it."""
+    """Throughput against the first contender's: a bar each, the pairs of runs as dots, the figure next to it."""
 
     def __init__(self, contenders: Sequence[Contender], box: Box, say: Phrasebook):
         self._contenders, self._box, self._say = contenders, box, say
@@ -131,7 +131,7 @@ class Bars:
             for other, dots in zip(contenders, self._dots, strict=True)
         ]
         self._most = max(float(ratios.get("high", ratios["median"]).value) for ratios in self._ratios)
-        # Beside the bars stand their figures.
+        # The figures stand at the bars' ends.
         self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
 
     def paint(self, canvas: Canvas, since_s: float) -> None:

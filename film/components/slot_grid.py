@@ -36,7 +36,7 @@ from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import Ints
 
 _LEAST_CELL = 9.0
-"""Narrower steps are not told apart."""
+"""Narrower steps are not distinguished."""
 _LEAST_LETTERED = 30.0
 """Rows that are less high have no letters in them."""
 _LEAST_PITCH = 5.0

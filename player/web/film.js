@@ -53,7 +53,7 @@ export function filmTime(second) {
   return `${Math.floor(tenths / 600)}:${rest.padStart(4, "0")}`;
 }
 
-/** Show the film's second beside the clock. */
+/** Show the film's second next to the clock. */
 export function showFilmSecond(app) {
   const second = filmSecond(app);
   byId("film-second").textContent = second === null ? "" : say("film_second", { second: filmTime(second) });

@@ -3,7 +3,7 @@
 import { ABSENT } from "./run.js";
 import { cellText, requestName } from "./words.js";
 
-/** Narrower cells are not told apart. */
+/** Narrower cells are not distinguished. */
 const LEAST_CELL = 5;
 const LEAST_LETTERED = { width: 15, height: 13 };
 /** More spans than these in view are drawn by tiles. */
@@ -103,7 +103,7 @@ function paintSpan(scene, slot, span, from, to) {
   else if (begin === run.spanOrdinal[span] && startsStay(run, span)) surface.rect(left, top, 1, height, look.palette.ground);
 }
 
-/** Prefill is told by its colour and by its hatching, the request's colour left as a strip below. */
+/** Prefill is shown by its colour and by its hatching, the request's colour left as a strip below. */
 function paintPrefill(surface, left, top, width, height, palette, alpha) {
   const high = height * 0.72;
   surface.rect(left, top, width, high, palette.prefill, alpha);

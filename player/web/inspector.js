@@ -1,4 +1,4 @@
-// The panel beside the slots: the step and cell that are looked at, and one request's whole life.
+// The panel next to the slots: the step and cell that are looked at, and one request's whole life.
 
 import { byId, element, facts, refill } from "./dom.js";
 import { cellSentence, lifeOf, stepFacts } from "./why.js";

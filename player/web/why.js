@@ -125,7 +125,7 @@ function computations(run, request) {
 
 const MOST_EVENTS = 40;
 
-/** At most so many lines: where decoding is in many pieces the middle ones are counted, not told. */
+/** At most so many lines: where decoding is in many pieces the middle ones are counted, not listed. */
 function merged(found) {
   if (found.length <= MOST_EVENTS) return found;
   const left = found.length - MOST_EVENTS;

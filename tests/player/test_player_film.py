@@ -90,7 +90,7 @@ def test_verify_holds_the_page_to_the_film_beside_it(film, film_recordings):
     assert any("seconds are not those of the ledger" in fault for fault in verify_page(page, [film_recordings]).faults)
     away = path.parent.parent / "player.html"
     away.write_text(build_page(traces, film=entry), "utf-8")
-    assert any("is not beside the page" in fault for fault in verify_page(away, [film_recordings]).faults)
+    assert any("is not next to the page" in fault for fault in verify_page(away, [film_recordings]).faults)
 
 
 @pytest.mark.slow

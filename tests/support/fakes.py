@@ -71,7 +71,7 @@ class FakeRunner:
 
 
 class FakeAsyncRunner(FakeRunner):
-    """A device beside the host: it knows the newest token of each slot, and no more than two steps at a time."""
+    """A device that runs while the host works: it knows the newest token of each slot; at most two steps at a time."""
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)

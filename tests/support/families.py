@@ -22,7 +22,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Family:
-    """A way to make a model: the configuration's class in transformers, and what it is told besides the sizes."""
+    """A way to make a model: the configuration's class in transformers, and its arguments besides the sizes."""
 
     config: str
     settings: dict[str, Any]

@@ -14,7 +14,7 @@ _BESIDE = (".srt", ".vtt", ".chapters.vtt", ".png")
 
 
 def copied(film: Path, folder: Path) -> Path:
-    """The film and all that lies beside it, in another folder."""
+    """The film and its other files, in another folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(film, folder)
     shutil.copy(ledger_path(film), folder)

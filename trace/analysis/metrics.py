@@ -1,6 +1,6 @@
 """What a run adds up to: latencies, throughput, occupancy. The definitions are in `registry`.
 
-The columns are read a stretch of steps at a time, so that a trace of millions of steps costs little memory beside its
+The columns are read a stretch of steps at a time, so that a trace of millions of steps costs little memory against its
 own. Knows one trace at a time. Does not compare runs (`compare`) and prints nothing.
 """
 

@@ -33,7 +33,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Label and unit, as they stand beside a value."""
+        """Label and unit, as they stand next to a value."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
 

@@ -29,7 +29,7 @@ class Stall:
 
 
 def stalls(trace: Trace) -> list[Stall]:
-    """Every step that prefilled beside decodes, the longest stall first; ties in the order of steps."""
+    """Every step that prefilled and decoded, the longest stall first; ties in the order of steps."""
     steps = trace.steps
     stall_ns = _stall_of_members(trace)
     prefills, decodes = ~steps.member_decode, stall_ns >= 0

@@ -32,7 +32,7 @@ class Request:
 
 
 class BlockTables:
-    """Follows grants and releases; `say` is told what cannot be."""
+    """Follows grants and releases; `say` gets what cannot be."""
 
     def __init__(self, say: Callable[[str, str], None]):
         self._say = say

@@ -224,7 +224,7 @@ def _between(zero: Clock, clock: Clock) -> int:
 
 
 def _joined(sources: Sequence[_Source]) -> Iterator[Arrival | Step | Finish]:
-    """All records in the order of their beginning, numbered anew."""
+    """All records in the order of their beginning, numbered again."""
     requests, steps = 0, 0
     ids: dict[str, Path] = {}
     last_index = {source.number: -1 for source in sources}

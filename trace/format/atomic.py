@@ -38,7 +38,7 @@ def unfinished_name(name: str) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, of the same suffix, for a library to write; at a normal end it replaces `path`.
+    """A temporary file next to `path`, of the same suffix, for a library to write; at a normal end it replaces `path`.
 
     After an exception it is removed, and what was at `path` is as it was. Raises OSError that names `path`.
     """

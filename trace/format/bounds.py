@@ -38,7 +38,7 @@ def as_name(text: str) -> str:
     """The text where a trace can hold it as a name; else its beginning and the SHA-256 of all of it, still one of a
     kind.
 
-    For a recorder beside another engine, which cannot refuse what that engine has taken.
+    For a recorder of another engine, which cannot refuse what that engine has accepted.
     """
     if fault(text, Name) is None:
         return text

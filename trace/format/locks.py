@@ -1,4 +1,4 @@
-"""Who is writing: a lock file beside the target, with the process and the host that hold it.
+"""Who is writing: a lock file next to the target, with the process and the host that hold it.
 
 The system releases the lock of a process that ended, however it ended: the file that it leaves locks nothing. Where the
 file system knows no locks, the process and the host in the file decide.

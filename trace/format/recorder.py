@@ -68,7 +68,7 @@ class Recorder:
     """Writes one trace file; use it as a context manager, or call `close()`.
 
     `record()` only hands the event over (about a microsecond); events must not be changed afterwards. The file appears
-    under its name when the recording is closed; until then, and after a crash, it lies beside it as
+    under its name when the recording is closed; until then, and after a crash, it is next to it as
     `<name>.<8 digits>.<suffix>.partial`. An earlier file of that name stays as it is until then. One recorder writes a
     file at a time: a second one fails and names the process of the first. In a forked child a recorder does nothing.
 
@@ -211,7 +211,7 @@ class Recorder:
         self._fail(f"the recording was cut off ({getattr(error, 'strerror', None) or error})")
 
     def _fail(self, what: str) -> None:
-        """The first fault is the one that is told."""
+        """The first fault is the one that is reported."""
         if self._fault is None:
             self._fault = " ".join(what.split())
             if not self._stops:

@@ -1,4 +1,4 @@
-"""The JSON Schema of a trace's records, generated from the types; `schema.json` beside this file is its output.
+"""The JSON Schema of a trace's records, generated from the types; `schema.json` next to this file is its output.
 
     python -m tracereel.trace.format.schema > trace/schema.json
 

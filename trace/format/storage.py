@@ -109,7 +109,7 @@ class LineReader:
 class LineWriter:
     """Writes lines to `path`, zstd where its name ends in .zst.
 
-    The lines go to a file of its own beside it, whose name ends in `.partial`; `commit()` ends that file and puts it in
+    The lines go to a temporary file next to it, named `….partial`; `commit()` ends that file and puts it in
     the place of `path` in one move, so that an earlier file is replaced only by a whole one. As a context manager it
     commits at a normal end and removes the partial file after an exception. A forked child's copy writes nothing.
     """

@@ -76,7 +76,7 @@ def batch(groups: Sequence[Group], theme: Theme) -> Figure:
 
 
 def steps(groups: Sequence[Group], theme: Theme) -> Figure:
-    """Time of a decode step against the rows in it, and the guess of what it would be; beside it the efficiency."""
+    """Time of a decode step against the rows in it, and the guess of what it would be; and the efficiency."""
     figure = Figure(figsize=(WIDTH, 3.4))
     left, right = figure.subplots(1, 2)
     policies = policies_of(groups)

@@ -25,7 +25,7 @@ _DASHES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure; `cases` are told apart by people who see few colours (after Okabe and Ito, 2008)."""
+    """Colours of a figure; `cases` can be distinguished by people who see few colours (after Okabe and Ito, 2008)."""
 
     name: str
     ground: str
@@ -41,7 +41,7 @@ class Theme:
         return self.cases[i % len(self.cases)]
 
     def dash(self, i: int) -> str:
-        """The line style of the i-th case: another where the colours begin anew."""
+        """The line style of the i-th case: another where the colours begin again."""
         return _DASHES[i // len(self.cases) % len(_DASHES)]
 
 

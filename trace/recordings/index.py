@@ -20,7 +20,7 @@ DEVICE_ENVIRONMENT = "TRACEREEL_DEVICE"
 FILM = "film"
 """The suite that is played where no other is asked for."""
 ENGINES = "-engines"
-"""How the name of a suite ends whose recordings are of several engines beside each other."""
+"""How the name of a suite ends whose recordings are of several engines side by side."""
 SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.partial", ".jsonl.zst.partial")
 
 

@@ -240,7 +240,7 @@ class Trace:
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:
-        """What must be said beside every figure of this trace: that it is broken or cut off, or whose times it has."""
+        """What must be said with every figure of this trace: that it is broken or cut off, or whose times it has."""
         said = []
         if self.broken:
             said.append(f"This recording is broken: {self.broken}.")

@@ -33,7 +33,7 @@ class Desk(Protocol):
 
 @dataclass(slots=True)
 class _Planned:
-    """A batch as it was prepared: (key, position, tokens, blocks) of each member, who holds a slot beside them."""
+    """A batch as it was prepared: (key, position, tokens, blocks) of each member, and who holds a slot."""
 
     members: list[tuple[str, int, int, list[int]]]
     seated: list[tuple[str, int]]

@@ -218,7 +218,7 @@ class Tap:
     def _ending(self, key: str, at_ns: int, reason: str) -> Iterator[Finish]:
         stops, texts = self._stops.pop(key, ([], []))
         self._reached.pop(key, None)
-        # vLLM's front end looks for stop strings and aborts the request in the engine core; told apart by the text.
+        # vLLM's front end looks for stop strings and aborts the request in the engine core; the text says which it was.
         if reason == "abort" and any(stop in "".join(texts) for stop in stops):
             reason = "stop"
         finish = self._journal.leave(key, at_ns - self._zero_ns, reason)

@@ -65,7 +65,7 @@ def gap_beside_ms(run: Run, *, request: int, percentile: int) -> Answer:
     """
     begin, end = gaps_beside(run.timeline, request)
     if not len(end):
-        raise ValueError(f"nobody decodes beside request {request}")
+        raise ValueError(f"no request decodes in a step with request {request}")
     return float(np.percentile(end - begin, percentile)) / 1e6, lines_so_far(run, int(end.max()))
 
 

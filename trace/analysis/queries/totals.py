@@ -1,4 +1,4 @@
-"""What a run, or several repeats of it, add up to, beside its metrics: those are queries by their own names."""
+"""What a run, or several repeats of it, add up to, besides its metrics: those are queries by their own names."""
 
 import numpy as np
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
