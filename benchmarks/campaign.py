@@ -1,13 +1,14 @@
 """Does any damage end in a traceback, a hang, lost files or a wrong exit code? Thousands of seeded trials say.
 
-    python benchmarks/campaign.py [--seed 0] [--part traces=2000 --part kills ...] [--keep FOLDER]
+    python benchmarks/campaign.py [--seed 0] [--part traces=2000 --part kills=40:80 ...] [--keep FOLDER]
 
 Parts: damaged `traces` through every command that reads them; damaged `ledgers` and pages through verify; damaged
 workload, suite and brand `files`; `renders` of damaged recordings; `kills` of every command that writes, at random
 moments; `disks` that are full or read-only, where this process may mount them. Each command runs in a forked child with
 limits of time and memory. A trial is bad where a command ends in a traceback or with another exit code than the
 documented ones, hangs, takes over a gigabyte, loses or tears a file that was there, or leaves something half-made.
-Prints the figures; keeps the inputs of bad trials in FOLDER; exit code 1 where a trial was bad.
+Prints the figures, and adds them to a file (`--figures`); keeps the inputs of bad trials in FOLDER; exit code 1 where a
+trial was bad. A trial depends on its part, seed and number alone, so a part can be tried in slices: FIRST:END.
 """
 
 import os
@@ -25,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from campaign_parts import disks, files, kills, ledgers, renders, traces
+from campaign_parts import disks, figures, files, kills, ledgers, renders, traces
 from campaign_parts.trial import Trial, add_tiny_model
 from tracereel.cli.export import FORMATS
 
@@ -44,50 +45,60 @@ def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--part", action="append", help="NAME or NAME=COUNT; may be given again (default: all)")
+    parser.add_argument(
+        "--part", action="append", help="NAME, NAME=COUNT or NAME=FIRST:END; may be given again (default: all)"
+    )
     parser.add_argument("--keep", type=Path, default=Path("campaign-bad"), help="folder for the inputs of bad trials")
+    parser.add_argument(
+        "--figures", type=Path, help="file of JSON Lines to add the figures to; a table is put beside it"
+    )
     args = parser.parse_args()
     _import_what_commands_need()
     add_tiny_model()
     bad = 0
     for asked in args.part or PARTS:
-        name, _, count = asked.partition("=")
+        name, _, which = asked.partition("=")
         if name not in PARTS:
             parser.error(f"{name!r} is not one of {', '.join(PARTS)}")
+        first, _, end = which.rpartition(":")
+        numbers = range(int(first or 0), int(end or PARTS[name][1]))
         if name == "disks" and not disks.possible():
             print("disks: left out, only root may mount file systems", flush=True)
             continue
-        bad += _run(name, int(count) if count else PARTS[name][1], args.seed, args.keep.resolve())
+        ended = _run(name, numbers, args.seed, args.keep.resolve())
+        bad += len(ended.bad)
+        if args.figures:
+            figures.add(args.figures, ended)
     print(f"{bad} bad")
     return 1 if bad else 0
 
 
-def _run(name: str, count: int, seed: int, keep: Path) -> int:
-    """Run a part; how many trials were bad."""
+def _run(name: str, numbers: range, seed: int, keep: Path) -> figures.Slice:
+    """Run trials of a part; how they ended."""
     verdicts: Counter[str] = Counter()
     began = told = time.monotonic()
-    tried = bad = 0
+    bad: list[int] = []
     with tempfile.TemporaryDirectory(prefix=f"campaign-{name}-") as below:
         folder = Path(below).resolve()
         # Reports of faults and whatever else goes to the system's temporary folder.
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
         Path(tempfile.tempdir).mkdir()
         try:
-            for trial in PARTS[name][0].trials(count, seed, folder):
-                tried += 1
+            for number, trial in zip(numbers, PARTS[name][0].trials(numbers, seed, folder), strict=True):
                 verdicts.update(trial.verdicts)
                 if trial.faults:
-                    bad += 1
+                    bad.append(number)
                     _keep(trial, keep, folder / "tmp")
                 if time.monotonic() - told > EVERY_S:
                     told = time.monotonic()
-                    print(f"{name}: {tried} of {count}, {bad} bad", file=sys.stderr, flush=True)
+                    print(f"{name}: {number + 1} of {numbers.stop}, {len(bad)} bad", file=sys.stderr, flush=True)
         finally:
             del os.environ["TMPDIR"]
             tempfile.tempdir = None
-    figures = ", ".join(f"{what} ×{number}" for what, number in sorted(verdicts.items()))
-    print(f"{name}: {tried} trials in {time.monotonic() - began:.0f} s, {bad} bad ({figures})", flush=True)
-    return bad
+    ended = figures.ended_slice(name, seed, numbers, bad, time.monotonic() - began, verdicts)
+    ends = ", ".join(f"{what} ×{count}" for what, count in ended.verdicts.items())
+    print(f"{name}: {len(numbers)} trials in {ended.seconds:.0f} s, {len(bad)} bad ({ends})", flush=True)
+    return ended
 
 
 def _keep(trial: Trial, keep: Path, reports: Path) -> None:

@@ -37,10 +37,10 @@ def disk(folder: Path) -> Iterator[Path]:
         folder.rmdir()
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many commands: four of five on a disk with little room left, the others on one that is read-only."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Commands of these numbers: four of five on a disk with little room left, the others on one that is read-only."""
     known = operations(folder / "inputs")
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "disks", number)
         operation = known[number % len(known)]
         with disk(folder / f"disk-{number}") as place:

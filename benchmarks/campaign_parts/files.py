@@ -82,10 +82,10 @@ KINDS = {
 RECORD = ("--limit", "6", "--time-scale", "1e-9", "--max-model-len", "128", *TINY_MODEL)
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many files, each through the command that reads it."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Files of these numbers, each through the command that reads it."""
     recordings_into(folder / "recordings")
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "files", number)
         name = rng.choice(list(KINDS))
         path, out = folder / name, folder / "out.jsonl"

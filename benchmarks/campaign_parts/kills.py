@@ -17,11 +17,11 @@ GONE_S = 15
 """Within so long all processes of a command that was ended are gone."""
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many commands, each ended by kill -9, SIGTERM or Ctrl-C."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Commands of these numbers, each ended by kill -9, SIGTERM or Ctrl-C."""
     known = operations(folder / "inputs")
     took: dict[str, float] = {}
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "kills", number)
         operation = known[number % len(known)]
         out = folder / f"{number}-{operation.name}"

@@ -21,8 +21,8 @@ ODD_VALUES = (
 )
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many ledgers: half of them with the film restamped, so that their claims are all that tells."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Ledgers of these numbers: half of them with the film restamped, so that their claims are all that tells."""
     recordings_into(folder / "recordings")
     films = [rendered(scene, folder / "recordings", folder / "media") for scene in SCENES]
     ledgers = [ledger_path(film).read_bytes() for film in films]
@@ -31,7 +31,7 @@ def trials(count: int, seed: int, folder: Path) -> Trials:
     played = [path for kind in ("film-[!e]*", "paging-*") for path in sorted((folder / "recordings").glob(kind))]
     must(run_command("play", *sources, "--out", page))
     whole_page = page.read_bytes()
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "ledgers", number)
         trial = Trial(f"ledgers {seed}/{number}")
         if rng.random() < 0.15:

@@ -13,12 +13,12 @@ from tracereel.film.storyboards import names
 from campaign_parts.trial import SMALL, Trial, Trials, left_behind, recordings_into, rendered, rng_of
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many renders, each over a good film of the same scene."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Renders of these numbers, each over a good film of the same scene."""
     whole = folder / "whole"
     files = recordings_into(whole)
     good: dict[str, Path] = {}
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "renders", number)
         scene = rng.choice(names())
         if scene not in good:

@@ -14,10 +14,10 @@ from campaign_parts.trial import EARLIER, Trial, Trials, left_behind, rng_of
 FIGURES = ("slots", "tokens", "latency", "queue", "batch", "steps")
 
 
-def trials(count: int, seed: int, folder: Path) -> Trials:
-    """So many damaged traces, each through check, inspect, compare, diff, plot, export, merge and play."""
+def trials(numbers: range, seed: int, folder: Path) -> Trials:
+    """Damaged traces of these numbers, each through check, inspect, compare, diff, plot, export, merge and play."""
     originals = _originals(folder / "originals")
-    for number in range(count):
+    for number in numbers:
         rng = rng_of(seed, "traces", number)
         whole = rng.choice(originals)
         content = rng.choice(MUTATIONS)(rng, whole)
