@@ -134,6 +134,31 @@ def test_a_brand_that_is_nested_too_deep_is_named(capsys):
     assert capsys.readouterr().err == f"tracereel: {brand}: is nested too deep\n"
 
 
+@pytest.mark.parametrize("options", [["--dry-run"], ["--engine", "tracereel"]], ids=["suite", "engines"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"name = " + b"[" * 5000 + b"]" * 5000, "is nested too deep"),
+        ((DATA / "digits.toml").read_bytes(), "Exceeds the limit (4300 digits)"),
+        (b"name = '\xff'", "is not UTF-8 (byte 8)"),
+        (b"#" * (MAX_BYTES + 1), "is over 1,048,576 bytes"),
+        (b"name = ", "Invalid value"),
+        (b"name = 1", "Expected `str`, got `int`"),
+    ],
+    ids=["nested", "digits", "bytes", "long", "torn", "type"],
+)
+def test_a_suite_that_cannot_be_read_is_refused_in_a_line(tmp_path, capsys, content, told, options):
+    from tracereel.cli.main import main
+
+    suite = tmp_path / "own.toml"
+    suite.write_bytes(content)
+    assert main(["record", "--suite", str(suite), *options]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"tracereel: {suite}: ")
+    assert told in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("unknown", [b'"\xff":1', b'"other":"\xff"'], ids=["name", "value"])
 def test_a_field_of_another_schema_that_cannot_be_read_is_named_by_its_line(small_trace, tmp_path, capsys, unknown):
     from tracereel.cli.main import main

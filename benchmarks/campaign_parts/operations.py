@@ -59,7 +59,9 @@ def operations(folder: Path) -> list[Operation]:
         Operation("csv", lambda out: [*tables, "csv", "--out", out / "tables"], has_rows),
         Operation("parquet", lambda out: [*tables, "parquet", "--out", out / "tables"], is_parquet),
         Operation("plot", lambda out: ["plot", trace, other, "--figure", "slots", "--out", out], is_svg),
-        Operation("clip", lambda out: ["clip", film, out / "clip.gif", "--to", "4", "--width", "128"], verified),
+        Operation(
+            "clip", lambda out: ["clip", film, out / "clip.gif", "--to", "4", "--width", "128", "--fps", "1"], verified
+        ),
         Operation("play", lambda out: ["play", trace, other, "--out", out / "page.html"], verified),
     ]
 
