@@ -21,6 +21,10 @@ Sides = tuple[float, float, float, float]
 class Canvas(Protocol):
     """One frame being drawn. Lengths are in units, `alpha` is an opacity from 0 to 1."""
 
+    @property
+    def draws(self) -> bool:
+        """Is anything drawn, or only taken note of? What letters nothing may leave out its work where nothing is."""
+
     def faded(self, alpha: float) -> AbstractContextManager[None]:
         """Draw everything inside with this opacity on top of what already holds."""
 

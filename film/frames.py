@@ -54,6 +54,8 @@ class BeatFrames:
 class _Unpainted(CairoCanvas):
     """Takes note of what is lettered; draws nothing, which is several times quicker."""
 
+    draws = False
+
     def __init__(self, pixels: tuple[int, int], note: Note, palette: Palette):
         super().__init__(cairo.Context(cairo.ImageSurface(cairo.FORMAT_A8, 1, 1)), pixels, note, palette)
 

@@ -33,6 +33,8 @@ class CairoCanvas(Canvas):
     `swapped`: the surface's red and blue are exchanged, as in Manim's frame.
     """
 
+    draws = True
+
     def __init__(
         self,
         ctx: "cairo.Context[Any]",

@@ -4,17 +4,33 @@ Slots against time since each run's beginning, on one scale. What was idle while
 into a bar. A pure function of how far the move has come. Knows two grids and boxes.
 """
 
+from dataclasses import dataclass
+
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import Residency, SlotGrid
 from tracereel.film.stage import Box
 from tracereel.film.theme import IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEXT, mix
-from tracereel.film.time_axis import View
+from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.queries import Run
 
 _STAGGER = 0.45
 """The share of the move by which the last request begins later than the first."""
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """Where a run's slots and instants stand; nothing stands beyond `end_ns`."""
+
+    rows: list[Box]
+    axis: TimeAxis
+    end_ns: int
+
+    def place(self, slot: int, from_ns: int, to_ns: int) -> Box:
+        """A stretch of time in a slot."""
+        row, left, right = self.rows[slot], self.axis.within(from_ns), self.axis.within(min(to_ns, self.end_ns))
+        return Box(left, row.y, max(right - left, 0.5), row.h)
 
 
 class Rearranged:
@@ -36,39 +52,40 @@ class Rearranged:
 
         `fallen` is how clearly the bar is seen of what fell out.
         """
-        for row in self._grids[0].rows(box):
+        if not canvas.draws:
+            return
+        one, other = (self._placing(box, run) for run in (0, 1))
+        for row in one.rows:
             canvas.box(*row.sides, PANEL)
         for slot, from_ns, to_ns, wanted in self._grids[0].idle_stretches:
             if not wanted:
-                canvas.box(*self._sides(box, 0, slot, from_ns, to_ns), SPARE_SLOT, 1 - moved)
+                canvas.box(*one.place(slot, from_ns, to_ns).sides, SPARE_SLOT, 1 - moved)
         if fallen > 0:
             with canvas.faded(fallen):
-                self._fall(canvas, box, bar, moved)
+                self._fall(canvas, one, bar, moved)
         for request, start in self._places[0].items():
             goal = self._places[1].get(request)
-            here = Box(*self._sides(box, 0, start.slot, start.from_ns, start.to_ns))
+            here = one.place(start.slot, start.from_ns, start.to_ns)
             if goal is not None:
                 late = (start.from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
-                there = Box(*self._sides(box, 1, goal.slot, goal.from_ns, goal.to_ns))
+                there = other.place(goal.slot, goal.from_ns, goal.to_ns)
                 here = here.towards(there, ease((moved - late) / (1 - _STAGGER)))
             canvas.box(*here.sides, self._colours[request], 1.0 if goal is not None else 1 - moved)
         x = self.end_x(box, edge)
         canvas.line([(x, box.y - 10), (x, box.bottom + 10)], TEXT, thickness=4)
 
-    def _sides(self, box: Box, run: int, slot: int, from_ns: int, to_ns: int) -> tuple[float, float, float, float]:
-        row = self._grids[run].rows(box)[slot]
+    def _placing(self, box: Box, run: int) -> "_Placing":
         begin = self._runs[run].timeline.begin_ns
-        x_of = View(begin, begin + max(self._spans)).along(box).within
-        left, right = x_of(from_ns), x_of(min(to_ns, begin + self._spans[run]))
-        return left, row.y, max(right - left, 0.5), row.h
+        axis = View(begin, begin + max(self._spans)).along(box)
+        return _Placing(self._grids[run].rows(box), axis, begin + self._spans[run])
 
-    def _fall(self, canvas: Canvas, box: Box, bar: Box, moved: float) -> None:
+    def _fall(self, canvas: Canvas, grid: "_Placing", bar: Box, moved: float) -> None:
         """What was idle while requests waited, from its place in the grid to its piece of the bar."""
         total = sum(to_ns - from_ns for _, from_ns, to_ns, _ in self._idle[0])
         at = bar.x
         for slot, from_ns, to_ns, _ in self._idle[0]:
             wide = bar.w * (to_ns - from_ns) / max(total, 1)
-            here = Box(*self._sides(box, 0, slot, from_ns, to_ns))
+            here = grid.place(slot, from_ns, to_ns)
             late = (from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
             fallen = ease((moved - late) / (1 - _STAGGER))
             place = here.towards(Box(at, bar.y, wide, bar.h), fallen)

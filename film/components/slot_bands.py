@@ -6,7 +6,6 @@ stays in slots and a box; not how the view moves.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
 import numpy as np
 from tracereel.film.canvas import Canvas
@@ -30,22 +29,22 @@ class SlotBands:
 
     def __init__(self, slots: int, stays: Iterable[Stay], gaps: Iterable[Gap]):
         self._slots, self._stays, self._gaps = slots, tuple(stays), tuple(gaps)
+        self._known: dict[range, tuple[_Load, _Load, _Load]] = {}
 
     def slots_each(self, box: Box) -> int:
         """How many slots a band has; the last may have fewer."""
         return -(-self._slots // max(round(box.h / _BAND), 1))
 
-    @cached_property
-    def _by_slot(self) -> list[tuple["_Load", "_Load", "_Load"]]:
-        """What each slot did: decode, prefill, idle while requests waited."""
-        parts: list[tuple[list[tuple[int, int]], ...]] = [([], [], []) for _ in range(self._slots)]
-        for slot, from_ns, read_ns, to_ns in self._stays:
-            parts[slot][1].append((from_ns, read_ns))
-            parts[slot][0].append((read_ns, to_ns))
-        for slot, from_ns, to_ns, wanted in self._gaps:
-            if wanted:
-                parts[slot][2].append((from_ns, to_ns))
-        return [(_Load(decode), _Load(prefill), _Load(idle)) for decode, prefill, idle in parts]
+    def _loads(self, slots: range) -> tuple["_Load", "_Load", "_Load"]:
+        """What these slots did: decode, prefill, idle while requests waited."""
+        if slots not in self._known:
+            stays = [stay for stay in self._stays if stay[0] in slots]
+            self._known[slots] = (
+                _Load([(read_ns, to_ns) for _, _, read_ns, to_ns in stays]),
+                _Load([(from_ns, read_ns) for _, from_ns, read_ns, _ in stays]),
+                _Load([(from_ns, to_ns) for slot, from_ns, to_ns, wanted in self._gaps if wanted and slot in slots]),
+            )
+        return self._known[slots]
 
     def shares(self, slots: range, edges: Floats) -> tuple[Floats, Floats, Floats]:
         """For each stretch between two edges (ns) the share of the slots' time in decode, in prefill, and idle in vain.
@@ -53,14 +52,13 @@ class SlotBands:
         Shapes: `edges` (n + 1,), each result (n,).
         """
         span = np.maximum(np.diff(edges), 1e-9) * len(slots)
-        decode, prefill, idle = (
-            sum((self._by_slot[slot][kind].between(edges) for slot in slots), np.zeros(len(edges) - 1)) / span
-            for kind in range(3)
-        )
+        decode, prefill, idle = (load.between(edges) / span for load in self._loads(slots))
         return decode, prefill, idle
 
     def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
         """Draw what has happened by now."""
+        if not canvas.draws:
+            return
         each = self.slots_each(box)
         bands = [range(first, min(first + each, self._slots)) for first in range(0, self._slots, each)]
         until = view.along(box).within(now_ns)
@@ -87,14 +85,16 @@ class SlotBands:
 
 
 class _Load:
-    """How long something had been the case by an instant."""
+    """How long something had been the case by an instant, summed over stretches (ns) that may overlap."""
 
     def __init__(self, stretches: Sequence[tuple[int, int]]):
-        times = np.array([(0, 0), *sorted(stretches)], dtype=np.float64)
-        self._at = times.ravel()
-        spans = np.maximum(times[:, 1] - times[:, 0], 0.0)
-        after = np.cumsum(spans)
-        self._sum = np.column_stack([after - spans, after]).ravel()
+        held = np.array([(0, 0), *((first, max(first, last)) for first, last in stretches)], dtype=np.float64)
+        changes = np.concatenate([np.ones(len(held)), -np.ones(len(held))])
+        times = held.T.ravel()
+        order = np.argsort(times, kind="stable")
+        self._at = times[order]
+        at_once = np.cumsum(changes[order])
+        self._sum = np.concatenate([[0.0], np.cumsum(at_once[:-1] * np.diff(self._at))])
 
     def between(self, edges: Floats) -> Floats:
         """How long it was the case between each two edges."""

@@ -31,7 +31,7 @@ from tracereel.film.theme import (
     TEXT,
     mix,
 )
-from tracereel.film.time_axis import View
+from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import Ints
 
@@ -178,10 +178,15 @@ class SlotGrid:
 
     def _paint_rows(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None) -> None:
         rows = self.rows(box, shown)
+        if canvas.draws:
+            self._paint_stays(canvas, rows, view.along(box), now_ns)
+        self._cells(canvas, box, rows, view, now_ns)
+
+    def _paint_stays(self, canvas: Canvas, rows: list[Box], axis: TimeAxis, now_ns: int) -> None:
+        """The rows, what was idle in them, and each stay with its prefill."""
         for row in rows:
             canvas.box(*row.sides, PANEL)
-
-        x_of = view.along(box).within
+        x_of = axis.within
         for slot, from_ns, to_ns, wanted in self.idle_stretches:
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
             if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
@@ -198,7 +203,6 @@ class SlotGrid:
             if read > left:
                 canvas.box(left, row.y, read - left, row.h, mix(colour, PREFILL, 0.25), 0.55)
                 canvas.box(left, row.y, read - left, max(row.h * 0.14, 3), PREFILL)
-        self._cells(canvas, box, rows, view, now_ns)
 
     def _cells(self, canvas: Canvas, box: Box, rows: list[Box], view: View, now_ns: int) -> None:
         """Close up: each step a cell with its token."""
