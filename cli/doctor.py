@@ -238,9 +238,10 @@ def _encoder() -> Iterator[Finding]:
 
 
 def _opener() -> Iterator[Finding]:
-    found = next((name for name in ("xdg-open", "open", "cygstart") if shutil.which(name)), None)
-    if found or os.name == "nt":
-        yield Finding("opener", OK, found or "the system's own")
+    from tracereel.film.opener import find_opener
+
+    if found := find_opener():
+        yield Finding("opener", OK, found)
     else:
         says = "nothing here opens a film when it is rendered (manim -p); it is rendered all the same"
         yield Finding("opener", ABSENT, says, "apt install xdg-utils, or open the file that is printed")

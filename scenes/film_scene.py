@@ -6,8 +6,6 @@ it draw straight into the frame's pixels, and `FilmRenderer` keeps the ledger.
 """
 
 import logging
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +40,7 @@ from tracereel.film.beat import Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import Ledger, LedgerFile
+from tracereel.film.opener import find_opener
 from tracereel.film.painter import CairoCanvas
 from tracereel.film.passages import instants_of, passages_of
 from tracereel.film.provenance import provenance_of
@@ -70,7 +69,6 @@ X264 = {
     "colorspace": "smpte170m",
     "color_range": "tv",
 }
-_OPENERS = ("xdg-open", "open", "cygstart")
 
 
 class _Painter:
@@ -346,7 +344,7 @@ def scene_class(name: str) -> type[FilmScene]:
 
 def _configure(palette: Palette) -> None:
     """Set what Manim takes from its configuration alone."""
-    if config.preview and not _can_open():
+    if config.preview and find_opener() is None:
         logger.info("Nothing here can open a film; it is rendered all the same.")
         config.preview = False
     if config.video_codec == "auto" and not config.transparent and "webm" not in str(config.format):
@@ -369,7 +367,3 @@ class _one_line:  # noqa: N801 (used as a function)
         if isinstance(error, Exception) and type(error).__module__.startswith("tracereel."):
             print(f"tracereel: {printable(str(error))}", file=sys.stderr)
             raise SystemExit(2) from None
-
-
-def _can_open() -> bool:
-    return os.name == "nt" or any(shutil.which(opener) for opener in _OPENERS)
