@@ -14,15 +14,19 @@ import { Lane } from "./lane.js";
 import { readLink, writeLink } from "./links.js";
 import { showLegend } from "./legend.js";
 import { unpack } from "./packed.js";
+import { Rows } from "./rows.js";
 import { Run } from "./run.js";
 import { announce, showTable } from "./table.js";
 import { Theme } from "./theme.js";
 import { cellSentence, changesOf, stepFacts } from "./why.js";
 import { duration, has, number, requestName, say } from "./words.js";
 
+/** Rows of so many pixels have room for words. */
+const READABLE_ROW = 17;
+
 class App {
   constructor(data) {
-    Object.assign(this, { data, lanes: [], focus: null, selected: null, mode: BY_TIME, view: new View(0, 1), waiting: false });
+    Object.assign(this, { data, lanes: [], focus: null, selected: null, mode: BY_TIME, view: new View(0, 1), rows: null, waiting: false });
     this.loaded = new Map();
     this.language = navigator.language?.startsWith("zh") ? "zh" : data.language;
     this.clock = new Clock(() => this.ticked());
@@ -100,14 +104,17 @@ class App {
     const [lane] = this.lanes;
     if (seconds !== null) this.goTo(seconds * 1e9 - lane.run.facts.begin_ns);
     if (cell && cell.slot < lane.run.slots && cell.step < lane.run.steps) {
-      this.#closeUp(lane, cell.step);
+      this.closeUp({ lane, ...cell });
       this.pick({ lane, ...cell });
       if (seconds === null) this.goTo(lane.run.step.start[cell.step]);
     }
   }
 
-  /** A stretch in which the step's neighbours can be read. */
-  #closeUp(lane, step) {
+  /** A stretch and slots in which the cell's neighbours can be read. */
+  closeUp({ lane, slot, step }) {
+    const most = Math.max(Math.floor(lane.grid.height / READABLE_ROW), 1);
+    const { rows } = lane;
+    this.lookRows(rows.count > most ? new Rows(slot - (most >> 1), most).within(lane.run.slots) : rows.holding(slot));
     const [from, to] = lane.axis.column(step);
     const columns = Math.max(Math.min(lane.grid.width, 1600) / 34, 8);
     const near = lane.axis.mode === BY_STEP ? columns : columns * Math.max((lane.run.endNs / Math.max(lane.run.steps, 1)), to - from);
@@ -138,6 +145,18 @@ class App {
     this.redraw();
   }
 
+  /** Show these slots of every run; null where it is all of them. */
+  lookRows(rows) {
+    this.rows = rows.count < Math.max(...this.lanes.map((lane) => lane.run.slots)) ? rows : null;
+    this.redraw();
+  }
+
+  /** So many times as many slots, around one: the focused one where none is named. */
+  zoomRows(factor, slot = this.focus?.slot ?? this.active.rows.first) {
+    const most = Math.max(...this.lanes.map((lane) => lane.run.slots));
+    this.lookRows((this.rows ?? new Rows(0, most)).zoomed(factor, slot).within(most));
+  }
+
   zoom(factor) {
     const { axis } = this.lanes[0];
     const now = axis.x(this.clock.t);
@@ -146,6 +165,7 @@ class App {
   }
 
   whole() {
+    this.rows = null;
     this.look(new View(0, this.length).zoomed(1.04, this.length / 2));
   }
 
@@ -255,6 +275,7 @@ class App {
     const at = Math.max(0, Math.min(from ? ordinal + steps : ordinal, own.length - 1));
     this.focus = { lane, slot: next, step: own[at] };
     this.view = this.view.holding(lane.axis.column(own[at])[0]);
+    if (this.rows) this.rows = lane.rows.holding(next);
     announce(cellSentence(run, next, own[at]));
     this.redraw();
   }

@@ -12,8 +12,10 @@ export function filmCommand(app) {
   const lane = app.active;
   const { run, axis } = lane;
   const [from, to] = [app.view.from, app.view.to].map((x) => Math.max(0, Math.min(axis.time(x), run.endNs)));
-  const first = Math.max(0, Math.min((app.focus?.slot ?? 0) - MOST_SLOTS / 2, run.slots - MOST_SLOTS));
-  const last = Math.min(first + MOST_SLOTS, run.slots) - 1;
+  const { rows } = lane;
+  const around = (app.focus?.slot ?? rows.first) - MOST_SLOTS / 2;
+  const first = Math.max(rows.first, Math.min(around, rows.end - MOST_SLOTS));
+  const last = Math.min(first + MOST_SLOTS, rows.end) - 1;
   // Microseconds: finer than any step, and short enough to be read. Outwards, so that an end keeps its instant.
   const [begin, end] = [Math.floor((from + run.facts.begin_ns) / 1e3), Math.ceil((to + run.facts.begin_ns) / 1e3)];
   const stretch = `--from ${seconds(begin)} --to ${seconds(Math.max(end, begin + 1))} --slots ${first}-${last}`;

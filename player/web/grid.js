@@ -9,15 +9,15 @@ const LEAST_LETTERED = { width: 15, height: 13 };
 /** More spans than these in view are drawn by tiles. */
 const MOST_SPANS = 6000;
 
-/** Paints one run's slots. `box` is {x, y, width, height}, `look` {palette, tiles, t, focus, request}. */
+/** Paints one run's slots. `box` is {x, y, width, height}, `look` {palette, tiles, rows, t, focus, request}. */
 export function paintGrid(surface, run, axis, view, box, look) {
-  const scene = { surface, run, axis, view, box, look, scale: box.width / view.width, row: box.height / run.slots };
+  const scene = { surface, run, axis, view, box, look, scale: box.width / view.width, row: box.height / look.rows.count };
   surface.rect(box.x, box.y, box.width, box.height, look.palette.panel);
   let whole = true;
   surface.clipped(box.x, box.y, box.width, box.height, () => {
     const [first, last] = axis.steps(view.from, view.to);
-    const spans = countSpans(run, first, last);
-    if (spans > MOST_SPANS) whole = look.tiles.paint(surface, view, box);
+    const spans = countSpans(run, look.rows, first, last);
+    if (spans > MOST_SPANS) whole = look.tiles.paint(surface, view, { ...box, y: top(scene, 0), height: run.slots * scene.row });
     else paintRows(scene, first, last);
     paintLines(scene);
     paintFuture(scene);
@@ -26,10 +26,10 @@ export function paintGrid(surface, run, axis, view, box, look) {
   return whole;
 }
 
-function countSpans(run, first, last) {
+function countSpans(run, rows, first, last) {
   if (last <= first) return 0;
   let count = 0;
-  for (let slot = 0; slot < run.slots; slot++) {
+  for (let slot = rows.first; slot < rows.end; slot++) {
     const { steps, from, to } = ordinals(run, slot, first, last);
     if (steps) count += run.firstSpanAfter(slot, to) - run.firstSpanAfter(slot, from);
   }
@@ -49,8 +49,8 @@ function ordinals(run, slot, first, last) {
 }
 
 function paintRows(scene, first, last) {
-  const { run } = scene;
-  for (let slot = 0; slot < run.slots; slot++) {
+  const { run, look } = scene;
+  for (let slot = look.rows.first; slot < look.rows.end; slot++) {
     const { steps, from, to } = ordinals(run, slot, first, last);
     if (!steps) continue;
     paintIdle(scene, slot, from, to);
@@ -71,17 +71,22 @@ function x(scene, value) {
   return scene.box.x + (value - scene.view.from) * scene.scale;
 }
 
+/** The upper edge of a slot's row. */
+function top(scene, slot) {
+  return scene.box.y + (slot - scene.look.rows.first) * scene.row;
+}
+
 function paintIdle(scene, slot, from, to) {
-  const { surface, run, axis, box, row, look } = scene;
+  const { surface, run, axis, row, look } = scene;
   const { steps } = run.replicas[run.replicaOfSlot[slot]];
   const left = x(scene, axis.column(steps[from])[0]);
   const right = x(scene, axis.column(steps[to])[1]);
   const gap = row > 6 ? 1 : 0;
-  surface.rect(left, box.y + slot * row + gap, right - left, row - 2 * gap, look.palette.idle_slot);
+  surface.rect(left, top(scene, slot) + gap, right - left, row - 2 * gap, look.palette.idle_slot);
 }
 
 function paintSpan(scene, slot, span, from, to) {
-  const { surface, run, axis, box, row, look } = scene;
+  const { surface, run, axis, row, look } = scene;
   const { steps } = run.replicas[run.replicaOfSlot[slot]];
   const begin = Math.max(run.spanOrdinal[span], from);
   const end = Math.min(run.spanOrdinal[span] + run.span.length[span] - 1, to);
@@ -92,15 +97,15 @@ function paintSpan(scene, slot, span, from, to) {
   const request = run.span.request[span];
   const alpha = look.request === null || look.request === request ? 1 : 0.3;
   const colour = look.palette.requests[run.request.colour[request]];
-  const top = box.y + slot * row + gap;
+  const high = top(scene, slot) + gap;
   const height = row - 2 * gap;
   // A bar narrower than a pixel would vanish.
   const width = Math.max(right - left, 0.7);
-  surface.rect(left, top, width, height, look.palette.panel);
-  surface.rect(left, top, width, height, colour, alpha);
-  if (!run.span.decode[span]) paintPrefill(surface, left, top, width, height, look.palette, alpha);
-  if ((right - left) / (end - begin + 1) >= LEAST_CELL) paintCells(scene, span, begin, end, top, height, alpha);
-  else if (begin === run.spanOrdinal[span] && startsStay(run, span)) surface.rect(left, top, 1, height, look.palette.ground);
+  surface.rect(left, high, width, height, look.palette.panel);
+  surface.rect(left, high, width, height, colour, alpha);
+  if (!run.span.decode[span]) paintPrefill(surface, left, high, width, height, look.palette, alpha);
+  if ((right - left) / (end - begin + 1) >= LEAST_CELL) paintCells(scene, span, begin, end, high, height, alpha);
+  else if (begin === run.spanOrdinal[span] && startsStay(run, span)) surface.rect(left, high, 1, height, look.palette.ground);
 }
 
 /** Prefill is shown by its colour and by its hatching, the request's colour left as a strip below. */
@@ -127,7 +132,7 @@ function paintNames(scene, slot, first, last) {
     const right = Math.min(x(scene, axis.column(end)[1]), box.x + box.width);
     const request = run.stay.request[stay];
     const alpha = look.request === null || look.request === request ? 1 : 0.3;
-    label(scene, requestName(request), left + 4, box.y + slot * row, row, right - left - 6, alpha);
+    label(scene, requestName(request), left + 4, top(scene, slot), row, right - left - 6, alpha);
   }
 }
 
@@ -179,10 +184,10 @@ function cut(surface, text, size, weight, room) {
 }
 
 function paintLines(scene) {
-  const { surface, run, box, row, look } = scene;
+  const { surface, box, row, look } = scene;
   if (row < 5) return;
-  for (let slot = 1; slot < run.slots; slot++) {
-    const y = box.y + slot * row;
+  for (let slot = look.rows.first + 1; slot < look.rows.end; slot++) {
+    const y = top(scene, slot);
     surface.line([[box.x, y], [box.x + box.width, y]], look.palette.ground, row > 6 ? 2 : 1);
   }
 }
@@ -197,11 +202,11 @@ function paintFuture(scene) {
 }
 
 function paintFocus(scene, { slot, step }) {
-  const { surface, axis, run, box, row, look } = scene;
+  const { surface, axis, run, row, look } = scene;
   if (slot >= run.slots || step < 0 || step >= run.steps) return;
   const [from, to] = axis.column(step);
   const left = x(scene, from);
   const width = Math.max(x(scene, to) - left, 4);
-  surface.frame(left - 1.5, box.y + slot * row - 0.5, width + 3, row + 1, look.palette.ground, 5);
-  surface.frame(left - 1.5, box.y + slot * row - 0.5, width + 3, row + 1, look.palette.text, 2);
+  surface.frame(left - 1.5, top(scene, slot) - 0.5, width + 3, row + 1, look.palette.ground, 5);
+  surface.frame(left - 1.5, top(scene, slot) - 0.5, width + 3, row + 1, look.palette.text, 2);
 }

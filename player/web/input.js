@@ -20,7 +20,7 @@ export function listen(app, lane) {
     const point = at(event);
     pointers.set(event.pointerId, point);
     canvas.setPointerCapture(event.pointerId);
-    press = { ...point, view: app.view, part: lane.partAt(point.y), moved: false };
+    press = { ...point, view: app.view, rows: lane.rows, part: lane.partAt(point.y), moved: false };
     if (press.part === "ruler" || press.part === "bands") app.goTo(lane.axis.time(lane.valueAt(point.x)));
     if (press.part === "map") centre(point);
   });
@@ -43,7 +43,8 @@ export function listen(app, lane) {
   canvas.addEventListener("pointerleave", () => (byId("tip").hidden = true));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    const { x } = at(event);
+    const { x, y } = at(event);
+    if (event.altKey) return app.zoomRows(event.deltaY > 0 ? 1.25 : 0.8, lane.slotAt(y));
     const sideways = event.shiftKey ? event.deltaY : event.deltaX;
     if (Math.abs(sideways) > Math.abs(event.deltaY) || event.shiftKey) {
       return app.look(app.view.moved((sideways * app.view.width) / lane.grid.width));
@@ -52,30 +53,46 @@ export function listen(app, lane) {
   }, { passive: false });
   canvas.addEventListener("dblclick", (event) => {
     const { x, y } = at(event);
-    if (lane.partAt(y) === "grid") app.look(app.view.zoomed(0.25, lane.valueAt(x)));
+    const cell = lane.cellAt(x, y);
+    if (cell) app.closeUp(cell);
   });
 
   function drag(point) {
     if (!press) return;
-    press.moved ||= Math.abs(point.x - press.x) > CLICK_DISTANCE;
+    press.moved ||= Math.hypot(point.x - press.x, point.y - press.y) > CLICK_DISTANCE;
     if (press.part === "map") return centre(point);
     if (press.part !== "grid") return app.goTo(lane.axis.time(lane.valueAt(point.x)));
-    if (press.moved) app.look(press.view.moved(((press.x - point.x) * press.view.width) / lane.grid.width));
+    if (!press.moved) return;
+    if (app.rows) app.lookRows(press.rows.moved(Math.round((press.y - point.y) / lane.row)).within(lane.run.slots));
+    app.look(press.view.moved(((press.x - point.x) * press.view.width) / lane.grid.width));
   }
 
   function centre(point) {
     const value = ((point.x - lane.map.x) / lane.map.width) * app.length;
+    const slot = ((point.y - lane.map.y) / lane.map.height) * lane.run.slots;
+    if (app.rows) app.lookRows(lane.rows.moved(Math.round(slot - lane.rows.first - lane.rows.count / 2)).within(lane.run.slots));
     app.look(app.view.moved(value - (app.view.from + app.view.to) / 2));
   }
 
   function pinch(id, point) {
     const [other] = [...pointers].filter(([key]) => key !== id).map(([, value]) => value);
     const before = pointers.get(id);
-    const [was, is] = [before, point].map((one) => Math.max(Math.abs(one.x - other.x), 12));
     press.moved = true;
+    // Fingers above each other zoom the slots, side by side the time.
+    if (Math.abs(before.y - other.y) > Math.abs(before.x - other.x)) return pinchRows(before, point, other);
+    const [was, is] = [before, point].map((one) => Math.max(Math.abs(one.x - other.x), 12));
     app.look(app.view.zoomed(was / is, lane.valueAt((point.x + other.x) / 2)));
     press.view = app.view;
     press.x = point.x;
+  }
+
+  /** The slots follow the fingers once they are a row further apart, or closer. */
+  function pinchRows(before, point, other) {
+    press.apart ??= Math.abs(before.y - other.y);
+    const factor = press.apart / Math.max(Math.abs(point.y - other.y), 12);
+    if (Math.abs(lane.rows.count * (factor - 1)) < 1) return;
+    app.zoomRows(factor, lane.slotAt((point.y + other.y) / 2));
+    press.apart = Math.abs(point.y - other.y);
   }
 }
 
@@ -117,6 +134,8 @@ export function keysOf(app) {
     "=": () => app.zoom(0.5),
     "-": () => app.zoom(2),
     0: () => app.whole(),
+    v: () => app.zoomRows(0.5),
+    V: () => app.zoomRows(2),
     t: () => app.turnAxis(),
     "?": () => openDialog("help"),
   };

@@ -7,6 +7,7 @@ import { paintGrid } from "./grid.js";
 import { Jumps } from "./jumps.js";
 import { MINIMAP_HEIGHT, paintMinimap } from "./minimap.js";
 import { paintRuler, RULER_HEIGHT } from "./ruler.js";
+import { Rows } from "./rows.js";
 import { CanvasSurface } from "./surface.js";
 import { Tiles } from "./tiles.js";
 import { number, oneLine, say } from "./words.js";
@@ -45,12 +46,18 @@ export class Lane {
     this.canvas.setAttribute("aria-label", say("canvas", { run: this.app.nameOf(this.run), slots: this.run.slots, steps: number(this.run.steps) }));
   }
 
+  /** The slots in view. */
+  get rows() {
+    return (this.app.rows ?? new Rows(0, this.run.slots)).within(this.run.slots);
+  }
+
   /** Sizes for a width: where ruler, slots, bands and minimap lie. */
   layout(width, available) {
     const gutter = width > 640 ? 146 : 8;
-    const row = Math.max(Math.min(available / this.run.slots, ROW.most), ROW.least);
+    const least = Math.max(Math.min(available / this.run.slots, ROW.most), ROW.least);
     const inner = { x: gutter, width: Math.max(width - gutter - 8, 50) };
-    const grid = { ...inner, y: RULER_HEIGHT, height: row * this.run.slots };
+    const grid = { ...inner, y: RULER_HEIGHT, height: least * this.run.slots };
+    const row = grid.height / this.rows.count;
     const bands = { ...inner, y: grid.y + grid.height + GAP, height: this.bands.height };
     const map = { ...inner, y: bands.y + bands.height + GAP, height: MINIMAP_HEIGHT };
     Object.assign(this, { width, gutter, row, grid, bandBox: bands, map, height: map.y + map.height + 4 });
@@ -60,6 +67,8 @@ export class Lane {
   draw() {
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     this.canvas.style.height = `${this.height}px`;
+    // With all slots in view a finger moves the page, else the slots.
+    this.canvas.style.touchAction = this.rows.count < this.run.slots ? "none" : "pan-y";
     return this.paint(new CanvasSurface(this.canvas, this.width, this.height, ratio));
   }
 
@@ -69,7 +78,7 @@ export class Lane {
     const palette = app.theme.palette;
     const focus = app.focus && app.focus.lane === this ? app.focus : null;
     const request = app.selected ? this.#selectedHere() : null;
-    const look = { palette, tiles: this.#tiles(), t: app.clock.t, focus, request };
+    const look = { palette, tiles: this.#tiles(), rows: this.rows, t: app.clock.t, focus, request };
     surface.rect(0, 0, this.width, this.height, palette.ground);
     paintRuler(surface, axis, view, { ...this.grid, y: 0 }, palette);
     let whole = paintGrid(surface, run, axis, view, this.grid, look);
@@ -107,8 +116,9 @@ export class Lane {
 
   #slotLabels(surface, palette) {
     const every = [1, 2, 4, 8, 16, 32, 64, 128].find((count) => count * this.row >= 14) ?? 256;
-    for (let slot = 0; slot < this.run.slots; slot += every) {
-      const y = this.grid.y + slot * this.row + Math.min(this.row, 14) / 2 + 4;
+    const { first, end } = this.rows;
+    for (let slot = Math.ceil(first / every) * every; slot < end; slot += every) {
+      const y = this.grid.y + (slot - first) * this.row + Math.min(this.row, 14) / 2 + 4;
       const size = Math.min(12, Math.max(this.row * every * 0.8, 9));
       surface.text(say("slot_is", { slot }), this.gutter - 8, y, { size, fill: palette.dim, align: 1 });
     }
@@ -156,10 +166,16 @@ export class Lane {
     return y >= this.bandBox.y ? "bands" : null;
   }
 
+  /** The slot at a height of the grid. */
+  slotAt(y) {
+    const { first, end } = this.rows;
+    return Math.max(Math.min(first + Math.floor((y - this.grid.y) / this.row), end - 1), first);
+  }
+
   /** The cell under a point: {lane, slot, step}, or null. */
   cellAt(x, y) {
     if (this.partAt(y) !== "grid" || x < this.grid.x || x > this.grid.x + this.grid.width) return null;
-    const slot = Math.min(Math.floor((y - this.grid.y) / this.row), this.run.slots - 1);
+    const slot = this.slotAt(y);
     const value = this.valueAt(x);
     if (value < 0 || value > this.axis.length) return null;
     const step = this.axis.stepAt(value, slot);

@@ -11,7 +11,9 @@ export function showTable(app, lane) {
   const { run } = lane;
   const from = Math.max(app.focus && app.focus.lane === lane ? app.focus.step : run.newestStep(app.clock.t), 0);
   const steps = Array.from({ length: Math.max(Math.min(STEPS, run.steps - from), 0) }, (_, i) => from + i);
-  const rows = Array.from({ length: Math.min(run.slots, SLOTS) }, (_, slot) => [
+  const { first, count } = lane.rows;
+  const slots = Array.from({ length: Math.min(count, SLOTS) }, (_, i) => first + i);
+  const rows = slots.map((slot) => [
     say("slot_is", { slot }),
     ...steps.map((step) => cell(run, slot, step)),
   ]);

@@ -193,6 +193,123 @@ def test_two_fingers_zoom(open_page, runs):
     assert now[1] - now[0] < (whole[1] - whole[0]) / 2
 
 
+GPU = Path(__file__).parents[1] / "data" / "h100" / "film"
+
+
+@pytest.fixture
+def wide(open_page):
+    """A page of a run with 64 slots."""
+    return open_page([GPU / "continuous-1.jsonl.zst"])
+
+
+def rows(page):
+    return page.evaluate("[tracereel.app.lanes[0].rows.first, tracereel.app.lanes[0].rows.count]")
+
+
+def test_fewer_slots_have_taller_rows_by_key_wheel_and_drag(wide):
+    height = wide.evaluate("tracereel.app.lanes[0].grid.height")
+    assert rows(wide) == [0, 64]
+    wide.keyboard.press("v")
+    settled(wide)
+    assert rows(wide)[1] == 32
+    assert wide.evaluate("tracereel.app.lanes[0].row") == pytest.approx(height / 32)
+    wide.click("#fewer-slots")
+    assert rows(wide)[1] == 16
+    grid = box_of(wide, "grid")
+    middle = (grid["x"] + grid["width"] / 2, grid["y"] + grid["height"] / 2)
+    first = rows(wide)[0]
+    wide.mouse.move(*middle)
+    wide.mouse.down()
+    wide.mouse.move(middle[0], middle[1] - 5 * grid["height"] / 16, steps=3)
+    wide.mouse.up()
+    assert rows(wide) == [first + 5, 16]
+    wide.keyboard.down("Alt")
+    wide.mouse.wheel(0, -100)
+    wide.keyboard.up("Alt")
+    assert rows(wide)[1] == 12
+    wide.keyboard.press("Shift+V")
+    assert rows(wide)[1] == 24
+    wide.keyboard.press("0")
+    assert rows(wide) == [0, 64]
+
+
+def test_the_picture_of_some_slots_is_of_those_slots(wide):
+    run = Run.read(GPU / "continuous-1.jsonl.zst")
+    wide.keyboard.press("t")
+    wide.evaluate("tracereel.app.closeUp({ lane: tracereel.app.lanes[0], slot: 40, step: 120 })")
+    settled(wide)
+    first, count = rows(wide)
+    assert first < 40 < first + count < 64
+    shown = wide.evaluate(
+        """() => {
+          const lane = tracereel.app.lanes[0], { canvas, rows, row, grid } = lane;
+          const ratio = canvas.width / lane.width, copy = document.createElement("canvas");
+          Object.assign(copy, { width: canvas.width, height: canvas.height });
+          const context = copy.getContext("2d", { willReadFrequently: true });
+          context.drawImage(canvas, 0, 0);
+          return Array.from({ length: rows.count }, (_, i) => {
+            const [x, y] = [lane.xOf(120.12) * ratio, (grid.y + i * row + row - 2.5) * ratio];
+            return [...context.getImageData(x, y, 1, 1).data.slice(0, 3)];
+          });
+        }"""
+    )
+    colours = RequestColours([run.trace])
+    for slot, colour in zip(range(first, first + count), shown, strict=True):
+        seat = run.timeline.at(int(run.trace.steps.start_ns[120])).occupancy[slot]
+        expected = [round(255 * part) for part in DARK.rgb(colours[seat.request])]
+        assert colour == pytest.approx(expected, abs=2), slot
+    lettered = "".join(ElementTree.fromstring(wide.evaluate("tracereel.app.svg")).itertext())
+    for slot in (first, 40, first + count - 1):
+        assert f"slot {slot}" in lettered
+    members = run.trace.steps.members(120)
+    at = members.start + run.trace.steps.member_slot[members].tolist().index(40)
+    request = int(run.trace.steps.member_request[at])
+    token = run.trace.texts_of(request)[run.timeline.at(int(run.trace.steps.start_ns[120])).output_tokens_of(request)]
+    assert token.strip()[:2] in lettered
+
+
+def test_a_double_click_and_a_link_come_close_to_a_cell_of_many(open_page, wide):
+    grid = box_of(wide, "grid")
+    wide.mouse.dblclick(grid["x"] + grid["width"] / 2, grid["y"] + grid["height"] * 0.7)
+    first, count = rows(wide)
+    assert first <= 44 < first + count
+    assert count < 30
+    steps = wide.evaluate("tracereel.app.lanes[0].axis.steps(tracereel.app.view.from, tracereel.app.view.to)")
+    assert steps[1] - steps[0] < 60
+    linked = open_page([GPU / "continuous-1.jsonl.zst"], "#cell=50,200")
+    first, count = rows(linked)
+    assert first <= 50 < first + count < 64
+    linked.focus("canvas")
+    for _ in range(30):
+        linked.keyboard.press("ArrowUp")
+    assert rows(linked)[0] == 20
+    settled(linked)
+    linked.wait_for_function("document.querySelector('.for-readers tbody th')?.textContent === 'slot 20'")
+    assert linked.locator(".for-readers tbody tr").count() == count
+    linked.click("#open-film")
+    asked = re.search(r"--slots (\d+)-(\d+)", linked.text_content("#film pre"))
+    assert int(asked[1]) >= 20
+    assert int(asked[2]) < 20 + count
+
+
+def test_two_fingers_above_each_other_zoom_the_slots(open_page):
+    page = open_page([GPU / "continuous-1.jsonl.zst"], has_touch=True, viewport={"width": 390, "height": 800})
+    grid, whole = box_of(page, "grid"), view(page)
+    touch = page.context.new_cdp_session(page)
+    y = grid["y"] + grid["height"] / 2
+
+    def send(kind, *ys):
+        points = [{"x": 200, "y": at, "id": i} for i, at in enumerate(ys)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", y - 20, y + 20)
+    for apart in (40, 60, 80):
+        send("touchMove", y - apart, y + apart)
+    send("touchEnd")
+    assert rows(page)[1] < 32
+    assert view(page) == whole
+
+
 def test_a_click_opens_the_request_under_it_and_its_answer_grows(one, runs):
     run = runs[1]
     grid = box_of(one, "grid")
