@@ -8,8 +8,9 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from tracereel.cli.tables import Table
-from tracereel.player.page import digest_of
+from tracereel.player.page import digest_of, json_in_page
 from tracereel.trace.format.text import printable
 
 STYLE = """
@@ -58,6 +59,7 @@ class HtmlPage:
         self._title, self._subtitle = title, subtitle
         self._parts: list[str] = []
         self._sections: list[str] = []
+        self._data: list[str] = []
 
     def section(self, title: str) -> None:
         """A part of the page that its table of contents names."""
@@ -93,6 +95,10 @@ class HtmlPage:
             f'<div class="scroll" tabindex="0" role="region" aria-label="table"><table{kind}>{head}'
             f"<tbody>{rows}</tbody></table></div>"
         )
+
+    def data(self, name: str, value: msgspec.Struct) -> None:
+        """Values for programs; a browser shows nothing of them."""
+        self._data.append(f'<script type="application/json" id="{name}">{json_in_page(value)}</script>')
 
     def gap(self) -> None:
         """Nothing: the style leaves room."""
@@ -136,6 +142,7 @@ class HtmlPage:
                 f'<header><h1>{escaped(self._title)}</h1><p class="remark">{escaped(self._subtitle)}</p></header>',
                 f'<nav aria-label="Contents">{links}</nav><main>',
                 *self._parts,
+                *self._data,
                 "</main></body></html>\n",
             ]
         )

@@ -66,11 +66,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
     parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
     parser.add_argument("--narration", action="store_true", help="let espeak-ng read the captions")
-    stretch = parser.add_argument_group("a stretch of one run", "for decode_batching alone")
+    stretch = parser.add_argument_group(
+        "a stretch of one run", "for decode_batching, pipeline_flow and kv_cache_paging"
+    )
     stretch.add_argument("--run", dest="digest", metavar="DIGEST", help="first digits of the trace's digest")
     stretch.add_argument("--from", dest="from_s", metavar="S", help="engine time in s (default: the run's beginning)")
     stretch.add_argument("--to", dest="to_s", metavar="S", help="engine time in s (default: the run's end)")
-    stretch.add_argument("--slots", metavar="A-B", help="slots from A to B, counted from 0 (default: all)")
+    stretch.add_argument("--slots", metavar="A-B", help="slots from A to B, counted from 0, of decode_batching")
 
 
 def film_options(parser: argparse.ArgumentParser) -> None:

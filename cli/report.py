@@ -1,7 +1,8 @@
 """Report on runs in one HTML file, to attach to a pull request: what inspect, compare and plot say, and the player.
 
 Name the baseline's runs first, as for `compare`. The file needs no network: provenance, metrics with their definitions,
-ratios with intervals, the waterfall, the figures, and the player with the median run of each case. Prints its path.
+ratios with intervals, the waterfall, the figures, and the player with the median run of each case. Prints its path;
+`tracereel verify FILE.html` makes it again from the recordings and compares.
 """
 
 import argparse
@@ -45,15 +46,21 @@ def run(args: argparse.Namespace) -> int:
     traces = read_traces(args.runs, args)
     require_comparable(traces, args.across)
     with ProgressReport() as report:
-        text = report_of(group_runs(traces, slo), slo, report)
+        text = report_of(group_runs(traces, slo), slo, args.across, report)
     replace_text(args.out, text)
     say(args.out)
     return 0
 
 
-def report_of(groups: "Sequence[Group]", slo: dict[str, float] | None, report: ProgressReport) -> str:
-    """The file's text. Raises what reading the figures and making the player's page raise."""
+def report_of(
+    groups: "Sequence[Group]", slo: dict[str, float] | None, across: Sequence[str], report: ProgressReport
+) -> str:
+    """The file's text, and in it what it takes to make it again.
+
+    Raises what drawing the figures and making the player's page raise.
+    """
     from tracereel.cli.html import HtmlPage
+    from tracereel.cli.report_data import DATA_ID, data_of
     from tracereel.player.page import build_page, inline_digests
     from tracereel.trace import __version__
 
@@ -87,6 +94,7 @@ def report_of(groups: "Sequence[Group]", slo: dict[str, float] | None, report: P
     page.frame("Player with the median runs", build_page(medians))
     page.section("Metrics and provenance")
     _facts(page, groups, slo)
+    page.data(DATA_ID, data_of(every, slo, across))
     scripts, styles = inline_digests()
     return page.file(scripts=scripts, styles=styles)
 

@@ -1,8 +1,9 @@
-"""Verify a film or a page of `play`: make it again from the traces, and compare.
+"""Verify a film, a page of `play` or a report: make it again from the traces, and compare.
 
 A film is held to what its traces draw: sampled frames (--all-frames: each), every figure and line of its ledger, the
-captions, chapters, sound and still that go with it, and what its metadata says. A page holds its own ledger. Exit code
-0: all of it is what the traces say; 1: something is not, or cannot be made again; 2: something cannot be read.
+captions, chapters, sound and still that go with it, and what its metadata says. Pages and reports hold their own
+ledger. Exit code 0: all of it is what the traces say; 1: something is not, or cannot be made again; 2: something cannot
+be read.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from tracereel.cli.terminal import say
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
-    parser.add_argument("film", type=Path, help="a film made by tracereel, its ledger next to it, or a page of play")
+    parser.add_argument(
+        "film", type=Path, help="a film made by tracereel, its ledger next to it, a page of play, or a report"
+    )
     parser.add_argument(
         "--trace",
         type=Path,
@@ -64,9 +67,19 @@ def _load(file: Path) -> None:
 
 
 def _verify_page(page: Path, traces: list[Path]) -> int:
-    from tracereel.player.verification import verify_page
+    from tracereel.cli.progress import ProgressReport
+    from tracereel.cli.report_verification import ReportVerdict, is_report, verify_report
+    from tracereel.player.verification import PageVerdict, read_page, verify_text
 
-    verdict = verify_page(page, traces)
+    text = read_page(page)
+    verdict: PageVerdict | ReportVerdict
+    if is_report(text):
+        with ProgressReport() as report:
+            verdict = verify_report(text, page, traces, report)
+        for note in verdict.notes:
+            say(f"  {note}")
+    else:
+        verdict = verify_text(text, page, traces)
     for fault in verdict.faults[:20]:
         say(f"  {fault}")
     say(f"{page}: {verdict.runs} run(s), {verdict.figures} figures, {len(verdict.faults)} fault(s)")

@@ -107,14 +107,15 @@ class Show:
         """The repeat of a case that is shown: the one with the median throughput, of those that gave a token."""
         return _median(self.runs(case, suite))
 
-    def chosen(self, digest: str) -> Run:
-        """The recording whose trace's digest begins so. Raises TraceError where it is not there."""
-        for recording in self.recordings.recordings:
-            run = next(run for run in self._read(recording.case, FILM) if run.trace.path == recording.path)
+    def chosen(self, digest: str, suite: str = FILM) -> Run:
+        """The recording of a suite whose trace's digest begins so. Raises TraceError where it is not there."""
+        index = self.recordings_of(suite)
+        for recording in index.recordings:
+            run = next(run for run in self._read(recording.case, suite) if run.trace.path == recording.path)
             if run.trace.digest.startswith(digest):
                 self.shown[run.trace.digest] = run
                 return run
-        raise TraceError(self.recordings.folder, f"no trace there has a digest that begins with {digest}")
+        raise TraceError(index.folder, f"no trace there has a digest that begins with {digest}")
 
     def colours(self, suite: str = FILM) -> RequestColours:
         """The requests' colours in a suite: those of the repeats that are shown, of all its cases together."""

@@ -248,7 +248,7 @@ def assemble(data: PageData, columns: Mapping[str, bytes]) -> str:
         f'<script type="text/plain" id="columns-{key}">{packed_columns.decode()}</script>'
         for key, packed_columns in columns.items()
     ]
-    blocks.append(f'<script type="application/json" id="{DATA_ID}">{encode_data(data)}</script>')
+    blocks.append(f'<script type="application/json" id="{DATA_ID}">{json_in_page(data)}</script>')
     parts = {
         "policy": policy,
         "style": f"<style>{style}</style>",
@@ -266,7 +266,7 @@ def inline_digests() -> tuple[list[str], list[str]]:
     return [digest_of(program())], [digest_of(web_text("page.css"))]
 
 
-def encode_data(data: PageData) -> str:
+def json_in_page(data: msgspec.Struct) -> str:
     """JSON in which no text can end the element that holds it."""
     text = msgspec.json.encode(data).decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

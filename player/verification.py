@@ -21,6 +21,7 @@ from tracereel.player.film import FilmEntry, film_entry
 from tracereel.player.page import DATA_ID, PageData, RunEntry, assemble, page_data
 from tracereel.trace.analysis.queries import Run, evaluate
 from tracereel.trace.recordings.index import traces_below
+from tracereel.trace.state.columns import Trace
 
 LARGEST_PAGE = 2**30
 LARGEST_COLUMNS = 2**31
@@ -42,7 +43,11 @@ def verify_page(path: Path, traces: Iterable[Path]) -> PageVerdict:
 
     Raises PlayerError where the page cannot be read, TraceError where a trace cannot.
     """
-    text = _read(path)
+    return verify_text(read_page(path), path, traces)
+
+
+def verify_text(text: str, path: Path, traces: Iterable[Path]) -> PageVerdict:
+    """Check the text of a page that is, or lies within, the file `path`. Raises as `verify_page` does."""
     found = _DATA.search(text)
     if found is None:
         raise PlayerError(f"{path}: holds no recording; is it a page of `tracereel play`?")
@@ -69,7 +74,8 @@ def verify_page(path: Path, traces: Iterable[Path]) -> PageVerdict:
     return verdict
 
 
-def _read(path: Path) -> str:
+def read_page(path: Path) -> str:
+    """A page's text, of a bounded size. Raises PlayerError."""
     try:
         if path.stat().st_size > LARGEST_PAGE:
             raise PlayerError(f"{path}: is over {LARGEST_PAGE} bytes")
@@ -82,7 +88,8 @@ def _read(path: Path) -> str:
 
 def _runs(paths: Iterable[Path], wanted: set[str]) -> dict[str, Run]:
     files = [file for path in paths for file in (traces_below(path) if path.is_dir() else [path])]
-    runs = (Run.read(file) for file in files)
+    # A report's player may play a recording with broken lines, and says so of it.
+    runs = (Run(Trace.read(file, allow_broken=True)) for file in files)
     return {run.trace.digest: run for run in runs if run.trace.digest in wanted}
 
 

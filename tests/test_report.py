@@ -126,3 +126,73 @@ def test_a_figure_of_many_strokes_goes_in_as_pixels(small_trace, tmp_path, monke
     text = report(tmp_path, small_trace)
     assert "data:image/png;base64," in text
     assert "tracereel plot --figure slots" in text
+
+
+def verified(capsys, path, traces):
+    capsys.readouterr()
+    code = main(("verify", str(path), "--trace", *map(str, traces)))
+    return code, capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_report_is_what_its_traces_say(film_report, tmp_path, capsys):
+    paths, text = film_report
+    file = tmp_path / "report.html"
+    file.write_text(text, "utf-8")
+    code, said = verified(capsys, file, paths)
+    assert code == 0, said
+    assert re.search(r"6 run\(s\), [1-9]\d* figures, 0 fault", said.out)
+
+
+@pytest.fixture(scope="module")
+def two_runs(film_recordings, tmp_path_factory):
+    """A report with one figure, as drawing is slow."""
+    pytest.importorskip("matplotlib")
+    from tracereel.trace.plots import gallery
+
+    paths = [film_recordings / f"{case}-1.jsonl.zst" for case in ("static", "continuous")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "FIGURES", {"steps": gallery.FIGURES["steps"]})
+        yield paths, report(tmp_path_factory.mktemp("two"), *paths, "--slo", "ttft=2000")
+
+
+@pytest.mark.slow
+def test_whatever_is_changed_in_a_report_is_found(two_runs, tmp_path, capsys):
+    paths, text = two_runs
+    ratio = re.search(r"<td>(\d+\.\d\d)×</td>", text)[1]
+    picture = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)[1]
+    redrawn = base64.b64encode(base64.b64decode(picture).replace(b"<svg", b"<svg data-a='1'", 1)).decode()
+    changes = {
+        "against static: not what is made": text.replace(f"<td>{ratio}×</td>", "<td>9.99×</td>", 1),
+        "Metrics and provenance: not what is made": text.replace("ttft", "tpot", text.count("ttft") - 1),
+        "Runs: not what is made": text.replace("static-1.jsonl.zst</th>", "static-9.jsonl.zst</th>", 1),
+        "its head: not what is made": text.replace("script-src", "script-src 'unsafe-inline'", 1),
+        "not what is drawn from the traces": text.replace(picture, redrawn, 1),
+        "player: ": text.replace("other - one", "one - other", 1),
+        "its sections are not those": text.replace("</main>", '<h2 id="section-99">More</h2></main>'),
+    }
+    file = tmp_path / "report.html"
+    for fault, changed in changes.items():
+        assert changed != text, fault
+        file.write_text(changed, "utf-8")
+        code, said = verified(capsys, file, paths)
+        assert code == 1, fault
+        assert fault in said.out
+    file.write_text(text.replace('"drawn_with":"matplotlib ', '"drawn_with":"matplotlib 1.'), "utf-8")
+    code, said = verified(capsys, file, paths)
+    assert code == 0, said
+    assert "figures were drawn with matplotlib 1." in said.out
+    file.write_text(text, "utf-8")
+    code, said = verified(capsys, file, paths[:1])
+    assert code == 1
+    assert "is not among the traces given" in said.out
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_read_is_refused_in_a_line(two_runs, tmp_path, capsys):
+    paths, text = two_runs
+    file = tmp_path / "report.html"
+    file.write_text(text.replace('{"made_with"', '{"made_by"', 1), "utf-8")
+    code, said = verified(capsys, file, paths)
+    assert code == 2
+    assert said.err.count("\n") == 1

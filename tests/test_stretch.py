@@ -11,6 +11,7 @@ from tracereel.film.storyboards import storyboard
 from tracereel.film.verification import verify
 from tracereel.film.window import Window, WindowError
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 SIZE = (320, 180)
 
@@ -20,9 +21,9 @@ def run(film_recordings):
     return Run.read(film_recordings / "continuous-2.jsonl.zst")
 
 
-def beat_of(film_recordings, **asked):
-    show = Show(Settings.read({"recordings": str(film_recordings), **asked}), SIZE)
-    (beat,) = storyboard("decode_batching", show)
+def beat_of(recordings, scene="decode_batching", **asked):
+    show = Show(Settings.read({"recordings": str(recordings), **asked}), SIZE)
+    (beat,) = storyboard(scene, show)
     return show, beat
 
 
@@ -52,6 +53,44 @@ def test_the_run_the_time_and_the_slots_are_those_asked_for(run, film_recordings
     values = [figure.source.value for figure in beat.captions[1].phrase.figures]
     assert values == counted(run, 2_250_000_000, 4_000_000_001, 2, 5)
     assert all(values)
+
+
+def test_the_pipeline_of_a_stretch_is_that_of_its_run_and_time(run, film_recordings):
+    asked = {"run": run.trace.digest[:12], "from": "2.25", "to": "4"}
+    show, beat = beat_of(film_recordings, "pipeline_flow", **asked)
+    assert [shown.trace.digest for shown in beat.runs] == [run.trace.digest] == list(show.shown)
+    assert (beat.clock.engine_ns(0), beat.clock.engine_ns(beat.clock.film_s)) == (2_250_000_000, 4_000_000_000)
+    slots = run.trace.header.slots
+    values = [figure.source.value for figure in beat.captions[-1].phrase.figures]
+    assert values == counted(run, 2_250_000_000, 4_000_000_000, 0, slots - 1)
+
+
+def test_what_was_before_a_stretch_stands_still_when_it_begins(run, film_recordings):
+    _, beat = beat_of(film_recordings, "pipeline_flow", **{"run": run.trace.digest[:12], "from": "2.25", "to": "4"})
+    view = beat.picture.__self__
+    state = run.timeline.at(2_250_000_000)
+    there = {occupant.request for occupant in state.occupancy if occupant} | set(state.waiting)
+    assert there
+    changing = {r for r, visits in enumerate(view._visits) if any(0 <= visit.from_s < 0.01 for visit in visits)}
+    for request in there - changing:
+        assert not view._moves(request, 0.0, state), request
+
+
+def test_the_blocks_of_a_stretch_are_those_of_its_run_and_time():
+    folder = PACKAGE_RECORDINGS / "paging" / "cpu"
+    chosen = Run.read(folder / "no-prefix-caching-2.jsonl.zst")
+    begin, end = chosen.timeline.begin_ns, chosen.timeline.end_ns
+    from_ns, to_ns = begin + (end - begin) // 4, begin + (end - begin) // 2
+    asked = {"run": chosen.trace.digest[:12], "from": f"{from_ns / 1e9:.9f}", "to": f"{to_ns / 1e9:.9f}"}
+    show, beat = beat_of(folder, "kv_cache_paging", **asked)
+    assert [shown.trace.digest for shown in beat.runs] == [chosen.trace.digest]
+    values = [figure.source.value for figure in beat.captions[-1].phrase.figures]
+    held = chosen.timeline.at(to_ns).kv_used
+    assert values == [*counted(chosen, from_ns, to_ns, 0, chosen.trace.header.slots - 1), held]
+    texts = []
+    frames = BeatFrames(beat, show, note=lambda phrase, text: texts.append(text))
+    frames.at(beat.clock.film_s - 0.5)
+    assert any(str(held) in text for text in texts)
 
 
 def test_slots_outside_the_range_are_not_drawn(run, film_recordings):
@@ -91,7 +130,8 @@ def test_a_stretch_that_cannot_be_shown_is_refused_by_name(run, film_recordings)
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("pipeline_flow", "--from", "3"), "pipeline_flow shows whole runs"),
+        (("latency", "--from", "3"), "latency shows whole runs: --run, --from, --to and --slots are for pipeline_flow"),
+        (("pipeline_flow", "--slots", "0-1"), "--slots: pipeline_flow shows every slot; decode_batching shows some"),
         (("--all", "--slots", "0-1"), "--all and --part render whole scenes"),
         (("decode_batching", "--run", "abcd"), "no trace there has a digest that begins with abcd"),
     ],

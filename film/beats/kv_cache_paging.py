@@ -9,10 +9,14 @@ its slot and its blocks and waits again. Beat five: it is back; what still lay i
 is computed a second time. At the end what sharing saved, against the same requests without it.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 from tracereel.film.beat import Beat, Caption
+from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool, paint_free
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
@@ -21,13 +25,37 @@ from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Eviction, Sharing, first_eviction, first_sharing
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "paging"
 _MARK_S = 0.4
 
 
-@scene("kv_cache_paging", suite=SUITE, order=90, films=(FULL_LENGTH,))
+def stretch_of_the_blocks(show: Show) -> Beat:
+    """The beat of the stretch that the settings ask for. Raises WindowError where it cannot be shown, TraceError."""
+    require_all_slots(show, "kv_cache_paging")
+    shown = shown_stretch(show, "prefix-caching", suite=SUITE)
+    run, say, clock = shown.run, show.say.say, shown.clock
+    _require_blocks(run)
+    held = figure(run.measure("kv_used", t_ns=shown.stretch.to_ns), ",d")
+    counted = say("kv_cache_paging.stretch_sum", **shown.counted, used=held)
+    picture = PagingPicture(run, show, RequestColours([run.trace]))
+
+    def paint(canvas: Canvas, film_s: float) -> None:
+        picture.paint(canvas, clock.engine_ns(film_s))
+
+    captions = (Caption(0.0, shown.name), Caption(shown.runs_s, counted))
+    name, still_s = say("kv_cache_paging.name"), shown.runs_s + 1
+    return Beat("kv_cache_paging", name, captions, clock, (run,), paint, still_s=still_s)
+
+
+def _require_blocks(run: Run) -> None:
+    if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
+        raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
+
+
+@scene("kv_cache_paging", suite=SUITE, order=90, films=(FULL_LENGTH,), stretch=stretch_of_the_blocks)
 def kv_cache_paging(show: Show) -> Beat:
     """The beat of the run with prefix caching, and the one without where it is there.
 
@@ -36,20 +64,84 @@ def kv_cache_paging(show: Show) -> Beat:
     return Storyboard(show).beat()
 
 
+class PagingPicture:
+    """Draws the pool, the block tables and the waiting queue at an engine time."""
+
+    def __init__(self, run: Run, show: Show, colours: RequestColours):
+        self.run, self.stage, self.say = run, show.stage, show.say.say
+        self.pool = BlockPool(run, show.say, colours)
+
+    def _places(self) -> tuple[Box, Box, Box]:
+        """Where pool, tables and waiting queue stand, below a heading each."""
+        content, shape = self.stage.content, self.stage.shape
+        if shape is Shape.WIDE:
+            left, right = content.columns((44, 56), 64)
+            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 60)
+            tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
+            waiting = Box(right.x, right.bottom - 48, right.w, 48)
+            return pool, tables, waiting
+        high = 0.43 if shape is Shape.TALL else 0.39
+        pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
+        top = pool.bottom + (128 if shape is Shape.TALL else 104)
+        waiting = Box(content.x, content.bottom - 46, content.w, 46)
+        tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
+        return pool, tables, waiting
+
+    def paint(self, canvas: Canvas, now_ns: int, marked: Collection[int] = (), lit: float = 0.0) -> None:
+        """Draw pool, tables and queue at an engine time, some blocks pointed at."""
+        run, say = self.run, self.say
+        pool, tables, waiting = self._places()
+        canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
+        held = say(
+            "kv_cache_paging.held_of",
+            used=figure(run.measure("kv_used", t_ns=now_ns), ",d"),
+            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
+        )
+        canvas.text(held, pool.right, pool.y - 20, STRONG, TEXT, align=1)
+        self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
+        self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
+        canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - 20, HEADING, TEXT)
+        slots = run.trace.header.slots
+        shown = len(self.pool.rows_of(tables))
+        if shown < slots:
+            more = say("pipeline_flow.more_slots", count=figure(run.measure("slots_beyond", shown=shown)))
+            canvas.text(more, tables.right, tables.y - 20, SMALL, DIM, align=1)
+        self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
+        self.pool.paint_waiting(canvas, waiting, now_ns)
+
+    def _legend(self, canvas: Canvas, box: Box) -> None:
+        """What the looks of a block mean, as far as there is room."""
+        say, x = self.say, box.x
+        one, other = REQUESTS[:2]
+        looks: tuple[tuple[str, tuple[Colour, ...]], ...] = (
+            ("held", (one,)),
+            ("shared", (one, other)),
+            ("was_held", ()),
+            ("free", ()),
+        )
+        for key, colours in looks:
+            words = say(f"kv_cache_paging.{key}")
+            swatch = Box(x, box.y + 6, 34, 24)
+            if not colours:
+                paint_free(canvas, swatch, one if key == "was_held" else None)
+            for band, colour in zip(swatch.rows(max(len(colours), 1), 0), colours, strict=False):
+                canvas.box(*band.sides, colour)
+            x += 44 + canvas.text(words, x + 44, box.y + 27, SMALL, DIM) + 28
+
+
 class Storyboard:
     """The clock, the captions, and what is drawn when."""
 
     def __init__(self, show: Show):
-        self.show, self.stage, self.say = show, show.stage, show.say.say
+        self.say = show.say.say
         recordings = show.recordings_of(SUITE)
         case = recordings.preferred("prefix-caching")
         self.run = run = show.run(case, SUITE)
-        if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
-            raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
+        _require_blocks(run)
         self.plain = show.run("no-prefix-caching", SUITE) if recordings.has("no-prefix-caching") else None
         if self.plain is not None:
             require_comparable([run.trace, self.plain.trace], across=("config.enable_prefix_caching",))
-        self.pool = BlockPool(run, show.say, show.colours(SUITE))
+        self.picture = PagingPicture(run, show, show.colours(SUITE))
         self.sharing, self.eviction = first_sharing(run.timeline), first_eviction(run.timeline)
         self.captions: list[Caption] = []
         self.marks: list[tuple[float, float, tuple[int, ...]]] = []
@@ -142,50 +234,12 @@ class Storyboard:
         self._caption(script, "back", request=self._name(eviction.request), cached=cached, again=again)
         found = run.timeline.at(eviction.back_ns).block_table(eviction.request)
         tokens = int(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns).value)
-        self.marks.append((script.film_s, script.film_s + 2.6, found[: tokens // self.pool.block_tokens]))
+        self.marks.append((script.film_s, script.film_s + 2.6, found[: tokens // self.picture.pool.block_tokens]))
         script.hold(2.6)
-
-    # The picture.
-
-    def _places(self) -> tuple[Box, Box, Box]:
-        """Where pool, tables and waiting queue stand, below a heading each."""
-        content, shape = self.stage.content, self.stage.shape
-        if shape is Shape.WIDE:
-            left, right = content.columns((44, 56), 64)
-            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 60)
-            tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
-            waiting = Box(right.x, right.bottom - 48, right.w, 48)
-            return pool, tables, waiting
-        high = 0.43 if shape is Shape.TALL else 0.39
-        pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
-        top = pool.bottom + (128 if shape is Shape.TALL else 104)
-        waiting = Box(content.x, content.bottom - 46, content.w, 46)
-        tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
-        return pool, tables, waiting
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw pool, tables and queue at a second of film."""
-        run, say = self.run, self.say
-        now_ns = self.clock.engine_ns(film_s)
-        pool, tables, waiting = self._places()
-        marked, lit = self._mark(film_s)
-        canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
-        held = say(
-            "kv_cache_paging.held_of",
-            used=figure(run.measure("kv_used", t_ns=now_ns), ",d"),
-            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
-        )
-        canvas.text(held, pool.right, pool.y - 20, STRONG, TEXT, align=1)
-        self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
-        self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
-        canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - 20, HEADING, TEXT)
-        slots = run.trace.header.slots
-        shown = len(self.pool.rows_of(tables))
-        if shown < slots:
-            more = say("pipeline_flow.more_slots", count=figure(run.measure("slots_beyond", shown=shown)))
-            canvas.text(more, tables.right, tables.y - 20, SMALL, DIM, align=1)
-        self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
-        self.pool.paint_waiting(canvas, waiting, now_ns)
+        self.picture.paint(canvas, self.clock.engine_ns(film_s), *self._mark(film_s))
 
     def _mark(self, film_s: float) -> tuple[tuple[int, ...], float]:
         """The blocks that are pointed at, and how strongly."""
@@ -193,25 +247,6 @@ class Storyboard:
             if from_s <= film_s < until_s:
                 return blocks, min(ease((film_s - from_s) / _MARK_S), ease((until_s - film_s) / _MARK_S))
         return (), 0.0
-
-    def _legend(self, canvas: Canvas, box: Box) -> None:
-        """What the looks of a block mean, as far as there is room."""
-        say, x = self.say, box.x
-        one, other = REQUESTS[:2]
-        looks: tuple[tuple[str, tuple[Colour, ...]], ...] = (
-            ("held", (one,)),
-            ("shared", (one, other)),
-            ("was_held", ()),
-            ("free", ()),
-        )
-        for key, colours in looks:
-            words = say(f"kv_cache_paging.{key}")
-            swatch = Box(x, box.y + 6, 34, 24)
-            if not colours:
-                paint_free(canvas, swatch, one if key == "was_held" else None)
-            for band, colour in zip(swatch.rows(max(len(colours), 1), 0), colours, strict=False):
-                canvas.box(*band.sides, colour)
-            x += 44 + canvas.text(words, x + 44, box.y + 27, SMALL, DIM) + 28
 
     def beat(self) -> Beat:
         """The beat."""

@@ -8,7 +8,9 @@ while it runs. Of a run whose batches are closed the words say that instead.
 """
 
 from tracereel.film.beat import Beat, Caption
+from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.clock import FilmClock, Script
+from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline import PipelineView
 from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
@@ -27,7 +29,22 @@ _ENDS = {
 """What is said of those that end, by what becomes of their slots."""
 
 
-@scene("pipeline_flow", order=10, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
+def stretch_of_the_pipeline(show: Show) -> Beat:
+    """The beat of the stretch that the settings ask for. Raises WindowError where it cannot be shown."""
+    require_all_slots(show, "pipeline_flow")
+    shown = shown_stretch(show, "online", "continuous")
+    run, say = shown.run, show.say.say
+    captions = (Caption(0.0, shown.name), Caption(shown.runs_s, say("pipeline_flow.stretch_sum", **shown.counted)))
+
+    def live(t_ns: int) -> Phrase:
+        return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
+
+    view = PipelineView(run, shown.clock, show.stage, show.say, RequestColours([run.trace]))
+    name, still_s = say("pipeline_flow.name"), shown.runs_s + 1
+    return Beat("pipeline_flow", name, captions, shown.clock, (run,), view.paint, live, still_s=still_s)
+
+
+@scene("pipeline_flow", order=10, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_the_pipeline)
 def pipeline_flow(show: Show) -> Beat:
     """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
     run = show.run(show.recordings.preferred("online", "continuous"))

@@ -74,9 +74,13 @@ class PipelineView:
         )
         self._ended_rank = {request: rank for rank, request in enumerate(run.timeline.ended_order)}
 
+    def _second(self, at_ns: int) -> float:
+        """The film second of an instant; what was before the film moves no more when it begins."""
+        return -MOVE_S if at_ns < self._clock.passages[0].from_ns else self._clock.film_second(at_ns)
+
     def _visits_of(self, request: int) -> list[_Visit]:
         """A request's way through the stages, in film time."""
-        trace, second = self._run.trace, self._clock.film_second
+        trace, second = self._run.trace, self._second
         visits = [_Visit(second(trace.arrivals[request].arrival_ns), WAITING, 0)]
         residencies = trace.residencies
         steps = trace.steps

@@ -284,7 +284,7 @@ def test_a_double_click_and_a_link_come_close_to_a_cell_of_many(open_page, wide)
         linked.keyboard.press("ArrowUp")
     assert rows(linked)[0] == 20
     settled(linked)
-    linked.wait_for_function("document.querySelector('.for-readers tbody th')?.textContent === 'slot 20'")
+    linked.wait_for_function("() => document.querySelector('.for-readers tbody th')?.textContent === 'slot 20'")
     assert linked.locator(".for-readers tbody tr").count() == count
     linked.click("#open-film")
     asked = re.search(r"--slots (\d+)-(\d+)", linked.text_content("#film pre"))
