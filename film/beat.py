@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
+from tracereel.film.facts import refuse_false
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.spoken_time import refuse_other_times
@@ -47,6 +48,8 @@ class Beat:
     """A second whose frame tells what the beat is about: its thumbnail. Its end where it is None."""
     framed: bool = True
     """Is it framed by title, captions and strip?"""
+    compared: tuple[Run, ...] = ()
+    """All runs that its sentences compare, repeats too; those it shows where it names none."""
 
     def spoken(self) -> list[tuple[float, float, Phrase]]:
         """Every caption with its first and its last second."""
@@ -59,12 +62,21 @@ class Beat:
 
 
 def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
-    """The beat's picture with what frames it; painting raises LyingClockError where it states another time."""
+    """The beat's picture with what frames it.
+
+    Painting raises LyingClockError where it states another time, FalseSentenceError where a sentence is not true.
+    """
     chrome = _Chrome(beat, stage, say) if beat.framed else None
     caveats = _caveats(beat, say)
 
     def paint(canvas: Canvas, film_s: float) -> None:
-        with canvas.checked(lambda phrase: refuse_other_times(phrase, beat.clock, beat.runs, film_s)):
+        t_ns = beat.clock.engine_ns(film_s)
+
+        def check(phrase: Phrase) -> None:
+            refuse_other_times(phrase, beat.clock, beat.runs, film_s)
+            refuse_false(phrase, beat.runs, beat.compared or beat.runs, t_ns)
+
+        with canvas.checked(check):
             beat.picture(canvas, film_s)
             if chrome is not None:
                 chrome.paint(canvas, film_s)

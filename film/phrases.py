@@ -7,7 +7,7 @@ is refused when the phrase is made. Knows no fonts and no places.
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from string import Formatter
@@ -38,11 +38,13 @@ _NUMBERS = (
     "|dozen|hundred|thousand|million|billion|twice|thrice|double|doubled|triple|tripled|twofold|threefold|tenfold"
 )
 _NUMBER = re.compile(rf"\b({_NUMBERS})s?\b", re.IGNORECASE)
+_CHINESE_NUMBER = re.compile("两(?!者)|俩|双倍|翻倍|加倍|成倍")
+"""Numbers that are no numerals to Unicode. 两者, "both", counts nothing."""
 
 
 def holds_number(text: str) -> bool:
-    """Is there a digit, or an English number in words? "One" is a word of every other sentence."""
-    return holds_digit(text) or _NUMBER.search(text) is not None
+    """Is there a digit, or a number in English or Chinese words? "One" is a word of every other sentence."""
+    return holds_digit(text) or any(words.search(text) for words in (_NUMBER, _CHINESE_NUMBER))
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Phrase:
     """Text in pieces: words, which hold no number, and what measured values say."""
 
     pieces: tuple[str | Figure, ...]
+    stated: "tuple[Stated, ...]" = field(default=(), compare=False, repr=False)
+    """The phrasebook's sentences in it, to ask whether they are true."""
 
     def __post_init__(self) -> None:
         for piece in self.pieces:
@@ -102,7 +106,15 @@ class Phrase:
         return tuple(piece for piece in self.pieces if not isinstance(piece, str))
 
     def __add__(self, other: "Phrase") -> "Phrase":
-        return Phrase(self.pieces + other.pieces)
+        return Phrase(self.pieces + other.pieces, self.stated + other.stated)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Words of the phrasebook by their key, with what was put into their places, and what they were said with."""
+
+    key: str
+    places: Mapping[str, Phrase]
 
 
 EMPTY = Phrase(())
@@ -163,18 +175,21 @@ class Phrasebook:
         Raises KeyError for an unknown key or a place without a phrase, TypedDigitError for a digit in the words.
         """
         scene, _, name = key.partition(".")
-        return fill(self._entries[scene][name], phrases)
+        filled = fill(self._entries[scene][name], phrases)
+        return Phrase(filled.pieces, (Stated(key, phrases), *filled.stated))
 
 
 def fill(template: str, phrases: Mapping[str, Phrase]) -> Phrase:
     """Put phrases into the {places} of a template."""
     pieces: list[str | Figure] = []
+    stated: list[Stated] = []
     for literal, place, _, _ in Formatter().parse(template):
         if literal:
             pieces.append(literal)
         if place is not None:
             pieces.extend(phrases[place].pieces)
-    return Phrase(tuple(pieces))
+            stated.extend(phrases[place].stated)
+    return Phrase(tuple(pieces), tuple(stated))
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from tracereel.film.assembly import JOB
 from tracereel.film.attachments import attachment_faults
+from tracereel.film.facts import FalseSentenceError
 from tracereel.film.ledger import LEDGER_DIGEST, LedgerFile, digest_of, ledger_path, read_ledger
 from tracereel.film.ledger_comparison import ledger_faults, recomputed_faults
 from tracereel.film.lettering import FontError
@@ -91,7 +92,7 @@ def verify(
     verdict.faults += _fact_faults(ledger, redrawing)
     try:
         verdict.compared, found = picture_faults(film, redrawing, ledger, wanted.every_frame, on_progress)
-    except LyingClockError as error:
+    except (LyingClockError, FalseSentenceError) as error:
         verdict.faults.append(f"it cannot be made again: {error}")
         verdict.faults += recomputed_faults(ledger, known)
         return verdict

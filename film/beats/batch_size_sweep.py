@@ -141,6 +141,8 @@ class Storyboard:
         middle = rows[len(rows) // 2]
         further, first = self._times(self.most_rows, middle), self._times(middle, self.one)
         low, high = (figure(self.cases["continuous"][slots][0].measure("slots")) for slots in (self.low, self.high))
+        before, ratio = figure(first, ".1f"), figure(further, ".1f")
+        grows = float(ratio.text) > float(before.text)
         captions = [
             Caption(0.0, say("batch_size_sweep.dots")),
             Caption(self.all_s, say("batch_size_sweep.all", low=low, high=high)),
@@ -150,16 +152,17 @@ class Storyboard:
                     "batch_size_sweep.free",
                     mid=self._rows(middle),
                     one=self._rows(self.one),
-                    ratio=figure(first, ".1f"),
+                    ratio=before,
                 ),
             ),
             Caption(
                 self.not_free_s,
                 say(
-                    f"batch_size_sweep.{'not_free' if float(further.value) > float(first.value) else 'still_free'}",
+                    f"batch_size_sweep.{'not_free' if grows else 'still_free'}",
                     high=self._rows(self.most_rows),
                     mid=self._rows(middle),
-                    ratio=figure(further, ".1f"),
+                    ratio=ratio,
+                    before=before,
                 ),
             ),
         ]

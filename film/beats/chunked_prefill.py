@@ -99,11 +99,12 @@ class Storyboard:
                     tokens=figure(run.measure("prompt_tokens", request=request), ",d"),
                 ),
             ),
-            Caption(read, say("chunked_prefill.waits")),
+            Caption(read, say("chunked_prefill.waits", request=name)),
             Caption(
                 read + shown * 0.5,
                 say(
                     "chunked_prefill.goes_on",
+                    request=name,
                     budget=figure(self.chunks.run.measure("header", field="token_budget"), ",d"),
                 ),
             ),

@@ -80,7 +80,8 @@ def engine_race(show: Show) -> Beat:
             bars.paint(canvas, film_s - done_s - 0.7 - _ASIDE_S)
 
     runs = tuple(contender.run for contender in reversed(ordered))
-    return Beat("engine_race", say("engine_race.name"), tuple(captions), clock, runs, paint)
+    behind = tuple(run for contender in contenders for run in contender.runs)
+    return Beat("engine_race", say("engine_race.name"), tuple(captions), clock, runs, paint, compared=behind)
 
 
 def _contenders(show: Show) -> list[Contender]:

@@ -65,7 +65,9 @@ def throughput_comparison(show: Show) -> Beat:
             bars.paint(canvas, film_s - RACE_S - 1.6)
 
     shown = tuple(dict.fromkeys([main, *raced]))
-    return Beat("throughput_comparison", say("throughput_comparison.name"), tuple(captions), clock, shown, paint)
+    repeats = tuple(run for contender in contenders for run in contender.runs)
+    name = say("throughput_comparison.name")
+    return Beat("throughput_comparison", name, tuple(captions), clock, shown, paint, compared=repeats)
 
 
 def _opening(traces: list[Trace]) -> str:

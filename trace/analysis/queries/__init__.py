@@ -13,6 +13,7 @@ from tracereel.trace.analysis.queries import (
     provenance,
     ratios,
     requests,
+    sentences,
     steps,
     stretches,
     totals,
@@ -40,7 +41,7 @@ from tracereel.trace.analysis.query import (
 
 SUBJECTS = (
     *(film_clock, gains, instants, kv_cache, latencies, provenance, ratios, requests),
-    *(steps, stretches, totals, waterfalls),
+    *(sentences, steps, stretches, totals, waterfalls),
 )
 """The modules that register this package's own queries."""
 

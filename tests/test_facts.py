@@ -1,0 +1,167 @@
+"""Every sentence on screen is paired with what it rests on, and is refused where that is not true."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from drawing import SIZE
+from tracereel.film.beat import Beat, Caption
+from tracereel.film.clock import Script
+from tracereel.film.facts import FACTS, NO_FACTS, FalseSentenceError, Order, refuse_false
+from tracereel.film.frames import BeatFrames
+from tracereel.film.phrases import CATALOGUES, PLAYER, Phrasebook, TypedDigitError, figure, quote, words
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
+from tracereel.trace.analysis.queries import QUERIES, Run
+
+MANY_SLOTS = Settings(recordings=Path(__file__).parent / "data" / "h100")
+SENTENCE = re.compile(r"[.?!。？！]$")
+LANGUAGES = sorted(CATALOGUES.glob("*.toml"))
+
+
+def sentences(catalogue):
+    """The keys of a film's words that are sentences, and what they say."""
+    scenes = tomllib.loads(catalogue.read_text(encoding="utf-8"))
+    return {
+        f"{scene}.{key}": text
+        for scene, lines in scenes.items()
+        if scene != PLAYER
+        for key, text in lines.items()
+        if SENTENCE.search(text.strip())
+    }
+
+
+@pytest.mark.parametrize("catalogue", LANGUAGES, ids=lambda path: path.stem)
+def test_every_sentence_has_its_predicate_or_states_nothing_but_its_figures(catalogue):
+    lacking = sentences(catalogue).keys() - FACTS.keys() - NO_FACTS.keys()
+    assert not lacking, f"pair them with a predicate in film/facts.py: {sorted(lacking)}"
+
+
+def test_what_rests_on_figures_has_figures():
+    english = sentences(CATALOGUES / "en.toml")
+    for key, why in NO_FACTS.items():
+        if "figures" in why and not key.startswith("throughput_comparison.") and not key.startswith("engine_race."):
+            assert "{" in english[key], key
+
+
+def test_the_table_names_what_there_is_and_a_key_once():
+    book = Phrasebook()
+    assert not FACTS.keys() & NO_FACTS.keys()
+    assert all(book.has(key) for key in [*FACTS, *NO_FACTS])
+    for key, predicates in FACTS.items():
+        assert predicates, key
+        for predicate in predicates:
+            assert isinstance(predicate, Order) or predicate.query in QUERIES, key
+
+
+@pytest.mark.parametrize("text", ["twice as fast", "nine hundred", "两个词元", "快二倍", "三行", "翻倍", "1.0"])
+def test_a_number_in_words_is_a_number(text):
+    with pytest.raises(TypedDigitError):
+        words(text)
+
+
+@pytest.mark.parametrize("text", ["one of them", "两者相同", "一个时钟"])
+def test_a_word_that_counts_nothing_is_none(text):
+    assert words(text).text == text
+
+
+@pytest.fixture(scope="module")
+def runs(film_recordings):
+    return {name: Run.read(film_recordings / f"{name}-1.jsonl.zst") for name in ("continuous", "static", "online")}
+
+
+SAY = Phrasebook().say
+
+
+@pytest.mark.parametrize(
+    ("key", "true_of", "false_of"),
+    [
+        ("pipeline_flow.arrive", "online", "continuous"),
+        ("pipeline_flow.waits", "continuous", "online"),
+        ("pipeline_flow.leave", "continuous", "static"),
+        ("pipeline_flow.leave_closed", "static", "continuous"),
+        ("pipeline_flow.changes", "continuous", "static"),
+        ("two_of_eight.closed", "static", "continuous"),
+        ("two_of_eight.moves", "continuous", None),
+        ("decode_batching.whole", "static", None),
+    ],
+)
+def test_a_sentence_is_refused_of_a_run_that_it_is_not_true_of(runs, key, true_of, false_of):
+    run = runs[true_of]
+    refuse_false(SAY(key), [run], [run], run.timeline.end_ns)
+    if false_of is not None:
+        other = runs[false_of]
+        with pytest.raises(FalseSentenceError, match=re.escape(key)):
+            refuse_false(SAY(key), [other], [other], other.timeline.end_ns)
+
+
+def test_a_request_has_ended_only_once_it_has(runs):
+    run = runs["continuous"]
+    request, at_ns = run.timeline.ended_order[0], run.timeline.ended_times[0]
+    phrase = SAY("decode_batching.ends", first=quote(run.measure("request_name", request=request)))
+    refuse_false(phrase, [run], [run], at_ns)
+    with pytest.raises(FalseSentenceError):
+        refuse_false(phrase, [run], [run], at_ns - 1)
+
+
+def test_the_next_step_is_the_next_one(runs):
+    run = runs["continuous"]
+    name = {i: quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))}
+    left = run.timeline.ended_order[0]
+    end_ns, refused = run.timeline.end_ns, 0
+    for came in name:
+        try:
+            refuse_false(SAY("decode_batching.retaken", first=name[left], second=name[came]), [run], [run], end_ns)
+        except FalseSentenceError:
+            refused += 1
+    assert refused == len(name) - 1
+
+
+def test_an_order_is_that_of_the_figures_as_they_are_printed(runs):
+    both = [runs["static"], runs["continuous"]]
+    static, continuous = (figure(run.measure("duration_s"), ".2f") for run in both)
+    for key, true in (("answer_shorter", True), ("answer_longer", False), ("answer_equal", False)):
+        phrase = SAY(f"you_are.{key}", static=static, continuous=continuous)
+        if true:
+            refuse_false(phrase, both, both, 0)
+        else:
+            with pytest.raises(FalseSentenceError):
+                refuse_false(phrase, both, both, 0)
+
+
+def test_the_same_requests_are_of_several_runs_that_may_be_compared(runs):
+    phrase = SAY("decode_batching.same")
+    refuse_false(phrase, [runs["continuous"], runs["static"]], [], 0)
+    for others in ([runs["continuous"]], [runs["continuous"], runs["online"]]):
+        with pytest.raises(FalseSentenceError):
+            refuse_false(phrase, others, others, 0)
+
+
+def test_a_film_that_says_what_is_not_true_cannot_be_made(runs):
+    run = runs["static"]
+    show = Show(Settings(), SIZE)
+    clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 3.0).clock()
+    beat = Beat("lie", SAY("pipeline_flow.name"), (Caption(0.0, SAY("pipeline_flow.leave")),), clock, (run,), _nothing)
+    with pytest.raises(FalseSentenceError, match=r"freed_slots_are .*running"):
+        BeatFrames(beat, show).at(1.0)
+
+
+def _nothing(canvas, film_s):
+    """Draws nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [Settings(), MANY_SLOTS], ids=["cpu", "many-slots"])
+def test_what_the_films_say_is_true(settings):
+    """Each caption at its first second, of every scene that these recordings have."""
+    said = set()
+    for beat in storyboard("full_length", show := Show(dataclasses.replace(settings), SIZE)):
+        frames = BeatFrames(beat, show, note=lambda phrase, text: said.update(each.key for each in phrase.stated))
+        for from_s, until, _ in beat.spoken():
+            frames.said_at((from_s + until) / 2)
+        for caption in beat.captions:
+            said.update(each.key for each in caption.phrase.stated)
+    assert len(said & FACTS.keys()) > 15
