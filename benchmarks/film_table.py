@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.analysis.queries import Run, measure, median_of
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, RecordingIndex
 
@@ -34,8 +35,9 @@ def table(folder: Path) -> str:
     threads = f", {header.device.threads} threads" if header.device.threads else ""
     lines.append("")
     lines.append(
-        f"{header.device.name}{threads}, {header.model.dtype}; {header.slots} slots, {len(base[0].trace.arrivals)}"
-        f" requests; {len(base)} interleaved repeats; refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
+        f"{header.device.name}{threads}; {named_model(header.model)}; {header.slots} slots,"
+        f" {len(base[0].trace.arrivals)} requests; {len(base)} interleaved repeats;"
+        f" refill ceiling {base[0].metrics.refill_ceiling:.2f}×."
     )
     return "\n".join(lines)
 

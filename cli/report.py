@@ -63,6 +63,7 @@ def report_of(
     from tracereel.cli.report_data import DATA_ID, data_of
     from tracereel.player.page import build_page, inline_digests
     from tracereel.trace import __version__
+    from tracereel.trace.analysis.model_words import named_model
 
     header = groups[0].traces[0].header
     against = f" against {groups[0].label}" if len(groups) > 1 else ""
@@ -70,7 +71,7 @@ def report_of(
     runs = sum(len(group.traces) for group in groups)
     page = HtmlPage(
         f"{', '.join(named)}{against}",
-        f"{header.model.name} ({header.model.weights} weights, {header.model.dtype}) · {header.device.name} ·"
+        f"{named_model(header.model)} ({header.model.weights} weights) · {header.device.name} ·"
         f" {header.workload.name} · {runs} runs · made with tracereel {__version__}",
     )
     every = [trace for group in groups for trace in group.traces]

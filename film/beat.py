@@ -81,8 +81,8 @@ def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
             if chrome is not None:
                 chrome.paint(canvas, film_s)
             for i, caveat in enumerate(caveats):
-                y = stage.safe[1] + 22 + 32 * i
-                canvas.text(caveat, stage.width - stage.margin, y, SMALL_STRONG, ACCENT, align=1, room=stage.content.w)
+                y = stage.clear[1] + 22 + 32 * i
+                canvas.text(caveat, stage.right, y, SMALL_STRONG, ACCENT, align=1, room=stage.content.w)
 
     return paint
 
@@ -132,7 +132,7 @@ class _Chrome:
     def _strip(self, canvas: Canvas, film_s: float) -> None:
         stage, say, beat = self._stage, self._say.say, self._beat
         run, lines = beat.runs[0], stage.strip_lines
-        left, right = stage.margin, stage.width - stage.margin
+        left, right = stage.margin, stage.right
         canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
         t_ns = beat.clock.engine_ns(film_s)
         time = say("strip.engine_time", seconds=figure(run.measure("engine_time_s", t_ns=t_ns), ".2f"))
@@ -152,12 +152,15 @@ class _Chrome:
             canvas.text(traces, right, lines[1], SMALL, DIM, align=1, room=right - left - wide - 36)
             return
         canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1, room=right - left - wide - 24)
-        canvas.text(model, left, lines[1], SMALL, DIM, room=half - 12)
-        canvas.text(device, right, lines[1], SMALL, DIM, align=1, room=half - 12)
+        wide = canvas.text(model, left, lines[1], SMALL, DIM, room=right - left)
+        if len(lines) > 3:
+            canvas.text(device, left, lines[2], SMALL, DIM, room=right - left)
+        elif (room := right - left - wide - 24) > half / 4:
+            canvas.text(device, right, lines[1], SMALL, DIM, align=1, room=room)
         wide = 0.0
         if beat.live is not None:
-            wide = 24 + canvas.text(beat.live(t_ns), right, lines[2], SMALL_STRONG, TEXT, align=1, room=half)
-        canvas.text(self._traces(right - left - wide), left, lines[2], SMALL, DIM, room=right - left - wide)
+            wide = 24 + canvas.text(beat.live(t_ns), right, lines[-1], SMALL_STRONG, TEXT, align=1, room=half)
+        canvas.text(self._traces(right - left - wide), left, lines[-1], SMALL, DIM, room=right - left - wide)
 
     def _traces(self, room: float) -> Phrase:
         """The digests of the traces that are shown, as many as there is room for."""

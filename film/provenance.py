@@ -17,6 +17,7 @@ from PIL import Image
 from tracereel.film.captions import Cue
 from tracereel.film.sound import RATE, Samples
 from tracereel.trace import __version__
+from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.atomic import replacing
 
@@ -30,7 +31,7 @@ def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
         "made_with": f"tracereel {__version__}",
         "engine": f"{header.engine.name} {header.engine.version}",
         "engine_source": header.engine.source_digest or header.engine.commit or "",
-        "model": f"{header.model.name} ({header.model.weights} weights, {header.model.dtype})",
+        "model": f"{named_model(header.model)} ({header.model.weights} weights)",
         "model_digest": header.model.digest or "",
         "device": header.device.name,
         "workload": f"{header.workload.name} {(header.workload.digest or '')[:12]}".strip(),

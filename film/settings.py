@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
-from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, words
+from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, holds_number, words
 from tracereel.film.theme import DARK, PALETTES, Palette, rgb_of
 from tracereel.film.window import Window
 from tracereel.trace.format.toml_file import TomlFileError, read_toml
@@ -55,6 +55,14 @@ class Brand:
     url: str | None = None
     files: tuple[Path, ...] = ()
     """Every file it rests on."""
+
+    @property
+    def address(self) -> Phrase | None:
+        """The URL as it is lettered, short; None where there is none, or one that holds a number."""
+        if self.url is None:
+            return None
+        short = self.url.partition("://")[2] or self.url
+        return None if holds_number(short) else words(short.rstrip("/"))
 
     def with_theme(self, theme: str) -> "Brand":
         """The same brand on another theme's ground, with its own accent where it has one."""

@@ -64,6 +64,8 @@ _WIDER = 1.2
 """A frame is wide where it is so many times as wide as high, tall where it is so many times as high as wide."""
 _SAFE = 0.035
 """The share of a frame that is kept free at every side (EBU R 95, action safe area)."""
+_CONTROLS = 0.10, 0.12, 0.20
+"""The shares of an upright frame, at its top, its right and its bottom, over which apps put their controls."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,36 @@ class Stage:
         return x, y, self.width - x, self.height - y
 
     @property
+    def clear(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what nothing covers where the film is watched: all that is needed is inside.
+
+        In an upright frame apps put their controls around it.
+        """
+        left, top, right, bottom = self.safe
+        if self.shape is not Shape.TALL:
+            return left, top, right, bottom
+        above, beside, below = _CONTROLS
+        return left, self.height * above, self.width * (1 - beside), self.height * (1 - below)
+
+    @property
     def margin(self) -> float:
-        """Everything is laid out so far from the left and the right side."""
+        """Everything is laid out so far from the left side."""
         return {Shape.WIDE: 72.0, Shape.TALL: 56.0, Shape.SQUARE: 48.0}[self.shape]
+
+    @property
+    def right(self) -> float:
+        """Where what is laid out ends."""
+        return self.clear[2] if self.shape is Shape.TALL else self.width - self.margin
+
+    @property
+    def room(self) -> float:
+        """How wide what is laid out is."""
+        return self.right - self.margin
 
     @property
     def title_line(self) -> float:
         """The title's baseline."""
-        return {Shape.WIDE: 100.0, Shape.TALL: 170.0, Shape.SQUARE: 92.0}[self.shape]
+        return {Shape.WIDE: 100.0, Shape.TALL: self.clear[1] + 92, Shape.SQUARE: 92.0}[self.shape]
 
     @property
     def caption_lines(self) -> tuple[float, ...]:
@@ -122,12 +146,18 @@ class Stage:
 
     @property
     def strip_lines(self) -> tuple[float, ...]:
-        """Baselines of the clock strip."""
-        bottom = self.height - {Shape.WIDE: 50.0, Shape.TALL: 130.0, Shape.SQUARE: 50.0}[self.shape]
+        """Baselines of the clock strip: the clock first, then where the picture comes from.
+
+        In an upright frame the clock is where nothing covers it; the rest may be covered.
+        """
+        if self.shape is Shape.TALL:
+            clock = self.clear[3] - 14
+            return clock, clock + 48, clock + 88, clock + 128
+        bottom = self.height - 50
         return (bottom - 42, bottom) if self.wide else (bottom - 80, bottom - 40, bottom)
 
     @property
     def content(self) -> Box:
         """Where the scene itself stands."""
         top = (self.caption_lines[-1] if self.captioned else self.title_line) + (44 if self.captioned else 34)
-        return Box(self.margin, top, self.width - 2 * self.margin, self.strip_lines[0] - 68 - top)
+        return Box(self.margin, top, self.room, self.strip_lines[0] - 68 - top)

@@ -1,7 +1,7 @@
 """Closing: what the film rests on, and how anybody makes it again.
 
 What the viewer should understand: nothing had to be believed. Beat one: how many runs gave the same tokens. Beat two:
-the commands that measure and render it again, and the provenance in words and as a QR code.
+the commands that measure and render it again, and the provenance in words and, where it can be scanned, as a QR code.
 """
 
 from tracereel.film.beat import Beat, Caption, factor_phrase
@@ -26,62 +26,92 @@ _LEAST_GRID = 60.0
 @scene("closing", order=1000, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
 def end_card(show: Show) -> Beat:
     """What the film rests on, in words and as a QR code, and the commands that make it again."""
-    compared = [case for case in ("static", "same-position", "continuous") if show.recordings.has(case)]
-    played = show.run(show.recordings.preferred("continuous", "online"))
-    others = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
-    runs = [played, *(run for run in others if run is not played)]
-    say, stage, brand = show.say.say, show.stage, show.settings.brand
-    room = stage.width - 2 * stage.margin
-    head = say("end.name")
-    # A square frame has no height to spare: its code stands right below the table.
-    heads = wrap(head.text, Type(92, 700), room) if stage.shape is Shape.TALL else (head.text,)
-    style = fitting(heads, Type(92, 700), room)
-    top = stage.height * {Shape.WIDE: 0.2, Shape.TALL: 0.2, Shape.SQUARE: 0.15}[stage.shape]
-    below = top + (len(heads) - 1) * style.size * 1.1
-    claim = _claim(show, runs)
-    claims = wrap(claim.text, CAPTION, room)
-    side = {Shape.WIDE: 500.0, Shape.TALL: 500.0, Shape.SQUARE: 400.0}[stage.shape]
-    foot = stage.safe[3] - (stage.height * 0.08 if stage.shape is Shape.TALL else 16)
-    code = Box(stage.width - stage.margin - side, foot - side, side, side)
-    beside = stage.wide
-    table = FactTable(
-        stage, _facts(show, runs), below + 96 + 50 * len(claims) + 24, room - side - 60 if beside else room
-    )
-    evidence = quote(measure("provenance", runs))
-    notes = [*brand.end, say("end.link") if brand.url else say("end.scan")]
-    top_y = max(table.bottom + 96, code.y + 40)
-    factor_h = 0 if stage.wide else 40
-    grid = Box(stage.margin, top_y, code.x - 44 - stage.margin, foot - 44 * len(notes) - 24 - factor_h - top_y)
-    begin_ns = played.timeline.begin_ns
-    script = Script(begin_ns).hold(_TOLD_S).run(max(played.timeline.end_ns, begin_ns + 1), _PLAY_S)
-    clock = script.hold(_END_S - _TOLD_S - _PLAY_S).clock()
-    slots = SlotGrid(played, show.say, show.colours())
+    return _EndCard(show).beat()
 
-    def picture(canvas: Canvas, film_s: float) -> None:
-        for i, line in enumerate(heads):
+
+class _EndCard:
+    """The words, the places, and what is drawn when."""
+
+    def __init__(self, show: Show):
+        self.show, self.stage, self.say = show, show.stage, show.say.say
+        compared = [case for case in ("static", "same-position", "continuous") if show.recordings.has(case)]
+        self.played = show.run(show.recordings.preferred("continuous", "online"))
+        others = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
+        self.runs = [self.played, *(run for run in others if run is not self.played)]
+        begin_ns = self.played.timeline.begin_ns
+        script = Script(begin_ns).hold(_TOLD_S).run(max(self.played.timeline.end_ns, begin_ns + 1), _PLAY_S)
+        self.clock = script.hold(_END_S - _TOLD_S - _PLAY_S).clock()
+        self.slots = SlotGrid(self.played, show.say, show.colours())
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Where everything stands. An upright frame is watched on the phone that would scan it: it has no code."""
+        stage, say, brand = self.stage, self.say, self.show.settings.brand
+        tall, room = stage.shape is Shape.TALL, stage.room
+        self.head, self.claim = say("end.name"), _claim(self.show, self.runs)
+        self.heads = wrap(self.head.text, Type(92, 700), room) if tall else [self.head.text]
+        self.style = fitting(tuple(self.heads), Type(92, 700), room)
+        self.top = stage.clear[1] + self.style.size if tall else stage.height * (0.2 if stage.wide else 0.15)
+        below = self.top + (len(self.heads) - 1) * self.style.size * 1.1
+        self.claims = wrap(self.claim.text, CAPTION, room)
+        self.claim_y = below + 84
+        side = 0.0 if tall else 500.0 if stage.wide else 400.0
+        foot = stage.clear[3] - 16
+        self.code = Box(stage.right - side, foot - side, side, side)
+        facts = _facts(self.show, self.runs)
+        self.notes = list(brand.end)
+        if tall and brand.address:
+            facts.append(Fact(say("end.more"), brand.address))
+        if not tall:
+            self.notes.append(say("end.link") if brand.url else say("end.scan"))
+        self.evidence = quote(measure("provenance", self.runs))
+        y = below + 96 + 50 * len(self.claims) + 24
+        self.table = FactTable(stage, facts, y, room - side - 60 if stage.wide else room)
+        self.notes_right, self.notes_y = (stage.right, foot - 8) if tall else (self.code.x - 28, foot - 8)
+        top = max(self.table.bottom + 96, self.code.y + 40 if side else 0)
+        right = self.code.x - 44 if side else stage.right
+        factor_h = 0 if stage.wide else 40
+        self.grid = Box(stage.margin, top, right - stage.margin, foot - 44 * len(self.notes) - 24 - factor_h - top)
+
+    def beat(self) -> Beat:
+        """All of it."""
+        captions = Caption(0.0, self.head), Caption(1.2, self.claim)
+        runs = tuple(self.runs)
+        return Beat("closing", self.head, captions, self.clock, runs, self.paint, framed=False)
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw what the film rests on, and the run once more."""
+        left, style = self.stage.margin, self.style
+        for i, line in enumerate(self.heads):
             shown = ease((film_s - 0.1 * i) / 0.8)
-            y = top + i * style.size * 1.1 + RISE * (1 - shown)
-            canvas.text(head, stage.margin, y, style, TEXT, shown, part=line)
+            y = self.top + i * style.size * 1.1 + RISE * (1 - shown)
+            canvas.text(self.head, left, y, style, TEXT, shown, part=line)
         shown = ease((film_s - 0.4) / 0.6)
-        for i, line in enumerate(claims):
-            canvas.text(claim, stage.margin, below + 84 + i * 50, CAPTION, ACCENT, shown, part=line)
-        table.paint(canvas, film_s - 0.8)
-        canvas.code(evidence, code.sides, ease((film_s - 1.6) / 0.6), url=brand.url)
-        if grid.h >= _LEAST_GRID:
-            now_ns = clock.engine_ns(film_s)
-            time = say("strip.engine_time", seconds=figure(played.measure("engine_time_s", t_ns=now_ns), ".2f"))
-            factor = factor_phrase(show.say, clock, film_s)
-            if stage.shape is Shape.WIDE:
-                canvas.text(factor, grid.right, grid.y - 18, SMALL, DIM, align=1)
-            else:
-                canvas.text(factor, grid.x, grid.bottom + 38, SMALL, DIM, room=grid.w)
-            canvas.text(time, grid.x, grid.y - 18, SMALL, TEXT)
-            slots.paint(canvas, grid, View.of_run(played), now_ns)
+        for i, line in enumerate(self.claims):
+            canvas.text(self.claim, left, self.claim_y + i * 50, CAPTION, ACCENT, shown, part=line)
+        self.table.paint(canvas, film_s - 0.8)
+        if self.code.w:
+            shown = ease((film_s - 1.6) / 0.6)
+            canvas.code(self.evidence, self.code.sides, shown, url=self.show.settings.brand.url)
+        if self.grid.h >= _LEAST_GRID:
+            self._play(canvas, self.grid, film_s)
         shown = ease((film_s - 1.8) / 0.6)
-        for i, words in enumerate(reversed(notes)):
-            canvas.text(words, code.x - 28, foot - 8 - 44 * i, BODY, DIM, shown, align=1, room=room - side - 40)
+        for i, words in enumerate(reversed(self.notes)):
+            room = self.notes_right - left
+            canvas.text(words, self.notes_right, self.notes_y - 44 * i, BODY, DIM, shown, align=1, room=room)
 
-    return Beat("closing", head, (Caption(0.0, head), Caption(1.2, claim)), clock, tuple(runs), picture, framed=False)
+    def _play(self, canvas: Canvas, grid: Box, film_s: float) -> None:
+        """The run, small, under its clock."""
+        now_ns = self.clock.engine_ns(film_s)
+        measured = self.played.measure("engine_time_s", t_ns=now_ns)
+        time = self.say("strip.engine_time", seconds=figure(measured, ".2f"))
+        factor = factor_phrase(self.show.say, self.clock, film_s)
+        if self.stage.wide:
+            canvas.text(factor, grid.right, grid.y - 18, SMALL, DIM, align=1)
+        else:
+            canvas.text(factor, grid.x, grid.bottom + 38, SMALL, DIM, room=grid.w)
+        canvas.text(time, grid.x, grid.y - 18, SMALL, TEXT)
+        self.slots.paint(canvas, grid, View.of_run(self.played), now_ns)
 
 
 def _claim(show: Show, runs: list[Run]) -> Phrase:

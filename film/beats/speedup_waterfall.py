@@ -237,8 +237,8 @@ class Storyboard:
     def _ghost(self, canvas: Canvas, place: Box, shown: float) -> None:
         """Behind the first part: what refilling could have given at most."""
         bar = self.bar(place, self.split.before_ms, self.ghost_ms)
-        # In a square frame the rows lie close.
-        around = 2 if self.stage.shape is Shape.SQUARE else 8
+        # In a narrow frame the rows lie close.
+        around = 8 if self.stage.wide else 2
         canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, PANEL, shown, radius=4)
         canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, TEXT, shown, radius=4, outline=3)
         label = self.say("speedup_waterfall.ceiling", ceiling=self._ceiling())

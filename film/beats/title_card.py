@@ -27,7 +27,7 @@ def title_card(show: Show) -> Beat:
     say, stage, brand = show.say.say, show.stage, show.settings.brand
     name = brand.title or say("title.name")
     claim = brand.claim or say("title.claim")
-    room = stage.width - 2 * stage.margin
+    room = stage.room
     # In a narrow frame the name stands in as many lines as make it large.
     lines = (name.text,) if stage.wide else tuple(wrap(name.text, Type(HUGE.size * 0.8, HUGE.weight), room))
     style = fitting(lines, HUGE, room)
@@ -52,14 +52,14 @@ def title_card(show: Show) -> Beat:
         ),
     ]
     table = FactTable(stage, rows, below + (200 if stage.shape is not Shape.SQUARE else 150))
-    bottom = stage.safe[3] - (0 if stage.shape is not Shape.TALL else 60)
+    bottom = stage.clear[3]
     band = Box(stage.margin, bottom - 132, room, 120)
     grid, timeline = SlotGrid(run, show.say, show.colours()), run.timeline
     view = View.of_run(run)
 
     def picture(canvas: Canvas, film_s: float) -> None:
         if brand.logo:
-            canvas.image(brand.logo, Box(stage.margin, stage.safe[1] + 12, room, 110).sides, ease(film_s / 0.6))
+            canvas.image(brand.logo, Box(stage.margin, stage.clear[1] + 12, room, 110).sides, ease(film_s / 0.6))
         for i, line in enumerate(lines):
             shown = ease((film_s - 0.15 * i) / 0.9)
             y = top + i * style.size * 1.08 + RISE * (1 - shown)

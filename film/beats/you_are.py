@@ -120,14 +120,16 @@ class _TwoAnswers:
     def places(self) -> tuple[Box, list[tuple[Box, Box, Box]]]:
         """Where the prompt stands, and for each run its words, its slots and its bars."""
         content = self.stage.content
+        tall = self.stage.shape is Shape.TALL
         prompt = Box(content.x, content.y, content.w, _PROMPT)
         below = Box(content.x, prompt.bottom + 16, content.w, content.h - _PROMPT - 16)
-        sides = below.rows(2, 40) if self.stage.shape is Shape.TALL else below.columns((1, 1), 40)
+        sides = below.rows(2, 24) if tall else below.columns((1, 1), 40)
+        slots = _GRID * (0.5 if tall else 1.0)  # one above the other, the words need the height
         found = []
         for side in sides:
             facts = Box(side.x, side.bottom - _FACTS, side.w, _FACTS)
-            grid = Box(side.x, facts.y - 22 - _GRID, side.w, _GRID)
-            found.append((Box(side.x, side.y, side.w, grid.y - 22 - side.y), grid, facts))
+            grid = Box(side.x, facts.y - 16 - slots, side.w, slots)
+            found.append((Box(side.x, side.y, side.w, grid.y - 18 - side.y), grid, facts))
         return prompt, found
 
     def paint(self, canvas: Canvas, film_s: float) -> None:

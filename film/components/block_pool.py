@@ -191,7 +191,8 @@ class BlockPool:
                 if self._lettered(cell):
                     number = figure(self._run.measure("block_number", block=block))
                     ink = INK if full >= 1 else TEXT
-                    canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)
+                    if width(number.text, SMALL) <= cell.w - 4:
+                        canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)
                 if block in marked:
                     canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=4, outline=4)
 

@@ -31,7 +31,7 @@ class FactTable:
 
     def __init__(self, stage: Stage, rows: Sequence[Fact], y: float, room: float | None = None):
         self._rows, self._left, self._y = rows, stage.margin, y
-        room = stage.width - 2 * stage.margin if room is None else room
+        room = stage.room if room is None else room
         stacked = stage.shape is Shape.TALL
         self._column = 0.0 if stacked else max(width(row.name.text, BODY) for row in rows) + 48
         self._below = 44.0 if stacked else 0.0

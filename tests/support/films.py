@@ -31,9 +31,28 @@ def laid_out(name, size, rate=1, texts=50, settings=None):
     """(Beats, frames) of a scene with more than so many texts in all, and nothing in the way of anything else."""
     show, beats, frames = drawn_by(name, size, settings, rate=rate)
     assert sum(thing.kind is Kind.TEXT for drawn in frames for thing in drawn) > texts
-    found = {fault: i for i, drawn in enumerate(frames) for fault in faults(drawn, show.stage.safe)}
+    found = {
+        fault: i
+        for i, drawn in enumerate(frames)
+        for fault in [*faults(drawn, show.stage.safe), *covered(drawn, show.stage)]
+    }
     assert not found, "\n".join(f"{i / rate:.1f} s: {fault}" for fault, i in list(found.items())[:8])
     return beats, frames
+
+
+def covered(drawn, stage):
+    """What apps would cover of an upright frame: every text, but where the picture comes from, below the clock."""
+    left, top, right, bottom = stage.clear
+    provenance = stage.strip_lines[0] + 10
+    return [
+        f"{thing} is where apps put their controls"
+        for thing in drawn
+        if thing.kind is Kind.TEXT and thing.alpha > 0.25 and not thing.moving and thing.sides[1] < provenance
+        if thing.sides[0] < left - 2
+        or thing.sides[1] < top - 2
+        or thing.sides[2] > right + 2
+        or thing.sides[3] > bottom + 2
+    ]
 
 
 def rendered(name, size, folder, rate=2):

@@ -1,5 +1,6 @@
 """Where a trace comes from, as plain values in words. What it adds up to is `registry.measured`."""
 
+from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.state.columns import Trace
 
 
@@ -19,7 +20,7 @@ def provenance(trace: Trace) -> dict[str, str | int | list[str] | None]:
         "source_digest": engine.source_digest,
         "policy": header.policy,
         "run": f"{run.suite}/{run.case}, {run.repeat + 1} of {run.repeats}" if run else None,
-        "model": f"{model.name}, {model.weights} weights, {model.dtype}",
+        "model": f"{named_model(model)}, {model.weights} weights",
         "device": f"{device.name} ({device.kind})" + (f", {device.threads} threads" if device.threads else ""),
         "libraries": ", ".join(f"{name} {version}" for name, version in header.libraries.items()) or None,
         "workload": ", ".join(filter(None, (workload.name, requests, workload.arrivals))),

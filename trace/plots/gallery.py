@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 from tracereel.trace.analysis.compare import Group
+from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.plots import batches, runs
 from tracereel.trace.plots.names import NAMES
 from tracereel.trace.plots.style import Theme, footnote
@@ -37,7 +38,7 @@ def draw(name: str, groups: Sequence[Group], theme: Theme) -> Figure:
     header = groups[0].traces[0].header
     count = header.device.threads
     threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
-    model = f"{header.model.name}, {header.model.dtype}, {header.model.weights} weights"
+    model = f"{named_model(header.model)}, {header.model.weights} weights"
     traces = [trace for group in groups for trace in group.traces]
     digests = sorted(trace.name for trace in traces)
     seen = ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")

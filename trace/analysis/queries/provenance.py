@@ -2,6 +2,7 @@
 
 import datetime
 
+from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.analysis.query import Answer, Run, query
 
 
@@ -40,9 +41,9 @@ def device(run: Run) -> Answer:
 
 @query
 def model(run: Run) -> Answer:
-    """The model's name, its dtype, and a word where its weights are not real."""
+    """The model's name, its dtype, whether it was dequantised, and a word where its weights are not real."""
     info = run.trace.header.model
-    return f"{info.name} · {info.dtype}" + ("" if info.weights == "real" else " · random weights"), (1, 1)
+    return named_model(info) + ("" if info.weights == "real" else " · random weights"), (1, 1)
 
 
 @query
