@@ -17,12 +17,17 @@ def texts(drawn):
 
 def test_the_clear_place_leaves_the_controls_free():
     left, top, right, bottom = TALL.clear
-    assert top >= 0.1 * 1920 and bottom <= 0.8 * 1920 and right <= 0.88 * 1080
+    assert top >= 0.1 * 1920
+    assert bottom <= 0.8 * 1920
+    assert right <= 0.88 * 1080
     content = TALL.content
     assert TALL.shape is Shape.TALL
-    assert left <= content.x and content.right <= right
-    assert top <= content.y and content.bottom <= bottom
-    assert top < TALL.title_line < TALL.caption_lines[0] and TALL.strip_lines[0] < bottom
+    assert left <= content.x
+    assert content.right <= right
+    assert top <= content.y
+    assert content.bottom <= bottom
+    assert top < TALL.title_line < TALL.caption_lines[0]
+    assert TALL.strip_lines[0] < bottom
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1080, 1080)])
@@ -53,8 +58,10 @@ def test_the_end_card_has_a_code_where_it_can_be_scanned_and_an_address_where_no
     for shape in ("wide", "tall"):
         _, _, frames = drawn_by("closing", SIZES[shape], settings, rate=1)
         said[shape] = texts(frames[-1])
-    assert "Scan for more." in said["wide"] and "our.example/film" not in said["wide"]
-    assert "our.example/film" in said["tall"] and "Scan for more." not in said["tall"]
+    assert "Scan for more." in said["wide"]
+    assert "our.example/film" not in said["wide"]
+    assert "our.example/film" in said["tall"]
+    assert "Scan for more." not in said["tall"]
     for shape in said.values():
         assert any(text.startswith("tracereel record --suite") for text in shape)
 
