@@ -36,7 +36,7 @@ from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import even_handover
 from tracereel.trace.analysis.queries import Run
 
-PULL_S = 2.2
+PULL_S = 2.0
 _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
 """Steps in view close up."""
 _CLOSE_SLOTS = 8
@@ -96,14 +96,14 @@ class Storyboard:
             script.run(self._step_end(4), 6.0)
         self.ends_s = self.retaken_s = script.film_s
         if handover is not None:
-            script.run(handover.ended_ns, 8.2).hold(1.1)
-            self.ends_s, self.retaken_s = 8.2, script.film_s
+            script.run(handover.ended_ns, 7.5).hold(1.1)
+            self.ends_s, self.retaken_s = 7.5, script.film_s
             script.run(self._step_end(handover.taken_step), 1.2).hold(1.4)
-            script.run(self._step_end(handover.taken_step + _AFTER), 1.8)
+            script.run(self._step_end(handover.taken_step + _AFTER), 1.4)
         self.pull_s = script.film_s
         script.run(min(script.at_ns + (self.end_ns - self.begin_ns) // 40, self.end_ns), PULL_S)
         self.same_s = script.film_s
-        script.run(self.end_ns, 7.5)
+        script.run(self.end_ns, 6.2)
         self.verdict_s = script.film_s - 0.6
         script.hold(2.4)
         self.clock = script.clock()
@@ -129,7 +129,7 @@ class Storyboard:
             captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
         else:
             captions.append(Caption(self.pull_s, say("decode_batching.same")))
-            captions.append(Caption(self.same_s + 1.8, say("decode_batching.static_is")))
+            captions.append(Caption(self.same_s + 1.2, say("decode_batching.static_is")))
             captions.append(Caption(self.verdict_s, self._verdict(self.static)))
         return tuple(captions)
 

@@ -18,7 +18,7 @@ from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run, measure
 
-_TOLD_S, _PLAY_S, _END_S = 1.5, 4.0, 6.5
+_TOLD_S, _PLAY_S, _END_S = 1.8, 3.6, 6.1
 """First the card says what the run is; then the run plays once, in so many seconds, to the beat's end."""
 _LEAST_GRID = 60.0
 
@@ -49,8 +49,8 @@ class _EndCard:
         stage, say, brand = self.stage, self.say, self.show.settings.brand
         tall, room = stage.shape is Shape.TALL, stage.room
         self.head, self.claim = say("end.name"), _claim(self.show, self.runs)
-        self.heads = wrap(self.head.text, Type(92, 700), room) if tall else [self.head.text]
-        self.style = fitting(tuple(self.heads), Type(92, 700), room)
+        self.heads = wrap(self.head.text, Type(92, 700), room) if tall else (self.head.text,)
+        self.style = fitting(self.heads, Type(92, 700), room)
         self.top = stage.clear[1] + self.style.size if tall else stage.height * (0.2 if stage.wide else 0.15)
         below = self.top + (len(self.heads) - 1) * self.style.size * 1.1
         self.claims = wrap(self.claim.text, CAPTION, room)
@@ -75,7 +75,7 @@ class _EndCard:
 
     def beat(self) -> Beat:
         """All of it."""
-        captions = Caption(0.0, self.head), Caption(1.2, self.claim)
+        captions = Caption(0.0, self.head), Caption(1.8, self.claim)
         runs = tuple(self.runs)
         return Beat("closing", self.head, captions, self.clock, runs, self.paint, framed=False)
 

@@ -18,7 +18,7 @@ from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import STRONG, TEXT, case_colour
 from tracereel.trace.analysis.queries import Run
 
-_RUN_S = 6.0
+_RUN_S = 5.6
 _STEPS = 26
 
 
@@ -32,11 +32,11 @@ def same_position(show: Show) -> Beat:
     begin = int(steps.start_ns[first])
     last = min(first + _STEPS, len(steps) - 1)
     # It stops within a step, while somebody is being computed.
-    script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(2.5)
+    script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(2.4)
     clock = script.clock()
     captions = (
         Caption(0.0, say("same_position.why")),
-        Caption(4.3, say("same_position.turns")),
+        Caption(4.1, say("same_position.turns")),
     )
     shift = continuous.timeline.begin_ns - same.timeline.begin_ns
     rings = (

@@ -136,7 +136,7 @@ class _ColdOpen:
             captions = [Caption(0.0, say("two_of_eight.some_rows", slots=slots, shown=shown))]
         if refill(run.trace) is Refill.CLOSED:
             captions.append(Caption(4.8, say("two_of_eight.closed")))
-        captions.append(Caption(_EMPTYING_S + 0.9, say("two_of_eight.few", few=few, slots=slots, waiting=waiting)))
+        captions.append(Caption(_EMPTYING_S + 0.8, say("two_of_eight.few", few=few, slots=slots, waiting=waiting)))
         if self.handover is not None:
             captions.append(Caption(self.move_s, say("two_of_eight.moves")))
         name = say("two_of_eight.name")

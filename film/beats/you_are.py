@@ -22,10 +22,10 @@ from tracereel.trace.state.columns import ABSENT
 
 _REAL_FROM_S, _REAL_TO_S = 4.0, 15.0
 """An answer that takes so long is shown as fast as it was measured."""
-_OTHERWISE_S = 10.0
+_OTHERWISE_S = 9.0
 """Seconds of film for any other answer."""
 _SECOND_S = 4.2
-_FACTS_S, _GAPS_S, _END_S = 0.2, 4.0, 7.8
+_FACTS_S, _GAPS_S, _END_S = 0.2, 3.9, 7.6
 """When it is said how long the answers took, and their gaps are; and when the beat ends: after the last token."""
 _PROMPT, _GRID, _FACTS = 74.0, 120.0, 96.0
 
