@@ -65,7 +65,7 @@ wheel: $(VENV)/.all ## build dist/*.whl, recordings and words included
 docs: $(VENV)/.all ## fill the outputs of the commands into README.md and docs/
 	@$(BIN)/python docs/outputs.py
 
-site: $(VENV)/.scenes ## make the project's page: docs/index.html with docs/site/, for GitHub Pages or to open from disk
+site: $(VENV)/.all ## make the project's page: docs/index.html with docs/site/, for GitHub Pages or to open from disk
 	@$(BIN)/python docs/site.py
 
 picture: $(VENV)/.all browser ## draw the README's picture of the player from the package's recordings

@@ -5,13 +5,16 @@ package's recordings, the notebook, and how to film an engine of one's own. Noth
 measured.
 """
 
+import base64
 import html
 import json
+import re
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
+from nbconvert import HTMLExporter
 from tracereel.cli.main import main
 from tracereel.film.ledger import ledger_path
 from tracereel.film.provenance import read_stamp
@@ -20,6 +23,28 @@ from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 ROOT = Path(__file__).resolve().parents[1]
 FILM = ROOT / "media" / "showcase" / "ContinuousBatching.mp4"
 NOTEBOOK = ROOT / "examples" / "continuous_batching.ipynb"
+NOTEBOOK_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The notebook · tracereel</title>
+{style}
+<style>
+.prompt, .anchor-link {{ display: none; }}
+.k, .kn, .kc, .ow {{ color: var(--accent); }}
+.c1, .sd {{ color: var(--dim); }}
+</style>
+</head>
+<body>
+<nav aria-label="Site"><a href="../index.html">tracereel</a><a href="{name}" download>Take the notebook</a></nav>
+<main>
+{cells}
+</main>
+</body>
+</html>
+"""
 COMMANDS = """\
 tracereel check my-runs                  # what must hold in a trace; each violation with its line
 tracereel play my-runs --open            # in the browser
@@ -35,11 +60,13 @@ def make(folder: Path) -> Path:
     for path in FILM.parent.glob(f"{FILM.stem}.*"):
         shutil.copyfile(path, beside / path.name)
     shutil.copyfile(NOTEBOOK, beside / NOTEBOOK.name)
+    template = (ROOT / "docs" / "site.html").read_text("utf-8")
+    (beside / "notebook.html").write_text(_notebook_page(template), "utf-8")
     # A film of an older version has its ledger in another form: the player does not name its seconds then.
     film = ("--film", str(FILM)) if ledger_path(FILM).is_file() else ()
     if code := main(("play", *film, "--out", str(beside / "player.html"))):
         raise SystemExit(code)
-    page = (ROOT / "docs" / "site.html").read_text("utf-8")
+    page = template
     for name, markup in _parts().items():
         page = page.replace(f"@{name}@", markup)
     target = folder / "index.html"
@@ -52,7 +79,10 @@ def _parts() -> dict[str, str]:
     table_of = runpy.run_path(str(ROOT / "benchmarks" / "film_table.py"))["table"]
     tables = [table_of(folder) for folder in sorted((PACKAGE_RECORDINGS / "film").iterdir())]
     intro, *parts = _notebook()
+    # From disk a browser reads no captions that lie in a file of their own.
+    captions = base64.b64encode(FILM.with_suffix(".vtt").read_bytes()).decode()
     return {
+        "captions": f"data:text/vtt;base64,{captions}",
         "device": html.escape(stamp["device"]),
         "model": html.escape(stamp["model"]),
         "tables": "\n".join(map(_table, tables)),
@@ -69,6 +99,16 @@ def _notebook() -> list[str]:
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     titles = [line.removeprefix("## ") for text in texts for line in text.splitlines() if line.startswith("## ")]
     return [" ".join(texts[0].split("\n\n")[1].split()), *titles]
+
+
+def _notebook_page(template: str) -> str:
+    """The notebook to read without Jupyter, in the site's style; nothing in it is loaded from elsewhere."""
+    cells, _ = HTMLExporter(template_name="basic").from_filename(str(NOTEBOOK))
+    # What scrolls sideways can be reached by keyboard.
+    cells = cells.replace("<pre>", '<pre tabindex="0">')
+    style = re.search(r"<style>.*?</style>", template, re.DOTALL)
+    assert style is not None
+    return NOTEBOOK_PAGE.format(style=style[0], name=NOTEBOOK.name, cells=cells)
 
 
 def _table(markdown: str) -> str:

@@ -43,6 +43,25 @@ def test_the_frame_holds_the_whole_page_and_plays_it(chromium, film_recordings, 
     assert said == []
 
 
+def test_a_player_is_still_there_after_nbconvert(chromium, film_recordings, tmp_path):
+    nbformat, nbconvert = pytest.importorskip("nbformat"), pytest.importorskip("nbconvert")
+    shown = {"text/html": show(film_recordings / "continuous-1.jsonl.zst")._repr_html_()}
+    cell = nbformat.v4.new_code_cell("show(run)")
+    cell.outputs = [nbformat.v4.new_output("display_data", shown)]
+    converted, _ = nbconvert.HTMLExporter(template_name="basic").from_notebook_node(
+        nbformat.v4.new_notebook(cells=[cell])
+    )
+    file = tmp_path / "notebook.html"
+    file.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{converted}</body></html>', "utf-8")
+    page = chromium.new_page()
+    page.goto(file.as_uri())
+    inside = page.frame_locator("iframe")
+    inside.locator("html[data-ready=true]").wait_for(timeout=20_000)
+    inside.locator("#longest-wait").click()
+    inside.locator("#request").wait_for(state="visible")
+    page.close()
+
+
 def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(b"\x00\x01")
