@@ -27,8 +27,11 @@ class Request:
     submitted_ns: int
     replica: Replica
     slot: int | None = None
+    cached: int = 0
     shared_blocks: int = 0
     blocks: list[int] = field(default_factory=list)
+    groups: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Its tables where each group of layers has one: for each group the block at each place."""
 
 
 class BlockTables:
@@ -38,6 +41,10 @@ class BlockTables:
         self._say = say
         self._holders: dict[int, tuple[int, int]] = {}
         """For each block that is held: how many tables it is in, and at which place of them."""
+
+    def holds(self, block: int) -> bool:
+        """Is this block in a table?"""
+        return block in self._holders
 
     def grant(self, grant: BlockGrant, request: Request, pool: int | None) -> None:
         """Append blocks, of a pool of that many, to the table of a request."""

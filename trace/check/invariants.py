@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from tracereel.trace.check.block_tables import BlockTables, Replica, Request
+from tracereel.trace.check.group_tables import GroupTables
 from tracereel.trace.check.progress import Progress
 from tracereel.trace.check.report import Report, Violation
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
@@ -127,6 +128,7 @@ class _Checker:
         self.progress = Progress(header.kv_block_tokens, longest if isinstance(longest, int) else None)
         if header.run is not None and header.run.repeat >= header.run.repeats:
             self.say("lifecycle", f"repeat {header.run.repeat} (from 0) of {header.run.repeats} repeats")
+        self.groups = GroupTables(self.say, header, self.requests)
         parts = header.replicas or [
             ReplicaInfo(replica=0, slots=header.slots, kv_blocks=header.kv_blocks, digest="0" * 64)
         ]
@@ -185,6 +187,7 @@ class _Checker:
         elif ended:
             replica.waiting -= 1
         self.tables.release(request)
+        self.groups.release(request)
         if ended:
             del self.requests[number]
 
@@ -205,10 +208,15 @@ class _Checker:
             and len(step.computed) == members
             and len(step.sampled) == members
             and (step.drafted is None or len(step.drafted) == members)
+            and (step.invalid_drafts is None or len(step.invalid_drafts) == members)
         ):
             self.columns(step)
             return
         new_tokens = sum(step.sampled)
+        if step.invalid_drafts is not None:
+            drafted = step.drafted or [0] * members
+            if any(invalid > all_ for invalid, all_ in zip(step.invalid_drafts, drafted, strict=True)):
+                self.say("tokens", f"step {step.index} has more invalid drafts than drafts")
         if step.tokens is not None and len(step.tokens) != new_tokens:
             self.say("format", f"tokens: {len(step.tokens)} entries for {new_tokens} sampled tokens")
         if step.texts is not None and len(step.texts) != new_tokens:
@@ -222,10 +230,12 @@ class _Checker:
             return  # who runs, and from where, is not known any more: the rules below would cry at everything
         for number in step.preempted:
             self.preempt(number, replica)
+        self.groups.free(step, replica)
         for admission in step.admitted:
             self.admit(admission, step, replica)
         for grant in step.blocks:
             self.grant(grant, replica)
+        self.groups.follow(step, replica)
         self.queues(step, replica)
         self.members(step, replica)
         for ending in step.finished:
@@ -265,7 +275,7 @@ class _Checker:
 
     def columns(self, step: Step) -> None:
         members = len(step.requests)
-        for name in ("slots", "phases", "positions", "computed", "sampled", "drafted"):
+        for name in ("slots", "phases", "positions", "computed", "sampled", "drafted", "invalid_drafts"):
             column = getattr(step, name)
             if column is not None and len(column) != members:
                 self.say("format", f"{name}: {len(column)} entries for {members} requests")
@@ -297,7 +307,10 @@ class _Checker:
             self.taken.add(slot)
             self.slots_of[number] = request.slot = slot
             block = self.header.kv_block_tokens
+            request.cached = admission.cached
             request.shared_blocks = admission.cached // block if block else 0
+            if admission.cached_from and sum(admission.cached_from.values()) != admission.cached:
+                self.say("tokens", f"cached_from of request {number} does not add up to the {admission.cached} cached")
             self.progress.admit(number, admission.cached)
             replica.waiting -= 1
             replica.running += 1
@@ -319,8 +332,9 @@ class _Checker:
         if step.kv_used is not None:
             if replica.blocks is not None and step.kv_used > len(replica.blocks):
                 self.say("blocks", f"{step.kv_used} blocks used of {len(replica.blocks)}")
-            if replica.held and step.kv_used != replica.held:
-                self.say("blocks", f"kv_used is {step.kv_used}, the block tables hold {replica.held}")
+            held = replica.held + self.groups.loading(step.loading, replica, self.tables.holds)
+            if replica.held and step.kv_used != held:
+                self.say("blocks", f"kv_used is {step.kv_used}, the block tables hold {held}")
 
     def members(self, step: Step, replica: Replica) -> None:
         """Every member runs, in its slot, once; how far it has come is looked at later, many steps at a time."""

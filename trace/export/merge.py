@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tracereel.trace.check.invariants import violations
@@ -275,6 +276,10 @@ def _shifted(source: _Source) -> Iterator[tuple[int, int, _Source, Arrival | Ste
 def _renumbered(step: Step, source: _Source, index: int) -> Step:
     number, slot, block = source.requests, source.first_slot, source.first_block
     replace = msgspec.structs.replace
+
+    def moved(each: Any) -> Any:
+        return replace(each, request=number[each.request], blocks=[own + block for own in each.blocks])
+
     return replace(
         step,
         index=index,
@@ -291,4 +296,7 @@ def _renumbered(step: Step, source: _Source, index: int) -> Step:
             replace(grant, request=number[grant.request], blocks=[own + block for own in grant.blocks])
             for grant in step.blocks
         ],
+        freed=[moved(release) for release in step.freed],
+        group_blocks=[moved(grant) for grant in step.group_blocks],
+        loading=[moved(each) for each in step.loading],
     )

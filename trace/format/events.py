@@ -109,6 +109,15 @@ class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kv_blocks: Index | None = None
 
 
+class KvGroup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Layers that share a block table, in a model whose layers do not all keep the same KV."""
+
+    kind: Name
+    layers: Index | None = None
+    block_tokens: Index | None = None
+    window: Index | None = None
+
+
 class Header(msgspec.Struct, tag="header", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
     """The first record: all that is needed to know what was measured, and to repeat it."""
 
@@ -123,6 +132,7 @@ class Header(msgspec.Struct, tag="header", tag_field="event", frozen=True, kw_on
     token_budget: Index | None = None
     kv_blocks: Index | None = None
     kv_block_tokens: Index | None = None
+    kv_groups: Annotated[list[KvGroup], Meta(max_length=256)] = []
     config: dict[Name, bool | int | float | str | None] = {}
     libraries: dict[Name, Name] = {}
     run: RunInfo | None = None
@@ -141,6 +151,7 @@ class Arrival(msgspec.Struct, tag="arrival", tag_field="event", frozen=True, kw_
     prompt: Prompt | None = None
     max_tokens: Index | None = None
     priority: Priority = 0
+    lora: Name | None = None
     replica: Index = 0
 
 
@@ -150,6 +161,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: Index
     slot: Index
     cached: Index = 0
+    cached_from: dict[Name, Index] = {}
 
 
 class BlockGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +169,38 @@ class BlockGrant(msgspec.Struct, frozen=True, kw_only=True):
 
     request: Index
     blocks: list[Index]
+
+
+class GroupGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """KV blocks put into a request's block table of one group of layers, from `place` on."""
+
+    request: Index
+    group: Index
+    place: Index
+    blocks: list[Index]
+
+
+class GroupRelease(msgspec.Struct, frozen=True, kw_only=True):
+    """KV blocks that left a request's block table of one group while the request runs."""
+
+    request: Index
+    group: Index
+    blocks: list[Index]
+
+
+class Loading(msgspec.Struct, frozen=True, kw_only=True):
+    """A waiting request that holds `blocks` already, because its KV is on the way from elsewhere."""
+
+    request: Index
+    state: Reason
+    blocks: list[Index]
+
+
+class GraphPadding(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step was replayed from a captured graph: its mode, and positions added to fit the captured size."""
+
+    mode: Name
+    padding: Index
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,9 +213,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=True, omit_defaults=True):
     """One schedule and one forward.
 
-    `requests`, `slots`, `phases`, `positions`, `computed`, `sampled` and `drafted` are columns: one entry for each
-    member of the batch. `tokens` and `texts` hold the new output tokens of all members one after the other, `sampled`
-    of each.
+    `requests`, `slots`, `phases`, `positions`, `computed`, `sampled`, `drafted` and `invalid_drafts` are columns: one
+    entry for each member of the batch. `tokens` and `texts` hold the new output tokens of all members one
+    after the other, `sampled` of each.
     """
 
     index: Index
@@ -190,6 +234,7 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     device_gap_ns: Nanoseconds | None = None
     latency_ns: Nanoseconds | None = None
     drafted: list[TokensPerStep] | None = None
+    invalid_drafts: list[TokensPerStep] | None = None
     tokens: list[Index] | None = None
     texts: list[TokenText] | None = None
     padding: Index = 0
@@ -197,7 +242,11 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     preempted: list[Index] = []
     finished: list[Ending] = []
     blocks: list[BlockGrant] = []
+    freed: list[GroupRelease] = []
+    group_blocks: list[GroupGrant] = []
+    loading: list[Loading] = []
     kv_used: Index | None = None
+    graph: GraphPadding | None = None
     replica: Index = 0
 
 

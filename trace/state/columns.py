@@ -22,6 +22,8 @@ __all__ = [
     "NEVER_NS",
     "BrokenTraceError",
     "Grants",
+    "GroupGrants",
+    "GroupReleases",
     "Ints",
     "Residencies",
     "SmallInts",
@@ -142,6 +144,36 @@ class Grants:
 
 
 @dataclass(frozen=True)
+class GroupGrants:
+    """`block` was put at `place` of the table that `request` has for `group` of layers, in the schedule of `step`."""
+
+    step: Ints
+    request: Ints
+    group: Ints
+    place: Ints
+    block: Ints
+
+
+@dataclass(frozen=True)
+class GroupReleases:
+    """`block` left the table that `request` has for `group`, in the schedule of `step`, while the request ran on."""
+
+    step: Ints
+    request: Ints
+    group: Ints
+    block: Ints
+
+
+@dataclass(frozen=True)
+class Loadings:
+    """In `step`, `request` waited for KV from elsewhere and held so many `blocks`."""
+
+    step: Ints
+    request: Ints
+    blocks: Ints
+
+
+@dataclass(frozen=True)
 class Trace:
     """One run of one engine, read from a file by `Trace.read`."""
 
@@ -152,6 +184,9 @@ class Trace:
     steps: Steps
     residencies: Residencies
     grants: Grants
+    group_grants: GroupGrants
+    group_releases: GroupReleases
+    loading: Loadings
     endings: dict[int, tuple[int, str, int]]
     """request -> (time in ns, reason, line) of its end."""
     end: End | None
@@ -194,6 +229,9 @@ class Trace:
             steps=steps,
             residencies=Residencies(**residencies),
             grants=Grants(**records.grants),
+            group_grants=GroupGrants(**records.group_grants),
+            group_releases=GroupReleases(**records.group_releases),
+            loading=Loadings(**records.loading),
             endings=endings,
             end=records.end,
             cut=records.cut,

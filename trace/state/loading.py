@@ -48,6 +48,11 @@ def _int64(values: "array[int]") -> Ints:
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.empty(0, np.int64)
 
 
+def _append(columns: "dict[str, array[int]]", *row: int) -> None:
+    for column, value in zip(columns.values(), row, strict=True):
+        column.append(value)
+
+
 _STEP_SCALARS = (
     *("line", "index", "host_start_ns", "host_end_ns", "scheduled_ns", "device_ns", "device_gap_ns", "latency_ns"),
     *("kv_used", "waiting", "running", "padding", "replica", "first_member", "first_token"),
@@ -64,6 +69,9 @@ class Records:
     steps: dict[str, Any]
     residencies: dict[str, npt.NDArray[Any]]
     grants: dict[str, Ints]
+    group_grants: dict[str, Ints]
+    group_releases: dict[str, Ints]
+    loading: dict[str, Ints]
     endings: dict[int, tuple[int, str, int]]
     end: End | None
     cut: str | None
@@ -107,6 +115,9 @@ class _Loader:
         }
         self.open_residencies: dict[int, int] = {}
         self.grants = {name: array("q") for name in ("step", "request", "block")}
+        self.group_grants = {name: array("q") for name in ("step", "request", "group", "place", "block")}
+        self.group_releases = {name: array("q") for name in ("step", "request", "group", "block")}
+        self.loading = {name: array("q") for name in ("step", "request", "blocks")}
 
     def fail(self, message: str, line: int) -> TraceError:
         return TraceError(self.path, message, line)
@@ -217,10 +228,30 @@ class _Loader:
             self.grants["step"].extend([i] * len(grant.blocks))
             self.grants["request"].extend([grant.request] * len(grant.blocks))
             self.grants["block"].extend(grant.blocks)
+        if step.group_blocks or step.freed or step.loading:
+            self.add_groups(step, number)
         for ending in step.finished:
             self.known(ending.request, number)
             self.close_residency(ending.request, i, step.end_ns, False)
             self.endings[ending.request] = (step.end_ns, ending.reason, number)
+
+    def add_groups(self, step: Step, number: int) -> None:
+        """What only some engines say: tables by group of layers, and requests that wait for KV from elsewhere."""
+        i = self.steps - 1
+        groups = len(self.header.kv_groups) if self.header is not None else 0
+        for change in (*step.group_blocks, *step.freed):
+            self.known(change.request, number)
+            if change.group >= groups:
+                raise self.fail(f"group {change.group} of {groups} in header.kv_groups", number)
+        for grant in step.group_blocks:
+            for place, block in enumerate(grant.blocks, grant.place):
+                _append(self.group_grants, i, grant.request, grant.group, place, block)
+        for release in step.freed:
+            for block in release.blocks:
+                _append(self.group_releases, i, release.request, release.group, block)
+        for each in step.loading:
+            self.known(each.request, number)
+            _append(self.loading, i, each.request, len(each.blocks))
 
     def add_tokens(self, step: Step, count: int) -> None:
         unknown = [ABSENT] * count
@@ -263,6 +294,9 @@ class _Loader:
             steps=self.freeze_steps(),
             residencies=residencies,
             grants={name: _int64(column) for name, column in self.grants.items()},
+            group_grants={name: _int64(column) for name, column in self.group_grants.items()},
+            group_releases={name: _int64(column) for name, column in self.group_releases.items()},
+            loading={name: _int64(column) for name, column in self.loading.items()},
             endings=self.endings,
             end=self.end,
             cut=cut,

@@ -10,11 +10,12 @@ at its end, each at that very nanosecond.
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace, group_by
+from tracereel.trace.state.columns import ABSENT, Ints, Trace, group_by
+from tracereel.trace.state.group_tables import GroupTables, Table
+from tracereel.trace.state.waits import Waits
 
 _LOOK_BACK = 64
 """Steps that are searched for a request's newest entry before all its entries are looked up."""
@@ -106,7 +107,7 @@ class State:
         for occupant in self.occupancy:
             if occupant is None:
                 continue
-            for block in self.block_table(occupant.request):
+            for block in self.blocks_of(occupant.request):
                 holders[block] = (*holders.get(block, ()), occupant.request)
         return holders
 
@@ -117,6 +118,15 @@ class State:
     def block_table(self, request: int) -> tuple[int, ...]:
         """The KV blocks the request holds, in the order of its tokens."""
         return self._timeline.block_table_at(request, self.t_ns)
+
+    def group_tables(self, request: int) -> tuple[Table, ...]:
+        """Its block tables by group of layers, each as the block at each place; empty where there are no groups."""
+        return self._timeline.group_tables_at(request, self.t_ns)
+
+    def blocks_of(self, request: int) -> tuple[int, ...]:
+        """All KV blocks that the request holds, of whichever group."""
+        tables = self.group_tables(request)
+        return tuple(block for table in tables for block in table.values()) if tables else self.block_table(request)
 
 
 class Timeline:
@@ -139,7 +149,7 @@ class Timeline:
         self._idle = np.concatenate([[0], np.cumsum(idle)])
         self._idle_while_waiting = np.concatenate([[0], np.cumsum(np.where(steps.waiting[in_order] > 0, idle, 0))])
         self._replicas = _replicas(trace)
-        self._waits = _Waits(trace)
+        self._waits = Waits(trace)
         self._priorities = np.array([arrival.priority for arrival in trace.arrivals], dtype=np.int64)
         self._residencies_of_slot = _Residencies(trace, residencies.slot, trace.header.slots)
         self._residencies_of_request = _Residencies(trace, residencies.request, len(trace.arrivals))
@@ -310,6 +320,18 @@ class Timeline:
         mine = (step >= self.trace.residencies.first_step[residency]) & (self.trace.steps.start_ns[step] <= t_ns)
         return tuple(grants.block[rows[mine]].tolist())
 
+    def group_tables_at(self, request: int, t_ns: int) -> tuple[Table, ...]:
+        """The request's block tables by group of layers at t; () where the trace has no groups."""
+        residency = self.residency_of(request, t_ns) if self.trace.header.kv_groups else None
+        if residency is None:
+            return ()
+        first_step = int(self.trace.residencies.first_step[residency])
+        return self._group_tables.at(request, first_step, self.steps_started(t_ns))
+
+    @cached_property
+    def _group_tables(self) -> GroupTables:
+        return GroupTables(self.trace)
+
     @cached_property
     def _grants_of_request(self) -> tuple[npt.NDArray[np.int32], Ints]:
         return group_by(self.trace.grants.request.astype(np.int32), len(self.trace.arrivals))
@@ -358,39 +380,3 @@ class _Residencies:
         first = self._bounds[key]
         i = bisect_right(self._from_ns, t_ns, first, self._bounds[key + 1]) - 1
         return self._order[i] if i >= first and self._to_ns[i] > t_ns else None
-
-
-class _Waits:
-    """Every interval in which a request waited; rank 0 after a preemption, else 1.
-
-    Sorted by their beginning and bundled: a bundle whose latest end has passed is not looked at.
-    """
-
-    _BUNDLE = 256
-
-    def __init__(self, trace: Trace):
-        rows: list[tuple[int, int, int, int]] = []
-        residencies = trace.residencies
-        order, bounds = group_by(residencies.request.astype(np.int32), len(trace.arrivals))
-        from_ns, to_ns = residencies.from_ns[order].tolist(), residencies.to_ns[order].tolist()
-        preempted, firsts = residencies.preempted[order].tolist(), bounds.tolist()
-        for request, arrival in enumerate(trace.arrivals):
-            own = range(firsts[request], firsts[request + 1])
-            at, _, _ = trace.endings.get(request, (NEVER_NS, "", 0))
-            rows.append((arrival.arrival_ns, from_ns[own[0]] if own else at, request, 1))
-            rows.extend((to_ns[left], from_ns[back], request, 0) for left, back in pairwise(own))
-            if own and preempted[own[-1]]:
-                rows.append((to_ns[own[-1]], at, request, 0))
-        columns = np.array(sorted(rows), dtype=np.int64).reshape(-1, 4).T
-        self._begin, self._end, self._request, self._rank = (np.ascontiguousarray(column) for column in columns)
-        starts = np.arange(0, len(self._end), self._BUNDLE)
-        self._latest_end = np.maximum.reduceat(self._end, starts) if len(starts) else self._end
-
-    def at(self, t_ns: int) -> tuple[Ints, Ints]:
-        """The requests that wait at t, and the rank of each."""
-        begun = int(np.searchsorted(self._begin, t_ns, side="right"))
-        bundles = np.flatnonzero(self._latest_end[: -(-begun // self._BUNDLE)] > t_ns)
-        rows = (bundles[:, None] * self._BUNDLE + np.arange(self._BUNDLE)).ravel()
-        rows = rows[rows < begun]
-        rows = rows[self._end[rows] > t_ns]
-        return self._request[rows], self._rank[rows]

@@ -1,0 +1,40 @@
+"""The block tables of a model whose layers keep different KV: at any instant which block stands where in which group."""
+
+import numpy as np
+from tracereel.trace.state.columns import Trace, group_by
+
+Table = dict[int, int]
+"""The block at each place of a table that holds one; the places before a sliding window hold none."""
+
+
+class GroupTables:
+    """Answers for a request what its tables were after the schedule of some step."""
+
+    def __init__(self, trace: Trace):
+        self._trace = trace
+        self._grants = group_by(trace.group_grants.request.astype(np.int32), len(trace.arrivals))
+        self._releases = group_by(trace.group_releases.request.astype(np.int32), len(trace.arrivals))
+
+    def at(self, request: int, first_step: int, started: int) -> tuple[Table, ...]:
+        """Its tables, one a group, from what the schedules of the steps `first_step` to `started` (exclusive) did."""
+        trace = self._trace
+        tables: tuple[Table, ...] = tuple({} for _ in trace.header.kv_groups)
+        order, bounds = self._releases
+        rows = order[bounds[request] : bounds[request + 1]]
+        releases = trace.group_releases
+        rows = rows[(releases.step[rows] >= first_step) & (releases.step[rows] < started)]
+        # A request may be given a block again that left its table: a release counts for grants of earlier steps.
+        left = {
+            (int(group), int(block)): int(step)
+            for step, group, block in zip(releases.step[rows], releases.group[rows], releases.block[rows], strict=True)
+        }
+        order, bounds = self._grants
+        rows = order[bounds[request] : bounds[request + 1]]
+        grants = trace.group_grants
+        rows = rows[(grants.step[rows] >= first_step) & (grants.step[rows] < started)]
+        for step, group, place, block in zip(
+            *(column[rows].tolist() for column in (grants.step, grants.group, grants.place, grants.block)), strict=True
+        ):
+            if left.get((group, block), -1) <= step:
+                tables[group][place] = block
+        return tables
