@@ -1,4 +1,4 @@
-"""Block tables by group of layers: blocks that leave early, requests that hold blocks while they wait, and their check."""
+"""Block tables by group of layers: blocks that leave early, requests that hold blocks while they wait."""
 
 import msgspec
 import pytest

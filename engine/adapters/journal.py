@@ -13,7 +13,20 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from tracereel.trace.format.bounds import as_name, as_prompt
-from tracereel.trace.format.events import DECODE, PREFILL, Admission, Arrival, BlockGrant, Ending, Finish, Step
+from tracereel.trace.format.events import (
+    DECODE,
+    PREFILL,
+    Admission,
+    Arrival,
+    BlockGrant,
+    Ending,
+    Finish,
+    GraphPadding,
+    GroupGrant,
+    GroupRelease,
+    Loading,
+    Step,
+)
 
 Key = str
 """An engine's own name for a request."""
@@ -34,7 +47,9 @@ class Entry:
 class Member:
     """A request in a step: `scheduled` tokens from `position` on, drafts included; then what came of it.
 
-    `blocks` were appended to its block table for this step.
+    `blocks` were appended to its block table for this step; or, where each group of layers has a table, `groups` are
+    (group, place, blocks). Of its drafts `invalid` were placeholders. `cached_from` says, at an admission, where the KV
+    that it has already came from.
     """
 
     key: Key
@@ -44,6 +59,9 @@ class Member:
     tokens: list[int] = field(default_factory=list)
     reason: str | None = None
     blocks: list[int] = field(default_factory=list)
+    invalid: int = 0
+    cached_from: dict[str, int] = field(default_factory=dict)
+    groups: list[tuple[int, int, list[int]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +91,14 @@ class _Members:
     computed: list[int] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
     drafted: list[int] = field(default_factory=list)
+    invalid: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     texts_known: bool = True
     admitted: list[Admission] = field(default_factory=list)
     finished: list[Ending] = field(default_factory=list)
     blocks: list[BlockGrant] = field(default_factory=list)
+    group_blocks: list[GroupGrant] = field(default_factory=list)
     ended: list[Key] = field(default_factory=list)
 
 
@@ -113,6 +133,7 @@ class Journal:
         max_tokens: int | None = None,
         priority: int = 0,
         prompt: str | None = None,
+        lora: str | None = None,
         text: Callable[[int], str] | None = None,
     ) -> Arrival:
         """A request came; raises ValueError where one of that key has not ended yet."""
@@ -127,6 +148,7 @@ class Journal:
             submitted_ns=submitted_ns,
             prompt_tokens=prompt_tokens,
             prompt=as_prompt(prompt) if self._content else None,
+            lora=None if lora is None else as_name(lora),
             max_tokens=max_tokens,
             priority=max(-(2**31), min(priority, 2**31 - 1)),
         )
@@ -139,15 +161,29 @@ class Journal:
         *,
         seated: Iterable[tuple[Key, int]] = (),
         padding: int = 0,
+        freed: Iterable[tuple[Key, int, list[int]]] = (),
+        loading: Iterable[tuple[Key, str, list[int]]] = (),
+        graph: tuple[str, int] | None = None,
     ) -> Step:
         """A step: the preempted lost their slots, new members took one, each computed, some ended.
 
         `seated` hold a slot without computing, with as many tokens of theirs cached. Members that had ended before the
         step began were computed for nothing: their tokens are padding, as are drafts in a step that was still filling a
-        prompt.
+        prompt. `freed` left tables of requests that run on, (request, group, blocks); `loading` wait for KV from
+        elsewhere, (request, state, blocks); `graph` is a replayed graph's mode and padding.
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
+        releases = [
+            GroupRelease(request=entry.number, group=group, blocks=blocks)
+            for key, group, blocks in freed
+            if (entry := entries.get(key)) and entry.slot is not None
+        ]
+        loads = [
+            Loading(request=entry.number, state=state, blocks=blocks)
+            for key, state, blocks in loading
+            if (entry := entries.get(key)) and entry.slot is None
+        ]
         columns = _Members()
         for member in members:
             entry = entries.get(member.key)
@@ -175,6 +211,7 @@ class Journal:
             computed=columns.computed,
             sampled=columns.sampled,
             drafted=columns.drafted if self._drafts else None,
+            invalid_drafts=columns.invalid if self._drafts and any(columns.invalid) else None,
             tokens=columns.tokens if self._content else None,
             texts=columns.texts if self._content and columns.texts_known else None,
             padding=padding,
@@ -182,6 +219,10 @@ class Journal:
             preempted=left,
             finished=columns.finished,
             blocks=columns.blocks,
+            freed=releases,
+            group_blocks=columns.group_blocks,
+            loading=loads,
+            graph=None if graph is None else GraphPadding(mode=as_name(graph[0]), padding=graph[1]),
             waiting=waiting if moment.waiting is None else moment.waiting,
             running=running if moment.running is None else moment.running,
             kv_used=moment.kv_used,
@@ -190,7 +231,7 @@ class Journal:
     def _compute(self, columns: "_Members", entry: Entry, member: Member) -> int:
         """Add a member to the columns of its step; returns how many of its tokens are padding."""
         if entry.slot is None:
-            columns.admitted.append(self._seat(entry, member.position))
+            columns.admitted.append(self._seat(entry, member.position, member.cached_from))
         assert entry.slot is not None
         known = entry.prompt_tokens + entry.output_tokens
         decodes = entry.output_tokens > 0 and member.position >= known - 1
@@ -202,6 +243,7 @@ class Journal:
         columns.computed.append(width)
         columns.sampled.append(len(member.tokens))
         columns.drafted.append(member.drafted if decodes else 0)
+        columns.invalid.append(member.invalid if decodes else 0)
         columns.tokens.extend(member.tokens)
         if self._content and member.tokens:
             if entry.text is None:
@@ -211,6 +253,10 @@ class Journal:
         entry.output_tokens += len(member.tokens)
         if member.blocks:
             columns.blocks.append(BlockGrant(request=entry.number, blocks=member.blocks))
+        columns.group_blocks.extend(
+            GroupGrant(request=entry.number, group=group, place=place, blocks=blocks)
+            for group, place, blocks in member.groups
+        )
         if member.reason is not None:
             columns.finished.append(Ending(request=entry.number, reason=member.reason))
             columns.ended.append(member.key)
@@ -224,14 +270,14 @@ class Journal:
         self._vacate(entry)
         return Finish(request=entry.number, at_ns=at_ns, reason=reason)
 
-    def _seat(self, entry: Entry, cached: int) -> Admission:
+    def _seat(self, entry: Entry, cached: int, cached_from: dict[str, int] | None = None) -> Admission:
         """Give it the lowest free slot; more than there are is for `tracereel check` to tell, not for us to hide."""
         if not self._free:
             self._free.append(self._slots)
             self._slots += 1
         entry.slot = heappop(self._free)
         self._seated += 1
-        return Admission(request=entry.number, slot=entry.slot, cached=cached)
+        return Admission(request=entry.number, slot=entry.slot, cached=cached, cached_from=cached_from or {})
 
     def _vacate(self, entry: Entry) -> bool:
         """Give its slot back; False where it sits in none."""

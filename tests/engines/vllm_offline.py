@@ -42,6 +42,8 @@ def main() -> None:
         outputs = llm.generate(prompts, sampling, use_tqdm=False)
     said = {output.request_id: (list(output.outputs[0].token_ids), output.outputs[0].text) for output in outputs}
     Path(answers).write_text(json.dumps(said))
+    # On a busy machine vLLM would otherwise kill its engine core five seconds after this process ends.
+    llm.llm_engine.engine_core.shutdown(timeout=120)
 
 
 if __name__ == "__main__":

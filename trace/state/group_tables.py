@@ -1,4 +1,4 @@
-"""The block tables of a model whose layers keep different KV: at any instant which block stands where in which group."""
+"""The block tables of a model whose layers keep different KV: which block stands where in which group."""
 
 import numpy as np
 from tracereel.trace.state.columns import Trace, group_by

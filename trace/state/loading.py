@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tracereel.trace.format.decoding import MalformedRecordError, decode_record
-from tracereel.trace.format.events import Arrival, End, Event, Finish, Header, Step
+from tracereel.trace.format.events import Arrival, End, Event, Finish, GroupGrant, GroupRelease, Header, Step
 from tracereel.trace.format.storage import LineReader, TraceError
 from tracereel.trace.state.values import ABSENT, NEVER_NS, Ints
 
@@ -239,7 +239,8 @@ class _Loader:
         """What only some engines say: tables by group of layers, and requests that wait for KV from elsewhere."""
         i = self.steps - 1
         groups = len(self.header.kv_groups) if self.header is not None else 0
-        for change in (*step.group_blocks, *step.freed):
+        changes: list[GroupGrant | GroupRelease] = [*step.group_blocks, *step.freed]
+        for change in changes:
             self.known(change.request, number)
             if change.group >= groups:
                 raise self.fail(f"group {change.group} of {groups} in header.kv_groups", number)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import vllm
 from tracereel.engine.adapters.export import dtype_name, read_note
+from tracereel.engine.adapters.vllm.kv import KvCache
 from tracereel.engine.adapters.vllm.settings import Settings
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
@@ -24,7 +25,7 @@ from tracereel.trace.format.recorder import start_clock
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 
-TRIED = ("0.25", "0.32")
+TRIED = ("0.25", "0.32", "0.33")
 """Versions of vLLM that this adapter has been tried with."""
 
 logger = init_logger("vllm.tracereel")
@@ -56,7 +57,7 @@ def trace_path(path: str, vllm_config: Any, run: int | None = None) -> Path:
     return target / f"vllm-{started}-{os.getpid()}-replica-{replica}{numbered}.jsonl.zst"
 
 
-def header(scheduler: Any, settings: Settings, run: RunInfo | None) -> Header:
+def header(scheduler: Any, settings: Settings, kv: KvCache, run: RunInfo | None) -> Header:
     """What is known of a run before it starts; its clock starts here."""
     config = scheduler.vllm_config
     parallel, options, cache_config = config.parallel_config, config.scheduler_config, config.cache_config
@@ -66,8 +67,9 @@ def header(scheduler: Any, settings: Settings, run: RunInfo | None) -> Header:
         policy="continuous",
         slots=scheduler.max_num_running_reqs,
         token_budget=scheduler.max_num_scheduled_tokens,
-        kv_blocks=scheduler.kv_cache_manager.block_pool.num_gpu_blocks - 1,
+        kv_blocks=kv.blocks,
         kv_block_tokens=scheduler.block_size,
+        kv_groups=[] if kv.one_table or not kv.known else kv.groups,
         model=model_info(config),
         device=device_info(parallel),
         workload=settings.workload or WorkloadInfo(name="served"),
@@ -89,10 +91,32 @@ def header(scheduler: Any, settings: Settings, run: RunInfo | None) -> Header:
             "compiled": not config.model_config.enforce_eager,
             "executor": str(parallel.distributed_executor_backend),
             "quantization": config.model_config.quantization,
+            **scheduling_knobs(config),
         },
         libraries={"torch": str(torch.__version__)},
         clock=start_clock(),
     )
+
+
+def scheduling_knobs(config: Any) -> dict[str, bool | int | float | str | None]:
+    """What decides who is scheduled and how, where it is set at all: a knob that is off is not in the header."""
+    options, speculative = config.scheduler_config, config.speculative_config
+    lora, transfer = config.lora_config, config.kv_transfer_config
+    knobs = {
+        "prefill_schedule_interval": _above(options, "prefill_schedule_interval", 1),
+        "long_prefill_token_threshold": _above(options, "long_prefill_token_threshold", 0),
+        "max_num_partial_prefills": _above(options, "max_num_partial_prefills", 1),
+        "speculative_method": getattr(speculative, "method", None),
+        "speculative_tokens": getattr(speculative, "num_speculative_tokens", None),
+        "max_loras": getattr(lora, "max_loras", None),
+        "kv_connector": getattr(transfer, "kv_connector", None),
+    }
+    return {name: value for name, value in knobs.items() if value is not None}
+
+
+def _above(options: Any, name: str, off: int) -> int | None:
+    value = getattr(options, name, None)
+    return int(value) if value is not None and value > off else None
 
 
 def replicas_of(parallel: Any) -> int:

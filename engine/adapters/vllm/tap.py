@@ -12,22 +12,15 @@ from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member
 from tracereel.engine.adapters.vllm.header import header, trace_path, warn_of_untried
+from tracereel.engine.adapters.vllm.kv import Freed, KvCache, Loads, Tables, whole_tables
+from tracereel.engine.adapters.vllm.pieces import piece, require
 from tracereel.engine.adapters.vllm.settings import Settings
 from tracereel.trace.format.events import Arrival, Finish, Step
 from tracereel.trace.format.recorder import Recorder
 from vllm.logger import init_logger
-from vllm.tokenizers import cached_tokenizer_from_config
-from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
-try:
-    from vllm.v1.kv_cache_interface import is_full_attention_spec
-except ImportError:  # vLLM 0.25
-    from vllm.v1.kv_cache_interface import FullAttentionSpec
-
-    def is_full_attention_spec(spec: Any) -> bool:
-        """Is it the KV cache of full attention?"""
-        return isinstance(spec, FullAttentionSpec)
-
+cached_tokenizer_from_config = piece("vllm.tokenizers:cached_tokenizer_from_config")
+IncrementalDetokenizer = piece("vllm.v1.engine.detokenizer:IncrementalDetokenizer")
 
 PROMPT_ARGUMENT = "tracereel_prompt"
 """In a request's `extra_args`: the prompt's own text, where it is not what the template made of it."""
@@ -49,12 +42,12 @@ class Tap:
     def __init__(self, scheduler: Any, settings: Settings):
         config = scheduler.vllm_config
         warn_of_untried(vllm.__version__)
+        require(scheduler)
         self._scheduler = scheduler
-        self._pool = scheduler.kv_cache_manager.block_pool
-        self._blocks = self._pool.num_gpu_blocks - 1  # one is never given to anybody
-        groups = scheduler.kv_cache_config.kv_cache_groups
-        self._tables = len(groups) == 1 and is_full_attention_spec(groups[0].kv_cache_spec)
-        self._blocks_known = not scheduler.defer_block_free
+        self._kv = KvCache(scheduler)
+        if not self._kv.known:
+            logger.warning("tracereel: this vLLM does not say which blocks leave early; block tables are left out")
+        self._blocks_known = not getattr(scheduler, "defer_block_free", False)
         self._content = settings.content
         self._tokenizer = cached_tokenizer_from_config(config.model_config) if settings.content else None
         self._drafts = config.speculative_config is not None
@@ -82,11 +75,15 @@ class Tap:
         """The last schedule that gave a request tokens, until they are there."""
         self._carried: set[str] = set()
         """Preempted in a schedule that gave no request anything: told with the next step."""
+        self._left_early: Freed = []
+        """Blocks that left tables in such a schedule, likewise."""
         self._reached: dict[str, int] = {}
         """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
         self._stops: dict[str, tuple[list[str], list[str]]] = {}
         """The stop strings of a request, and its text so far."""
-        self._recorder = Recorder(path, header(self._scheduler, self._settings, run), on_fault="continue")
+        self._prefills: dict[str, Any] = {}
+        """What vLLM notes of a request's cached tokens at its first admission."""
+        self._recorder = Recorder(path, header(self._scheduler, self._settings, self._kv, run), on_fault="continue")
         clock = self._recorder.header.clock
         self._zero_ns, self._zero_wall_ns = clock.monotonic_ns, clock.wall_ns
         logger.info("tracereel: recording to %s", path)
@@ -96,7 +93,7 @@ class Tap:
     def counts(self) -> tuple[int, int, int]:
         """How many run and wait, and how many blocks are free, now."""
         running, waiting = self._scheduler.get_request_counts()
-        return running, waiting, self._pool.get_num_free_blocks()
+        return running, waiting, self._kv.free()
 
     def arrived(self, request: Any) -> None:
         """A request was put in the queue."""
@@ -111,7 +108,8 @@ class Tap:
         if request.resumable:
             self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
             return
-        self._recorder.record_later(partial(self._beside, self._arrival, request, time.monotonic_ns()))
+        prefill = getattr(request, "prefill_stats", None)
+        self._recorder.record_later(partial(self._beside, self._arrival, request, prefill, time.monotonic_ns()))
 
     def ended(self, request: Any, at_ns: int) -> None:
         """A request was ended from outside."""
@@ -124,15 +122,16 @@ class Tap:
         if self._recorder is not None:
             if plan.total_num_scheduled_tokens:
                 self._newest = plan
-            self._recorder.record_later(partial(self._begun, plan, start_ns, scheduled_ns, before, self.counts()))
+            after, kept = self.counts(), (whole_tables(plan), self._kv.take_freed(), self._kv.loads())
+            self._recorder.record_later(partial(self._begun, (plan, *kept), start_ns, scheduled_ns, before, after))
 
-    def updated(self, plan: Any, results: Any, end_ns: int) -> None:
-        """The tokens of the oldest step in flight are there."""
+    def updated(self, plan: Any, results: Any, graph: Any, end_ns: int) -> None:
+        """The tokens of the oldest step in flight are there; `graph` says how a CUDA graph was replayed."""
         if self._recorder is not None:
             if plan is self._newest:
                 self._newest = None
             counts = self.counts()
-            self._recorder.record_later(partial(self._completed, plan, results, end_ns, counts))
+            self._recorder.record_later(partial(self._completed, plan, results, graph, end_ns, counts))
             if self._settings.requests_per_run and self._left <= 0 and counts[:2] == (0, 0) and self._newest is None:
                 self.close()
                 self._between = True
@@ -160,7 +159,7 @@ class Tap:
 
     def _counted(self, counts: tuple[int, int, int]) -> Counts:
         running, waiting, free = counts
-        return Counts(running, waiting, self._blocks - free)
+        return Counts(running, waiting, self._kv.blocks - free)
 
     def _beside(self, make: Callable[..., Iterator[Arrival | Finish]], *facts: Any) -> Records:
         """Something happened outside a step: it is told after the step that runs."""
@@ -172,7 +171,7 @@ class Tap:
 
     def _begun(
         self,
-        plan: Any,
+        plan: tuple[Any, Tables, Freed, Loads],
         start_ns: int,
         scheduled_ns: int,
         before: tuple[int, int, int],
@@ -181,15 +180,17 @@ class Tap:
         self._in_flight.scheduled(plan, start_ns, scheduled_ns, self._counted(before), self._counted(after))
         return iter(())
 
-    def _completed(self, plan: Any, results: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
+    def _completed(self, plan: Any, results: Any, graph: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
         oldest = self._in_flight.oldest
-        if oldest is not None and oldest.plan is plan:
-            yield from self._told(self._in_flight.completed(end_ns, self._counted(now)), results, end_ns)
+        if oldest is not None and oldest.plan[0] is plan:
+            yield from self._told(self._in_flight.completed(end_ns, self._counted(now)), results, graph, end_ns)
         elif plan.total_num_scheduled_tokens:
             # An empty step that was scheduled before the recording began is none of ours.
             raise AdapterError("steps do not come back in the order in which they were scheduled")
 
-    def _arrival(self, request: Any, at_ns: int) -> Iterator[Arrival]:
+    def _arrival(self, request: Any, prefill: Any, at_ns: int) -> Iterator[Arrival]:
+        self._prefills[request.request_id] = prefill
+        lora = getattr(request, "lora_request", None)
         sampling = request.sampling_params
         prompt = text = None
         if self._tokenizer is not None and sampling is not None and request.prompt_token_ids is not None:
@@ -213,11 +214,12 @@ class Tap:
             priority=request.priority,
             prompt=prompt,
             text=text,
+            lora=None if lora is None else lora.lora_name,
         )
 
     def _ending(self, key: str, at_ns: int, reason: str) -> Iterator[Finish]:
         stops, texts = self._stops.pop(key, ([], []))
-        self._reached.pop(key, None)
+        self._forget(key)
         # vLLM's front end looks for stop strings and aborts the request in the engine core; the text says which it was.
         if reason == "abort" and any(stop in "".join(texts) for stop in stops):
             reason = "stop"
@@ -225,17 +227,31 @@ class Tap:
         if finish is not None:
             yield finish
 
-    def _told(self, step: InFlightStep, results: Any, end_ns: int) -> Records:
-        plan = step.plan
+    def _forget(self, key: str) -> None:
+        for facts in (self._stops, self._reached, self._prefills):
+            facts.pop(key, None)
+        self._kv.forget(key)
+
+    def _told(self, step: InFlightStep, results: Any, graph: Any, end_ns: int) -> Records:
+        plan, whole, freed, loads = step.plan
+        self._left_early += freed
         self._carried |= plan.preempted_req_ids or set()
         if plan.total_num_scheduled_tokens:
             preempted, self._carried = self._carried, set()
+            freed, self._left_early = self._left_early, []
             moment = step.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
-            yield self._journal.step(moment, self._members(plan, results), preempted)
+            yield self._journal.step(
+                moment,
+                self._members(plan, whole, results),
+                preempted,
+                freed=freed if self._kv.known else (),
+                loading=loads,
+                graph=None if graph is None else (graph.runtime_mode, graph.num_paddings),
+            )
         for make in step.after:
             yield from make()
 
-    def _members(self, plan: Any, results: Any) -> Iterator[Member]:
+    def _members(self, plan: Any, whole: Tables, results: Any) -> Iterator[Member]:
         outputs: dict[str, Any] = {}
         for core_outputs in results.values():
             for output in core_outputs.outputs:
@@ -245,7 +261,7 @@ class Tap:
         planned.update(
             zip(cached.req_ids, zip(cached.num_computed_tokens, cached.new_block_ids, strict=True), strict=True)
         )
-        drafts = plan.scheduled_spec_decode_tokens
+        drafts, invalid = plan.scheduled_spec_decode_tokens, plan.num_invalid_spec_tokens or {}
         for key, scheduled in plan.num_scheduled_tokens.items():
             position, tables = planned[key]
             output = outputs.get(key)
@@ -257,9 +273,10 @@ class Tap:
             if self._drafts and self._in_flight.ahead:
                 self._reached[key] = position + (len(tokens) if drafted and tokens else scheduled)
             reason = str(output.finish_reason) if output is not None and output.finish_reason is not None else None
+            grants = list(self._kv.grants(key, whole.get(key, tables), whole=key in whole)) if self._kv.known else []
+            cached_from = cached_sources(self._prefills.pop(key, None), position) if key in whole else {}
             if reason is not None:
-                self._stops.pop(key, None)
-                self._reached.pop(key, None)
+                self._forget(key)
             yield Member(
                 key=key,
                 position=position,
@@ -267,9 +284,20 @@ class Tap:
                 drafted=drafted,
                 tokens=tokens,
                 reason=reason,
-                # vLLM's block 0 is never given to anybody: here blocks count from 0.
-                blocks=[block - 1 for block in tables[0]] if self._tables and tables else [],
+                invalid=min(invalid.get(key, 0), drafted),
+                cached_from=cached_from,
+                blocks=[block for _, _, blocks in grants for block in blocks] if self._kv.one_table else [],
+                groups=[] if self._kv.one_table else grants,
             )
+
+
+def cached_sources(prefill: Any, cached: int) -> dict[str, int]:
+    """A new request's cached tokens by where their KV came from, by vLLM's own note; empty where it says nothing."""
+    if prefill is None or not cached:
+        return {}
+    local, external = prefill.num_local_cached_tokens, prefill.num_external_cached_tokens
+    known = {name: count for name, count in (("local", local), ("external", external)) if count}
+    return known if sum(known.values()) == cached else {}
 
 
 def _next_text(detokenizer: Any, spoken: list[str] | None, token_id: int) -> str:
