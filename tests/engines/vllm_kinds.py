@@ -16,7 +16,7 @@ from vllm.lora.request import LoRARequest
 
 KINDS = {
     "sliding-window": ("tiny-gemma3", {"num_gpu_blocks_override": 25}),
-    "mamba": ("tiny-bamba", {"num_gpu_blocks_override": 25}),
+    "state": ("tiny-lfm2", {"num_gpu_blocks_override": 25}),
     "lora": ("tiny-llama", {"num_gpu_blocks_override": 25, "enable_lora": True, "max_loras": 2, "max_lora_rank": 8}),
     "speculation": (
         "tiny-llama",
@@ -53,7 +53,7 @@ def main() -> None:
         disable_log_stats=True,
         scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
         additional_config={"tracereel": {"path": recording}},
-        **({"block_size": 32} if kind != "mamba" else {}),
+        **({"block_size": 32} if kind != "state" else {}),
         **options,
     )
     prompts = [f"{SENTENCE * (1 + i % 3)}And then, for the {i}th time," for i in range(8)]

@@ -100,7 +100,7 @@ class KvCache:
 
 
 def whole_tables(plan: Any) -> Tables:
-    """The tables of the requests that this schedule admitted, copied: vLLM's model runner extends the lists it is given.
+    """The tables of the requests that this schedule admitted, copied: vLLM's model runner extends its lists.
 
     Grows with the requests that were admitted, not with the batch.
     """

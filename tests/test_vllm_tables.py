@@ -1,0 +1,136 @@
+"""What the vLLM adapter makes of vLLM's block tables, with stand-ins of the same shape: vLLM itself is not here."""
+
+from dataclasses import make_dataclass
+from types import SimpleNamespace
+
+import pytest
+from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.vllm.kv import KvCache, early_codes, kv_group, runs, watched, whole_tables
+from tracereel.engine.adapters.vllm.pieces import OUTPUTS, piece, require
+
+
+def test_places_that_hold_no_block_part_a_table_into_runs():
+    assert list(runs([0, 0, 3, 4, 0, 6], 2)) == [(4, [2, 3]), (7, [5])]
+    assert list(runs([0, 0], 0)) == []
+    assert list(runs([1], 5)) == [(5, [0])]
+
+
+def block(number):
+    return SimpleNamespace(block_id=number, is_null=number == 0)
+
+
+class Manager:
+    """As vLLM's managers of one kind of KV: blocks leave in `_remove_blocks_in_range`, or all at once in `free`."""
+
+    kv_cache_group_id = 1
+
+    def __init__(self, pool):
+        self.block_pool = pool
+
+    def _remove_blocks_in_range(self, request_id, blocks):
+        self.block_pool.free_blocks(blocks)
+
+    def free(self, request_id, blocks):
+        self.block_pool.free_blocks(blocks)
+
+
+def test_only_blocks_that_leave_a_running_request_are_told_with_their_request_and_group():
+    returned, left = [], []
+    pool = SimpleNamespace(free_blocks=returned.extend)
+    pool.free_blocks = watched(pool.free_blocks, early_codes(Manager), lambda *what: left.append(what))
+    manager = Manager(pool)
+    manager._remove_blocks_in_range("a", [block(3), block(0), block(2)])
+    manager.free("b", [block(5)])
+    assert left == [("a", 1, [2, 1])]
+    assert [each.block_id for each in returned] == [3, 0, 2, 5]
+
+
+def plan(new=(), resumed=(), cached=()):
+    return SimpleNamespace(
+        scheduled_new_reqs=[SimpleNamespace(req_id=key, block_ids=ids) for key, ids in new],
+        scheduled_cached_reqs=SimpleNamespace(
+            req_ids=[key for key, _ in cached], new_block_ids=[ids for _, ids in cached], resumed_req_ids=set(resumed)
+        ),
+    )
+
+
+def test_tables_of_admitted_requests_are_as_they_were_when_the_schedule_was_made():
+    """vLLM's model runner keeps these very lists and appends the blocks of later steps to them."""
+    first, back, running = [1, 2], [7], [9]
+    tables = whole_tables(plan([("a", (first,))], ["b"], [("b", (back,)), ("c", (running,))]))
+    first.append(3)
+    back.append(8)
+    assert tables == {"a": ([1, 2],), "b": ([7],)}
+
+
+class SlidingWindowSpec:
+    block_size, sliding_window = 32, 64
+
+
+class SinkFullAttentionSpec:
+    block_size = 16
+
+
+def cache(*specs, holding=()):
+    pool = SimpleNamespace(num_gpu_blocks=11, free_blocks=lambda blocks: None, get_num_free_blocks=lambda: 4)
+    manager = SimpleNamespace(
+        block_pool=pool,
+        coordinator=SimpleNamespace(single_type_managers=(Manager(pool),)),
+        get_block_ids=lambda request_id: ([0, 4], [5]),
+    )
+    groups = [SimpleNamespace(kv_cache_spec=spec, layer_names=["layer"]) for spec in specs]
+    return KvCache(
+        SimpleNamespace(
+            kv_cache_manager=manager,
+            kv_cache_config=SimpleNamespace(kv_cache_groups=groups),
+            block_size=16,
+            kv_holding_waiting=list(holding),
+        )
+    )
+
+
+def test_groups_are_named_by_what_their_layers_keep():
+    windows = kv_group(SimpleNamespace(kv_cache_spec=SlidingWindowSpec(), layer_names=["a", "b"]), 16)
+    assert (windows.kind, windows.layers, windows.block_tokens, windows.window) == ("sliding_window", 2, 32, 64)
+    sink = kv_group(SimpleNamespace(kv_cache_spec=SinkFullAttentionSpec(), layer_names=["a"]), 16)
+    assert sink.kind == "sink_full_attention"
+
+
+def test_a_table_grows_by_group_and_a_readmitted_request_begins_again():
+    kv = cache(SlidingWindowSpec(), SinkFullAttentionSpec())
+    assert not kv.one_table
+    assert kv.known
+    assert list(kv.grants("a", ([0, 2], [3]), whole=True)) == [(0, 1, [1]), (1, 0, [2])]
+    assert list(kv.grants("a", ([4], []), whole=False)) == [(0, 2, [3])]
+    assert list(kv.grants("a", None, whole=False)) == []
+    assert list(kv.grants("a", ([5], [6]), whole=True)) == [(0, 0, [4]), (1, 0, [5])]
+
+
+def test_requests_that_wait_for_kv_from_elsewhere_are_told_with_the_blocks_they_hold():
+    waits = SimpleNamespace(request_id="a", status=SimpleNamespace(name="WAITING_FOR_REMOTE_KVS"))
+    other = SimpleNamespace(request_id="b", status=SimpleNamespace(name="WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR"))
+    assert cache(SlidingWindowSpec(), holding=[waits, other]).loads() == [("a", "waiting_for_remote_kvs", [3, 4])]
+    assert cache(SlidingWindowSpec()).loads() == []
+
+
+def test_what_this_vllm_lacks_is_named_in_one_line():
+    outputs = SimpleNamespace(**{name: make_dataclass(name, fields) for name, fields in OUTPUTS.items()})
+    whole = SimpleNamespace(
+        get_request_counts=None,
+        kv_cache_manager=SimpleNamespace(block_pool=SimpleNamespace(get_num_free_blocks=None, num_gpu_blocks=1)),
+        kv_cache_config=SimpleNamespace(kv_cache_groups=[]),
+        max_num_running_reqs=1,
+        max_num_scheduled_tokens=1,
+        block_size=1,
+        requests={},
+        vllm_config=SimpleNamespace(scheduler_config=None, cache_config=None),
+    )
+    require(whole, outputs)
+    del whole.kv_cache_manager.block_pool.get_num_free_blocks
+    outputs.NewRequestData = make_dataclass("NewRequestData", ["req_id", "num_computed_tokens"])
+    with pytest.raises(AdapterError) as said:
+        require(whole, outputs)
+    assert "Scheduler.kv_cache_manager.block_pool.get_num_free_blocks, NewRequestData.block_ids" in str(said.value)
+    assert "\n" not in str(said.value)
+    with pytest.raises(AdapterError, match="json:no_such_thing"):
+        piece("json:no_such_thing")
