@@ -8,7 +8,7 @@ Knows no engine and no clock. Slots are the lowest that are free: an engine's ow
 these stay.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -167,23 +167,13 @@ class Journal:
     ) -> Step:
         """A step: the preempted lost their slots, new members took one, each computed, some ended.
 
-        `seated` hold a slot without computing, with as many tokens of theirs cached. Members that had ended before the
-        step began were computed for nothing: their tokens are padding, as are drafts in a step that was still filling a
-        prompt. `freed` left tables of requests that run on, (request, group, blocks); `loading` wait for KV from
-        elsewhere, (request, state, blocks); `graph` is a replayed graph's mode and padding.
+        `seated` hold a slot without computing, with as many tokens cached; `freed` left tables of running requests,
+        (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `graph` is the mode and
+        padding of a replayed graph. Tokens of members that had ended, and drafts in a prefill, are padding.
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
-        releases = [
-            GroupRelease(request=entry.number, group=group, blocks=blocks)
-            for key, group, blocks in freed
-            if (entry := entries.get(key)) and entry.slot is not None
-        ]
-        loads = [
-            Loading(request=entry.number, state=state, blocks=blocks)
-            for key, state, blocks in loading
-            if (entry := entries.get(key)) and entry.slot is None
-        ]
+        releases = self._released(freed)
         columns = _Members()
         for member in members:
             entry = entries.get(member.key)
@@ -191,13 +181,9 @@ class Journal:
                 padding += member.scheduled
                 continue
             padding += self._compute(columns, entry, member)
-        columns.admitted.extend(
-            self._seat(entry, cached) for key, cached in seated if (entry := entries.get(key)) and entry.slot is None
-        )
+        columns.admitted.extend(self._seat_idle(seated))
         running, waiting = self._seated, len(entries) - self._seated
-        for key in columns.ended:
-            self._vacate(entries.pop(key))
-        self._steps += 1
+        self._end(columns.ended)
         return Step(
             index=self._steps - 1,
             start_ns=moment.start_ns,
@@ -221,12 +207,38 @@ class Journal:
             blocks=columns.blocks,
             freed=releases,
             group_blocks=columns.group_blocks,
-            loading=loads,
+            loading=self._loading(loading),
             graph=None if graph is None else GraphPadding(mode=as_name(graph[0]), padding=graph[1]),
             waiting=waiting if moment.waiting is None else moment.waiting,
             running=running if moment.running is None else moment.running,
             kv_used=moment.kv_used,
         )
+
+    def _seat_idle(self, seated: Iterable[tuple[Key, int]]) -> Iterator[Admission]:
+        for key, cached in seated:
+            if (entry := self._entries.get(key)) and entry.slot is None:
+                yield self._seat(entry, cached)
+
+    def _end(self, ended: Iterable[Key]) -> None:
+        """The step is over, and so are these requests."""
+        for key in ended:
+            self._vacate(self._entries.pop(key))
+        self._steps += 1
+
+    def _released(self, freed: Iterable[tuple[Key, int, list[int]]]) -> list[GroupRelease]:
+        """What left tables of requests that run; the others' tables are freed as a whole."""
+        return [
+            GroupRelease(request=entry.number, group=group, blocks=blocks)
+            for key, group, blocks in freed
+            if (entry := self._entries.get(key)) and entry.slot is not None
+        ]
+
+    def _loading(self, loading: Iterable[tuple[Key, str, list[int]]]) -> list[Loading]:
+        return [
+            Loading(request=entry.number, state=state, blocks=blocks)
+            for key, state, blocks in loading
+            if (entry := self._entries.get(key)) and entry.slot is None
+        ]
 
     def _compute(self, columns: "_Members", entry: Entry, member: Member) -> int:
         """Add a member to the columns of its step; returns how many of its tokens are padding."""

@@ -1,4 +1,4 @@
-"""Run by vLLM's interpreter: a few requests to a tiny model, of one kind: hybrid attention, LoRA, drafts, or KV from elsewhere.
+"""Run by vLLM's interpreter: a few requests to a tiny model, of one kind: hybrid, LoRA, drafts, or KV from elsewhere.
 
 `python vllm_kinds.py MODELS KIND RECORDING ANSWERS`, with the folder that tiny_models.py wrote. The prompts are prose
 and repeat themselves, so that n-gram drafts have something to find; the pool is so small that requests are preempted.
@@ -15,8 +15,8 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
 KINDS = {
-    "sliding-window": ("tiny-gemma3", {"num_gpu_blocks_override": 25}),
-    "state": ("tiny-lfm2", {"num_gpu_blocks_override": 25}),
+    "sliding-window": ("tiny-gemma3", {"num_gpu_blocks_override": 61}),
+    "state": ("tiny-lfm2", {"num_gpu_blocks_override": 61}),
     "lora": ("tiny-llama", {"num_gpu_blocks_override": 25, "enable_lora": True, "max_loras": 2, "max_lora_rank": 8}),
     "speculation": (
         "tiny-llama",
