@@ -168,8 +168,8 @@ class Journal:
         """A step: the preempted lost their slots, new members took one, each computed, some ended.
 
         `seated` hold a slot without computing, with as many tokens cached; `freed` left tables of running requests,
-        (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `graph` is the mode and
-        padding of a replayed graph. Tokens of members that had ended, and drafts in a prefill, are padding.
+        (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `graph` is the mode
+        and padding of a replayed graph. Tokens of members that had ended, and drafts in a prefill, are padding.
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
