@@ -88,6 +88,7 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "cut_out_the_red.steps_longer": (Ask("later_runs_steps_are_fuller"),),
     "same_position.why": (Ask("decode_at_one_position"),),
     "same_position.turns": (Ask("take_turns"),),
+    "same_position.turns_in_order": (Ask("take_turns"), Ask("longest_waiting_decode_next")),
     "throughput_comparison.race": (_ALL_SAME, Ask("all_came_together", repeats=True)),
     "throughput_comparison.race_by_clock": (_ALL_SAME, Ask("came_by_the_clock", repeats=True)),
     "throughput_comparison.verdict": (Ask("made_in_turns", repeats=True),),

@@ -1,4 +1,4 @@
-"""Rhythm: captions can be read in the time that they stay, the film has its length, and no picture stands still long."""
+"""Rhythm: captions stay until they are read, the film has its length, no picture stands still for long."""
 
 from pathlib import Path
 

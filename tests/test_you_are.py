@@ -104,7 +104,7 @@ def test_real_time_where_the_answer_can_be_watched(scene):
     if 4 <= passage.engine_s <= 15:
         assert passage.film_s == passage.engine_s
     else:
-        assert passage.film_s == 10
+        assert passage.film_s == 9
 
 
 def test_no_line_of_an_answer_is_shortened():

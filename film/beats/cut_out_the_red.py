@@ -220,7 +220,7 @@ class _CutOut:
         for i, ratio in enumerate(self.pairs):
             canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - 3.0 * i / len(self.pairs)) / 0.4))
         spread = self.say(
-            "throughput_comparison.spread",
+            "cut_out_the_red.spread",
             low=self._ratio("low"),
             high=self._ratio("high"),
             pairs=self._ratio("pairs"),

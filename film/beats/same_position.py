@@ -3,7 +3,7 @@
 What the viewer should understand: batching is not one thing. Beat one: an engine whose attention takes one length for
 the whole batch may refill its slots at once and still decode them one group after the other, for the sequences in them
 are never at the same position. Beat two: on the same clock, continuous batching advances every slot in every step.
-The sequences a step advances on average, over the whole run, are the measure of both.
+The sequences that the steps shown decode on average are the measure of both.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import STRONG, TEXT, case_colour
+from tracereel.trace.analysis.batching_facts import longest_waiting_first
 from tracereel.trace.analysis.queries import Run
 
 _RUN_S = 5.6
@@ -36,7 +37,7 @@ def same_position(show: Show) -> Beat:
     clock = script.clock()
     captions = (
         Caption(0.0, say("same_position.why")),
-        Caption(4.1, say("same_position.turns")),
+        Caption(4.1, say(f"same_position.{'turns_in_order' if longest_waiting_first(same.trace) else 'turns'}")),
     )
     shift = continuous.timeline.begin_ns - same.timeline.begin_ns
     rings = (
@@ -49,10 +50,12 @@ def same_position(show: Show) -> Beat:
 
     def paint(canvas: Canvas, film_s: float) -> None:
         shown = ease((film_s - _RUN_S) / 0.5)
-        for ring, box, run in zip(rings, boxes, (same, continuous), strict=True):
+        for ring, box, run, shift_ns in zip(rings, boxes, (same, continuous), (0, shift), strict=True):
             ring.paint(canvas, box, film_s)
             if shown:
-                mean = say("same_position.mean", mean=figure(run.measure("mean_batch"), ".1f"))
+                until_ns = clock.engine_ns(clock.film_s) + shift_ns
+                measured = run.measure("mean_decoding", from_ns=begin + shift_ns, to_ns=until_ns)
+                mean = say("same_position.mean", mean=figure(measured, ".1f"))
                 canvas.text(mean, box.x + box.w / 2, box.bottom + 40, STRONG, TEXT, shown, align=0.5, room=box.w)
 
     name = say("same_position.name")

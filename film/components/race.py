@@ -177,11 +177,11 @@ class Bars:
         )
         y = bar.bottom + 34
         wide = canvas.text(rate, row.x, y, SMALL, DIM)
-        if index and self._dots[index]:
+        if index and len(self._dots[index]) > 1:
             spread = say(
                 "throughput_comparison.spread",
                 low=figure(ratios["low"], ".2f"),
                 high=figure(ratios["high"], ".2f"),
                 pairs=figure(ratios["pairs"]),
             )
-            canvas.text(spread, bar.right, y, SMALL, DIM, align=1, room=bar.w - wide - 30)
+            canvas.text(spread, row.right, y, SMALL, DIM, align=1, room=row.w - wide - 30)

@@ -77,15 +77,15 @@ class Ring:
     def _hub(
         self, canvas: Canvas, middle: tuple[float, float], radius: float, node: float, state: State, t_ns: int
     ) -> None:
-        """How many sequences the step has; their position, where all are at one and the nodes have no letters."""
+        """How many sequences the step decodes; their position, where all are at one and the nodes have no letters."""
         say, measure = self._say.say, self._run.measure
         canvas.disc(*middle, radius, PANEL)
         canvas.disc(*middle, radius, self._colour, 0.9, outline=4)
         x, y = middle
-        canvas.text(figure(measure("batch", t_ns=t_ns)), x, y + 8, FIGURE, TEXT, align=0.5)
+        canvas.text(figure(measure("decoding_in_step", t_ns=t_ns)), x, y + 8, FIGURE, TEXT, align=0.5)
         of = say("same_position.members", slots=figure(measure("slots")))
         canvas.text(of, x, y + 44, SMALL, DIM, align=0.5, room=radius * 1.7)
-        members = self._members(state)
+        members = self._members(state, decoding=True)
         there = {seat.computed_tokens for seat in state.occupancy if seat is not None and seat.request in members}
         if len(there) == 1 and node < _LETTERED and radius >= 84:
             at = say("same_position.position", position=figure(measure("position", request=min(members), t_ns=t_ns)))
@@ -112,12 +112,14 @@ class Ring:
         node = max(min(reach * share / (1 + share), 62.0), 2.0)
         return node, reach - node - 4
 
-    def _members(self, state: State) -> set[int]:
-        """The requests that the running step computes."""
+    def _members(self, state: State, *, decoding: bool = False) -> set[int]:
+        """The requests that the running step computes, or those of them that it decodes."""
         if state.step is None:
             return set()
         steps = self._run.trace.steps
-        return set(steps.member_request[steps.members(state.step)].tolist())
+        entries = steps.members(state.step)
+        requests = steps.member_request[entries]
+        return set((requests[steps.member_decode[entries]] if decoding else requests).tolist())
 
     def _afterglow(self, occupant: SlotOccupancy, state: State, film_s: float) -> float:
         """A node that was computed a moment ago is still a little lit."""

@@ -62,3 +62,36 @@ def came_together(trace: Trace) -> bool:
     """Had all requests arrived before the first step?"""
     first = int(trace.steps.start_ns[0]) if len(trace.steps) else 0
     return all(arrival.arrival_ns <= first for arrival in trace.arrivals)
+
+
+def longest_waiting_first(trace: Trace) -> bool:
+    """Does every step that decodes advance one of those whose last step is the longest ago, of all that decode?
+
+    A request decodes from its first output token to its last.
+    """
+    steps = trace.steps
+    last_step: dict[int, int] = {}
+    out: dict[int, int] = {}
+    final = _tokens_of(trace)
+    decoded = False
+    for step in range(len(steps)):
+        entries = steps.members(step)
+        members = steps.member_request[entries].tolist()
+        decoding = [r for r, decodes in zip(members, steps.member_decode[entries].tolist(), strict=True) if decodes]
+        ready = [request for request, count in out.items() if 0 < count < final[request]]
+        if decoding and ready:
+            decoded = True
+            oldest = min(last_step[request] for request in ready)
+            if not any(last_step.get(request) == oldest for request in decoding):
+                return False
+        for request in members:
+            last_step[request] = step
+        for request in steps.token_request[steps.first_token[step] : steps.first_token[step + 1]].tolist():
+            out[request] = out.get(request, 0) + 1
+    return decoded
+
+
+def _tokens_of(trace: Trace) -> list[int]:
+    """Output tokens of every request."""
+    counts: list[int] = np.bincount(trace.steps.token_request, minlength=len(trace.arrivals)).tolist()
+    return counts

@@ -94,6 +94,30 @@ def batch(run: Run, *, t_ns: int) -> Answer:
 
 
 @query
+def decoding_in_step(run: Run, *, t_ns: int) -> Answer:
+    """Members that decode in the step that runs at engine time t, or in the newest one; 0 before the first."""
+    started = run.timeline.steps_started(t_ns)
+    if not started:
+        return 0, (1, 1)
+    steps = run.trace.steps
+    return int(steps.member_decode[steps.members(started - 1)].sum()), lines_of_steps(run, started - 1, started)
+
+
+@query
+def mean_decoding(run: Run, *, from_ns: int, to_ns: int) -> Answer:
+    """Sequences that a step decodes on average, of the steps that ran between two engine times.
+
+    Raises ValueError where none ran.
+    """
+    first, started = run.timeline.steps_ended(from_ns), run.timeline.steps_started(to_ns)
+    if started <= first:
+        raise ValueError(f"no step ran from {from_ns} ns to {to_ns} ns")
+    steps = run.trace.steps
+    inside = (steps.member_step >= first) & (steps.member_step < started)
+    return float((steps.member_decode & inside).sum()) / (started - first), lines_of_steps(run, first, started)
+
+
+@query
 def ms_per_token(run: Run, *, t_ns: int) -> Answer:
     """Engine time since the first arrival for each output token so far, in ms; once the last is out, of the run."""
     state = run.timeline.at(t_ns)

@@ -6,7 +6,13 @@ The first run is the one that the beat's clock belongs to. A request is its inde
 import math
 
 import numpy as np
-from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
+from tracereel.trace.analysis.batching_facts import (
+    Refill,
+    all_advance,
+    came_together,
+    longest_waiting_first,
+    refill,
+)
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
 from tracereel.trace.analysis.moments import first_handover, worst_pause
 from tracereel.trace.analysis.pairs import apart, pairs_of
@@ -193,6 +199,12 @@ def decode_at_one_position(*runs: Run) -> Answer:
 def take_turns(*runs: Run) -> Answer:
     """Do in most steps of the first run only some of those advance that hold a slot, in the others' all?"""
     return _answer(not all_advance(runs[0].trace) and all(all_advance(run.trace) for run in runs[1:]), runs)
+
+
+@query
+def longest_waiting_decode_next(*runs: Run) -> Answer:
+    """Does every step of the first run that decodes advance the request whose last step is the longest ago?"""
+    return _answer(longest_waiting_first(runs[0].trace), runs)
 
 
 @query
