@@ -1,6 +1,7 @@
 """`tracereel slides`: clips of the film's own frames, their reverses, loops, notes; as manim-slides reads them."""
 
 import json
+import os
 import shutil
 import subprocess
 from fractions import Fraction
@@ -110,6 +111,22 @@ def test_manim_slides_converts_it(talk, tmp_path, kind):
     done = subprocess.run([command, "convert", "--folder", str(talk), "DecodeBatching", str(out)], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-400:]
     assert out.stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_manim_slides_presents_every_slide_of_it(talk):
+    command = shutil.which("manim-slides")
+    if command is None:
+        pytest.skip("needs manim-slides: pip install 'tracereel[slides]'")
+    shown = subprocess.run(
+        [command, "present", "--skip-all", "--folder", str(talk), "DecodeBatching"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+    )
+    assert shown.returncode == 0, shown.stderr[-400:]
+    assert "Traceback" not in shown.stderr
 
 
 def test_a_scene_that_is_not_there_is_named(tmp_path, capsys):
