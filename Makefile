@@ -71,12 +71,15 @@ site: $(VENV)/.all ## make the project's page: docs/index.html with docs/site/, 
 picture: $(VENV)/.all browser ## draw the README's picture of the player from the package's recordings
 	@$(BIN)/python docs/player_picture.py
 
-showcase: $(VENV)/.scenes ## render the 720p film, its poster and the README's moving picture again, each with its ledger
+showcase: $(VENV)/.scenes ## render the 720p film, silent and with its sound, its poster and the README's moving picture again, each with its ledger
 	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow | tail -n 1) && \
 	for kind in .mp4 .mp4.ledger.jsonl.zst .png .srt .vtt; do cp "$${film%.mp4}$$kind" media/showcase/; done
+	@mkdir -p media/showcase/sound
+	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow --sound --media build/sound | tail -n 1) && \
+	for kind in .mp4 .mp4.ledger.jsonl.zst; do cp "$${film%.mp4}$$kind" media/showcase/sound/; done
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
 	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.gif --from 16 --to 24 --width 800 --fps 10
-	@for film in media/showcase/*.mp4 media/showcase/*.gif; do $(BIN)/tracereel verify "$$film" || exit 1; done
+	@for film in media/showcase/*.mp4 media/showcase/sound/*.mp4 media/showcase/*.gif; do $(BIN)/tracereel verify "$$film" || exit 1; done
 	@size=$$(du -sk media/showcase | cut -f 1); test "$$size" -le 12288 || \
 	{ echo "media/showcase takes $$size KiB, more than 12 MiB: a higher --crf or a shorter clip" >&2; exit 1; }
 

@@ -46,6 +46,8 @@ class Beat:
     live: Callable[[int], Phrase] | None = None
     still_s: float | None = None
     """A second whose frame tells what the beat is about: its thumbnail. Its end where it is None."""
+    heard: int | None = None
+    """The request whose tokens alone are heard; None: all are."""
     framed: bool = True
     """Is it framed by title, captions and strip?"""
     compared: tuple[Run, ...] = ()

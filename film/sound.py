@@ -50,7 +50,7 @@ def soundtrack(
 def ticks(timed_beats: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
     """The soundtrack of the measurement: a tick a token, where the beat's clock shows the moment at which it came.
 
-    Of several runs in a beat the first sounds from the left, the last from the right.
+    A token sounds from where its row is, the first slot from the left. Several runs share the width, in their order.
     """
     track = np.zeros((round(film_s * RATE) + RATE, 2), dtype=np.float32)
     for start, beat in timed_beats:
@@ -58,8 +58,11 @@ def ticks(timed_beats: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
             continue
         heard = list(dict.fromkeys(beat.runs))
         for i, run in enumerate(heard):
-            pan = 0.5 if len(heard) == 1 else 0.15 + 0.7 * i / (len(heard) - 1)
-            _strike(track, start + times_in_film(beat.clock, run, heard[0]), run.trace.steps.token_request, pan)
+            seconds = times_in_film(beat.clock, run, heard[0])
+            requests = run.trace.steps.token_request
+            if beat.heard is not None:
+                seconds = np.where(requests == beat.heard, seconds, np.nan)
+            _strike(track, start + seconds, requests, (i + pans(run)) / len(heard))
     # Where many tokens come at once they are louder, but never distorted.
     loud: Samples = np.tanh(track[: round(film_s * RATE)] * 0.22)
     return loud
@@ -83,12 +86,32 @@ def times_in_film(clock: FilmClock, run: Run, main: Run) -> npt.NDArray[np.float
     return film
 
 
-def _strike(track: Samples, seconds: npt.NDArray[np.float64], requests: npt.NDArray[np.int32], pan: float) -> None:
-    sides = np.array([np.cos(pan * np.pi / 2), np.sin(pan * np.pi / 2)], dtype=np.float32)
-    kernels = [_tick(pitch)[:, None] * sides for pitch in range(len(_PENTATONIC) * _OCTAVES)]
-    for second, request in zip(seconds.tolist(), requests.tolist(), strict=True):
+def pans(run: Run) -> npt.NDArray[np.float64]:
+    """Where each token of a run sounds from: 0 left to 1 right, the middle of its row's share."""
+    steps = run.trace.steps
+    # A member by its step and request; a token of no member sounds from the middle.
+    wide = max(len(run.trace.arrivals), 1)
+    members = steps.member_step.astype(np.int64) * wide + steps.member_request
+    tokens = steps.token_step.astype(np.int64) * wide + steps.token_request
+    if not len(members):
+        return np.full(len(tokens), 0.5)
+    order = np.argsort(members, kind="stable")
+    found = order[np.searchsorted(members, tokens, sorter=order).clip(0, len(order) - 1)]
+    slots = run.trace.header.slots
+    return np.where(members[found] == tokens, (steps.member_slot[found] + 0.5) / slots, 0.5)
+
+
+def _strike(
+    track: Samples,
+    seconds: npt.NDArray[np.float64],
+    requests: npt.NDArray[np.int32],
+    pan: npt.NDArray[np.float64],
+) -> None:
+    kernels = [_tick(pitch)[:, None] for pitch in range(len(_PENTATONIC) * _OCTAVES)]
+    sides = np.stack([np.cos(pan * np.pi / 2), np.sin(pan * np.pi / 2)], axis=1).astype(np.float32)
+    for second, request, side in zip(seconds.tolist(), requests.tolist(), sides, strict=True):
         if second == second:
-            kernel = kernels[request % len(kernels)]
+            kernel = kernels[request % len(kernels)] * side
             first = round(second * RATE)
             end = min(first + len(kernel), len(track))
             track[first:end] += kernel[: end - first]

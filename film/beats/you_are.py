@@ -92,6 +92,7 @@ class _TwoAnswers:
             (self.continuous, self.static),
             self.paint,
             still_s=self.done_s + _END_S - 0.4,
+            heard=self.request,
         )
 
     def _values(self, query: str) -> tuple[Measured, Measured]:
