@@ -3,17 +3,21 @@
 Knows files and containers. Does not look at the film's pictures.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image
+from tracereel.film.beat import Beat
 from tracereel.film.captions import Cue, chapters_of, cues_of, srt, vtt
 from tracereel.film.frames import BeatFrames
 from tracereel.film.pictures import distance, planes_of
 from tracereel.film.provenance import PREFIX
 from tracereel.film.redrawing import Redrawing, pixels_of
 from tracereel.film.schedule import starts_of
+from tracereel.film.sound import SoundError, soundtrack
+from tracereel.film.sound_comparison import sound_faults
 from tracereel.film.stills import still_of
 
 _LARGEST_TEXT = 4 * 2**20
@@ -21,7 +25,6 @@ _TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "commen
 _MANIMS = "Rendered with Manim Community v"
 _STREAM_TAGS = {"handler_name", "vendor_id", "language", "encoder", "duration", "creation_time", "alpha_mode", "id"}
 _APART_S = 0.002
-_SOUND_APART_S = 0.15
 _STILL_APART = 6.0
 
 
@@ -38,13 +41,9 @@ def attachment_faults(film: Path, redrawing: Redrawing) -> list[str]:
     faults += [fault for suffix, text in texts.items() if (fault := _text_fault(film.with_suffix(suffix), text))]
     if film.suffix != ".gif":
         faults += _chapter_faults(film, chapters)
-        faults += _sound_faults(film, film_s if _is_heard(redrawing) else None)
+        faults += _sound_faults(film, redrawing, timed_beats, cues)
     faults += _still_faults(film.with_suffix(".png"), redrawing)
     return faults
-
-
-def _is_heard(redrawing: Redrawing) -> bool:
-    return redrawing.show.settings.sound or redrawing.show.settings.narration
 
 
 def _text_fault(path: Path, text: str) -> str | None:
@@ -75,21 +74,21 @@ def _chapter_faults(film: Path, chapters: list[Cue]) -> list[str]:
     ]
 
 
-def _sound_faults(film: Path, film_s: float | None) -> list[str]:
-    """Is there one track of pictures, and one of sound as long as it where there is to be sound?"""
-    faults = []
+def _sound_faults(
+    film: Path, redrawing: Redrawing, timed_beats: Sequence[tuple[float, Beat]], cues: Sequence[Cue]
+) -> list[str]:
+    """Is there one track of pictures, and where there is to be sound one with what the traces make?"""
+    settings, film_s = redrawing.show.settings, len(redrawing.film) / redrawing.recipe.rate
     with av.open(str(film)) as container:
         kinds = sorted(stream.type for stream in container.streams)
-        wanted = ["video"] if film_s is None else ["audio", "video"]
-        if [kind for kind in kinds if kind != "data"] != wanted:
-            faults.append(f"the film has tracks of {', '.join(kinds)}; it was made with {', '.join(wanted)}")
-        elif film_s is not None:
-            samples, rate = 0, 1
-            for frame in container.decode(audio=0):
-                samples, rate = samples + frame.samples, frame.sample_rate
-            if abs(samples / rate - film_s) > _SOUND_APART_S:
-                faults.append(f"its sound lasts {samples / rate:.2f} s, its pictures {film_s:.2f} s")
-    return faults
+    wanted = ["audio", "video"] if settings.sound or settings.narration else ["video"]
+    if [kind for kind in kinds if kind != "data"] != wanted:
+        return [f"the film has tracks of {', '.join(kinds)}; it was made with {', '.join(wanted)}"]
+    try:
+        made = soundtrack(settings, timed_beats, cues, film_s)
+        return [] if made is None else sound_faults(film, made)
+    except (SoundError, av.FFmpegError) as error:
+        return [f"its sound was not compared: {error}"]
 
 
 def _tag_faults(film: Path) -> list[str]:

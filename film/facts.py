@@ -108,6 +108,10 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "kv_cache_paging.verdict": (Ask("same_requests_but_for", (("setting", "config.enable_prefix_caching"),)),),
     "chunked_prefill.waits": (Ask("is_read_in_one_step", places=_REQUEST),),
     "chunked_prefill.goes_on": (Ask("is_read_while_others_decode", places=_REQUEST),),
+    "chunked_prefill.goes_on_slower": (
+        Ask("is_read_while_others_decode", places=_REQUEST),
+        Ask("steps_that_read_it_are_slower", places=_REQUEST),
+    ),
     "speedup_waterfall.race": (_SAME,),
     "speedup_waterfall.about_refilling_slots": (_SAME,),
     "batch_size_sweep.free": (Order("ratio", "<", "mid"),),
@@ -130,6 +134,7 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("two_of_eight.few", "decode_batching.verdict_alone", "decode_batching.stretch_sum"),
+            *("pipeline_flow.stretch_sum", "kv_cache_paging.stretch_sum"),
             *("cut_out_the_red.steps", "cut_out_the_red.ratio_pairs", "cut_out_the_red.ratio"),
             *("throughput_comparison.verdict_other", "latency.verdict", "latency.verdict_alone"),
             *("where_it_hurts.worst", "end.same_tokens", "end.one_run", "kv_cache_paging.pool"),

@@ -100,14 +100,7 @@ class Storyboard:
                 ),
             ),
             Caption(read, say("chunked_prefill.waits", request=name)),
-            Caption(
-                read + shown * 0.5,
-                say(
-                    "chunked_prefill.goes_on",
-                    request=name,
-                    budget=figure(self.chunks.run.measure("header", field="token_budget"), ",d"),
-                ),
-            ),
+            *self._others(read + shown * 0.5, name),
             Caption(
                 self.verdict_s,
                 say(
@@ -120,6 +113,16 @@ class Storyboard:
                 ),
             ),
         )
+
+    def _others(self, at_s: float, name: Phrase) -> list[Caption]:
+        """Where it is so: the others go on while the prompt is read in chunks, and their steps take longer."""
+        run, request = self.chunks.run, self.chunks.request
+        if not run.measure("is_read_while_others_decode", request=request).value:
+            return []
+        slower = run.measure("steps_that_read_it_are_slower", request=request).value
+        key = "chunked_prefill.goes_on_slower" if slower else "chunked_prefill.goes_on"
+        budget = figure(run.measure("header", field="token_budget"), ",d")
+        return [Caption(at_s, self.say(key, request=name, budget=budget))]
 
     def places(self) -> list[Box]:
         """The place of each run."""

@@ -100,16 +100,20 @@ def is_read_in_one_step(*runs: Run, request: int) -> Answer:
 
 @query
 def is_read_while_others_decode(*runs: Run, request: int) -> Answer:
-    """Does the last run prefill a request in several steps in which others decode, slower than where none prefills?"""
-    steps = runs[-1].trace.steps
-    reading = _prefills(runs[-1], request)
-    decoding = np.unique(steps.member_step[steps.member_decode])
-    prefilling = np.unique(steps.member_step[~steps.member_decode])
-    alone = np.setdiff1d(decoding, prefilling)
+    """Does the last run prefill a request in several steps, and do others decode in each but the last of them?"""
+    steps, reading = runs[-1].trace.steps, _prefills(runs[-1], request)
+    decoding = np.isin(reading[:-1], steps.member_step[steps.member_decode])
+    return _answer(len(reading) > 1 and bool(decoding.all()), runs)
+
+
+@query
+def steps_that_read_it_are_slower(*runs: Run, request: int) -> Answer:
+    """Do the last run's steps that prefill a request take longer, in the median, than those without prefill?"""
+    steps, reading = runs[-1].trace.steps, _prefills(runs[-1], request)
     spans = steps.end_ns - steps.start_ns
-    if len(reading) < 2 or not np.isin(reading, decoding).all():
-        return _answer(False, runs)
-    return _answer(not len(alone) or bool(np.median(spans[reading]) > np.median(spans[alone])), runs)
+    others = np.setdiff1d(np.arange(len(steps)), steps.member_step[~steps.member_decode])
+    known = bool(len(reading) and len(others))
+    return _answer(known and bool(np.median(spans[reading]) > np.median(spans[others])), runs)
 
 
 def _prefills(run: Run, request: int) -> Ints:
