@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.metrics import parse_slo
     from tracereel.trace.analysis.registry import measured
+    from tracereel.trace.analysis.special import special_facts
     from tracereel.trace.analysis.step_bounds import bound_shares
     from tracereel.trace.analysis.summary import provenance
     from tracereel.trace.state.columns import Trace
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     page = Page(args.markdown)
     for path in trace_files(args.traces):
         trace = Trace.read(path, tokens=False, allow_broken=args.allow_broken)
-        facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
+        facts = {**provenance(trace), **special_facts(path), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
         facts[BOUNDS] = bound_shares(trace)
         if args.stalls:
             facts[STALLS] = stalls_of(trace)

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from tracereel.trace.analysis.special import special_facts
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import (
     Admission,
@@ -147,3 +148,20 @@ def replaced(records, index, **changes):
 def test_what_cannot_be_is_said(tmp_path, index, changes, said):
     path = written(tmp_path / "wrong.jsonl", replaced(events(), index, **changes))
     assert any(said in violation.message for violation in check(path).violations), check(path).violations
+
+
+def test_inspect_says_what_only_some_engines_say_and_nothing_where_they_do_not(tmp_path):
+    records = replaced(events(), 2, drafted=[2, 0], invalid_drafts=[1, 0])
+    facts = special_facts(written(tmp_path / "special.jsonl", records))
+    assert facts == {
+        "kv_groups": "full × 1, sliding_window × 5",
+        "kv_blocks_freed_early": "1",
+        "lora_requests": "poet 1",
+        "cached_tokens_by_source": "external 2",
+        "requests_that_waited_for_kv": "1",
+        "drafts": "0 of 2 accepted, 1 invalid",
+        "graphs": "full 1 steps",
+        "graph_padding": "4",
+    }
+    plain = msgspec.structs.replace(HEADER, kv_groups=[])
+    assert special_facts(written(tmp_path / "plain.jsonl", events()[1:1], plain)) == {}

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import save_file
+from tracereel.engine.adapters.export import NOTE, WEIGHTS, Note
+from tracereel.trace.format.identity import file_digest
 from transformers import (
     AutoTokenizer,
     Gemma3ForCausalLM,
@@ -52,8 +55,23 @@ def main() -> None:
     for name, model in models.items():
         model.to(torch.bfloat16).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+        note(folder / name, name, model)
     for seed, name in enumerate(("poet", "clerk"), 1):
         save_adapter(folder / name, seed)
+
+
+def note(folder: Path, name: str, model: Any) -> None:
+    """Say in the folder that these weights are random, so that no recording takes them for a real model's."""
+    digest = file_digest(folder / WEIGHTS)
+    said = Note(
+        name=name,
+        digest=digest,
+        architecture=model.config.model_type,
+        parameters=model.num_parameters(),
+        weights_sha256=digest,
+        weights="random",
+    )
+    (folder / NOTE).write_bytes(msgspec.json.encode(said) + b"\n")
 
 
 def save_adapter(folder: Path, seed: int) -> None:
