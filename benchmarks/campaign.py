@@ -137,7 +137,8 @@ def _import_what_commands_need() -> None:
             ["play", *runs, "--out", f"{below}/page.html"],
             ["verify", f"{below}/page.html", "--trace", *runs],
         ):
-            command(arguments)
+            if code := command(arguments):
+                raise RuntimeError(f"{' '.join(arguments)}: exit code {code}")
 
 
 if __name__ == "__main__":

@@ -261,6 +261,21 @@ def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
     assert names(tmp_path) == {writer.partial.name}
 
 
+def test_a_recording_whose_writer_was_ended_before_the_move_is_not_whole(small_trace, tmp_path, capsys):
+    from tracereel.cli.main import main
+
+    left = tmp_path / "run.3f9c21aa.jsonl.partial"
+    left.write_bytes(small_trace.read_bytes())
+    why = "its name ends in .partial, so its writer was ended before it was done"
+    trace = Trace.read(left)
+    assert trace.cut == why
+    assert len(trace.steps) == len(Trace.read(small_trace).steps)
+    assert main(["check", str(tmp_path)]) == 1
+    assert why in capsys.readouterr().out
+    left.rename(tmp_path / "run.jsonl")
+    assert main(["check", str(tmp_path)]) == 0
+
+
 @pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.zst"])
 def test_a_disk_that_is_full_at_the_very_end_leaves_what_was_there(tmp_path, monkeypatch, name):
     path = tmp_path / name

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 import zstandard
-from tracereel.trace.format.atomic import replacing, target_of, unfinished_name
+from tracereel.trace.format.atomic import PARTIAL_SUFFIX, replacing, target_of, unfinished_name
 
 MAX_LINE_BYTES = 32 * 2**20
 """A longer line is refused: it bounds the memory that reading takes, also of a compressed file made to explode."""
@@ -42,7 +42,8 @@ class LineReader:
     """Iterates over the whole lines of a trace file as (line number from 1, bytes without the line end).
 
     After the iteration `digest` is the SHA-256 (hex) of all lines but the last, `digest_all` of all of them, each with
-    its line end, and `cut` says why the file ends within a record, or is None.
+    its line end, and `cut` says why the file is not whole, or is None: it ends within a record, or its name says that
+    its writer has not put it in its place.
 
     Raises TraceError where the file cannot be opened, holds a line over MAX_LINE_BYTES or broken zstd data.
     """
@@ -71,6 +72,9 @@ class LineReader:
                 raise TraceError(self.path, f"the line is over {MAX_LINE_BYTES} bytes", number + 1)
         if rest and self.cut is None:
             self.cut = f"line {number + 1} has no end"
+        if self.cut is None and self.path.name.endswith(PARTIAL_SUFFIX):
+            # A writer that is ended between its last line and the move leaves all of them.
+            self.cut = f"its name ends in {PARTIAL_SUFFIX}, so its writer was ended before it was done"
         self.digest = hashed.hexdigest()
         if number:
             hashed.update(last + b"\n")
