@@ -7,6 +7,7 @@ policy then decodes the same number of tokens.
 import argparse
 from pathlib import Path
 
+from tracereel.cli.openmp import yield_the_cores
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say
 
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every prompt, write the lengths, print the answers."""
+    yield_the_cores()
     from tracereel.engine.loading import load_model
     from tracereel.engine.pinning import pin_lengths
     from tracereel.engine.workload_files import read_prompts, write_prompts

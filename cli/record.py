@@ -31,6 +31,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracereel.cli.openmp import yield_the_cores
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say, warn
 from tracereel.trace.format.toml_file import TomlFileError, read_toml
@@ -124,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     """Record and print the files."""
     if args.engine:
         return _engines(args)
+    yield_the_cores()
     return _suites(args) if args.workload is None else _workload(args)
 
 

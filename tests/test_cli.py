@@ -8,6 +8,7 @@ import sys
 import fakes
 import pytest
 from tracereel.cli.main import main
+from tracereel.cli.openmp import SPIN_COUNT
 from tracereel.trace.format.events import RunInfo
 
 
@@ -282,3 +283,37 @@ def test_a_workload_is_read_before_torch_is(tmp_path):
     )
     assert done.returncode == 2
     assert "line 1: Object missing required field `prompt`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, (SPIN_COUNT, None)),
+        ({"GOMP_SPINCOUNT": "7"}, ("7", None)),
+        ({"OMP_WAIT_POLICY": "active"}, (None, "active")),
+    ],
+)
+@pytest.mark.parametrize("command", ["record", "pin"])
+def test_threads_give_the_cores_to_others_from_before_torch_is_imported(tmp_path, command, own, expected):
+    (tmp_path / "w.jsonl").write_text('{"id": "a", "prompt": "hello", "output_tokens": 1}\n')
+    code = """if True:
+        import os, sys
+        class AtTorch:
+            def find_spec(self, name, path=None, target=None):
+                if name == "torch":
+                    print((os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY")), flush=True)
+                    os._exit(5)
+        sys.meta_path.insert(0, AtTorch())
+        from tracereel.cli.main import main
+        main(sys.argv[1:])
+    """
+    arguments = ["record", "--workload"] if command == "record" else ["pin"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, str(tmp_path / "w.jsonl")],
+        capture_output=True,
+        text=True,
+        env={**environment, **own},
+    )
+    assert done.returncode == 5, done.stderr
+    assert done.stdout == f"{expected}\n"
