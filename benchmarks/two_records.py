@@ -26,7 +26,7 @@ arrivals = {{ kind = "at once" }}
 prompt_tokens = {{ kind = "fixed", mean = 16 }}
 output_tokens = {{ kind = "fixed", mean = {output} }}
 """
-OUTPUT_TOKENS = 48
+OUTPUT_TOKENS = 24
 # What the command does but for its own choice of a value.
 COMMAND = "import sys; from tracereel.cli import openmp; openmp.yield_the_cores = lambda: None; " + (
     "from tracereel.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -75,13 +75,18 @@ def _recorded(folder: Path, spin: str, model: str | None, count: int) -> list[fl
     ]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *options, "--out", str(trace)], env=environment, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", COMMAND, *options, "--out", str(trace)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for trace in traces
     ]
     if any([process.wait() for process in processes]):  # noqa: C419 (each is waited for)
         raise SystemExit("a recording failed")
-    return [_seconds(Trace.read(trace)) for trace in traces]
+    seconds = [_seconds(Trace.read(trace)) for trace in traces]
+    print(f"{spin}, {count} at once: {_list(seconds)} s", file=sys.stderr, flush=True)
+    return seconds
 
 
 def _seconds(trace: Trace) -> float:
