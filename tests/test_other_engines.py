@@ -54,3 +54,17 @@ def test_every_scene_that_one_run_can_tell_is_rendered(case, tmp_path, capsys, m
     assert {"continuous_batching", "full_length", "engine_race"} <= films
     # How far it is never passes the whole.
     assert all(int(line[1:4]) <= 100 for line in told.err.splitlines() if line.startswith("["))
+
+
+KINDS = PACKAGE_RECORDINGS / "vllm-kinds" / "cpu"
+
+
+def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(capsys):
+    path = KINDS / "sliding-window.jsonl.zst"
+    assert main(["check", "--strict", str(path)]) == 0
+    assert main(["inspect", "--json", str(path)]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["engine"] == "vLLM 0.33.0"
+    assert facts["model"].endswith("random weights")
+    assert facts["kv_groups"].count("sliding_window") == 5
+    assert int(facts["kv_blocks_freed_early"]) > 0
