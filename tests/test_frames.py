@@ -1,28 +1,33 @@
 """What stands in a frame is what held at that instant: pixels read back, against the timeline of the trace."""
 
 import hashlib
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from drawing import LOOK, SCALE, SIZE, draw, near, pixel
+from drawing import LOOK, SCALE, SIZE, colour_at, draw, near, pixel
 from films import SIZES, drawn_by, rendered
 from tracereel.film import theme
 from tracereel.film.beats.decode_batching import decode_batching
 from tracereel.film.clock import Script
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.distribution import Axis, Histogram, Swarm
-from tracereel.film.components.pipeline import MOVE_S, PipelineView
+from tracereel.film.components.pipeline import PipelineView
+from tracereel.film.components.pipeline_places import DECODING, ENDED, PREFILLING
 from tracereel.film.components.race import Bars, Contender
 from tracereel.film.components.ring import Ring
 from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Stage
+from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.moments import worst_pause
 from tracereel.trace.analysis.queries import Run
+
+H100 = Path(__file__).parent / "data" / "h100"
 
 
 @pytest.fixture(scope="module")
@@ -30,38 +35,60 @@ def runs(film_recordings):
     return {
         name: Run.read(film_recordings / f"{name}-1.jsonl.zst")
         for name in ("continuous", "static", "online", "same-position")
-    }
+    } | {"gpu": Run.read(H100 / "film" / "continuous-1.jsonl.zst")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["online", "continuous"])
-def test_the_pipelines_lanes_show_who_sits_in_them(runs, case):
+@pytest.mark.parametrize(
+    ("case", "shape"), [("online", SIZE), ("continuous", SIZE), ("gpu", SIZE), ("gpu", (540, 960))]
+)
+def test_the_pipelines_places_show_who_is_in_them(runs, case, shape):
+    """Every slot, every card and tile of the queue and of the finished, at any instant, whatever moves."""
     run = runs[case]
     colours = RequestColours([run.trace])
     clock = Script(run.timeline.begin_ns).run(run.timeline.end_ns, 40.0).clock()
-    view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook(), colours)
-    checked = instants = 0
-    for i in range(1, 80):
-        film_s = i * 0.5
-        before, now = (run.timeline.at(clock.engine_ns(s)).occupancy for s in (film_s - MOVE_S - 0.05, film_s))
-        still = [
-            slot
-            for slot in range(len(now))
-            if (now[slot] and (now[slot].request, now[slot].prefill))
-            == (before[slot] and (before[slot].request, before[slot].prefill))
-        ]
-        if len(still) < len(now):
-            continue  # a card on its way passes over the lanes
-        instants += 1
-        picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
-        for slot in still:
-            rows = view.places.prefill_rows if now[slot] and now[slot].prefill else view.places.decode_rows
-            seen = pixel(picture, rows[slot].x + 4, rows[slot].y + rows[slot].h / 2)
-            want = theme.PANEL if now[slot] is None else colours[now[slot].request]
-            assert near(seen, LOOK(want)), (case, film_s, slot)
+    view, scale = PipelineView(run, clock, Stage.of_pixels(*shape), Phrasebook(), colours), min(shape) / 1080
+    checked = 0
+
+    def seen_in(picture, box, x=2.0):
+        return colour_at(picture, (box.x + x) * scale, (box.y + box.h / 2) * scale)
+
+    for i in range(1, 40):
+        film_s = i * 1.0
+        state = run.timeline.at(clock.engine_ns(film_s))
+        picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), shape)
+        for slot, occupant in enumerate(state.occupancy):
+            seat = view.places.seats[slot]
+            want = theme.PANEL if occupant is None or occupant.prefill else colours[occupant.request]
+            x = 4 if seat.lettered else seat.decode.w / 2
+            assert near(seen_in(picture, seat.decode, x), LOOK(want)), (film_s, slot)
             checked += 1
-    assert instants >= 20
-    assert checked >= 160
+        for place, request in enumerate(state.waiting):
+            box = view.places.waiting_at(place)
+            x = 4 if place < view.places.cards else box.w / 2
+            assert near(seen_in(picture, box, x), LOOK(colours[request])), (film_s, request)
+        first = max(state.num_finished - view.places.chips, 0)
+        for rank, request in enumerate(state.finished[first:]):
+            box = view.places.ended_at(rank)
+            below = 2.5 if view.places.ended_tiles is None else box.h / 2
+            seen = colour_at(picture, (box.x + box.w / 2) * scale, (box.bottom - below) * scale)
+            assert near(seen, LOOK(colours[request])), (film_s, request)
+    assert checked >= 39 * run.trace.header.slots
+
+
+def test_a_card_is_followed_only_where_it_can_be(runs):
+    """In the scene's own film: within its slow spans, few at once; all other moves are dots between the stages."""
+    for settings in (Settings(device="cpu"), Settings(recordings=H100)):
+        show = Show(settings, SIZE)
+        (beat,) = storyboard("pipeline_flow", show)
+        view = beat.picture.__self__
+        moves = [m for i in range(round(beat.clock.film_s * 10)) for m in view.moves.under_way(i / 10)]
+        followed = {(m.request, m.now.stage): m for m in moves if m.followed}
+        assert {ENDED, PREFILLING, DECODING} <= {stage for _, stage in followed}
+        assert len(followed) < 40
+        for move in followed.values():
+            passage = beat.clock.passage_at(move.from_s + 0.01)
+            assert passage.film_s > 10 * passage.engine_s
 
 
 @pytest.mark.parametrize("case", ["same-position", "continuous"])

@@ -10,7 +10,7 @@ from tracereel.engine.config import EngineConfig
 from tracereel.film import theme
 from tracereel.film.clock import Script
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.pipeline import FLASH_S, MOVE_S, PipelineView
+from tracereel.film.components.pipeline import FLASH_S, PipelineView
 from tracereel.film.layout import Kind
 from tracereel.film.phrases import Phrasebook
 from tracereel.film.stage import Stage
@@ -63,28 +63,26 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     view = PipelineView(run, clock, Stage.of_pixels(*SIZE), Phrasebook(), colours)
     places, parts = view.places, run.trace.header.replicas
     starts = [sum(part.slots for part in parts[:i]) for i in range(len(parts))]
-    # Each replica that has room has as many lanes as the others.
-    shown = [[slot for slot in range(s, s + 3) if places.row_of(slot) is not None] for s in starts]
+    # Each replica that has room has as many slots with words as the others.
+    shown = [[slot for slot in range(s, s + 3) if slot in places.seats and places.seats[slot].lettered] for s in starts]
     assert len({len(slots) for slots in shown[: len(places.rings)]}) == 1
     seated = lit = dark = 0
     steps = run.trace.steps
     just_ended = [clock.film_second(int(end_ns)) + 0.05 for end_ns in steps.end_ns[4:-4:3]]
     for film_s in [*(i * 2.5 + 5 for i in range(60)), *just_ended]:
         t_ns = clock.engine_ns(film_s)
-        occupancy, before = (run.timeline.at(clock.engine_ns(s)).occupancy for s in (film_s, film_s - MOVE_S - 0.05))
+        occupancy = run.timeline.at(t_ns).occupancy
         picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
-        moving = any(
-            (a and (a.request, a.prefill)) != (b and (b.request, b.prefill))
-            for a, b in zip(occupancy, before, strict=True)
-        )
         for slot, occupant in enumerate(occupancy):
-            row = places.row_of(slot)
-            if row is not None and not moving and occupant is not None and not occupant.prefill:
-                box = places.decode_rows[row]
-                seen = colour_at(picture, (box.x + 4) * SCALE, (box.y + box.h / 2) * SCALE)
+            seat = places.seats.get(slot)
+            if seat is not None and occupant is not None and not occupant.prefill:
+                box = seat.decode
+                seen = colour_at(
+                    picture, (box.x + (4 if seat.lettered else box.w / 2)) * SCALE, (box.y + box.h / 2) * SCALE
+                )
                 assert near(seen, LOOK(colours[occupant.request])), (film_s, slot)
                 seated += 1
-        for i, ring in enumerate([] if moving else places.rings):  # a card on its way may lie on the line
+        for i, ring in enumerate(places.rings):
             own = steps.end_ns[(steps.replica == i) & (steps.end_ns <= t_ns)]
             age = film_s - clock.film_second(int(own.max())) if len(own) else FLASH_S
             seen = colour_at(picture, (ring.x + ring.w / 2) * SCALE, ring.y * SCALE)
@@ -116,6 +114,6 @@ def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
     hidden = {
         int(residencies.request[i])
         for i in range(len(residencies.request))
-        if places.row_of(int(residencies.slot[i])) is None
+        if int(residencies.slot[i]) not in places.seats
     }
-    assert bool(hidden & set(order[first:])) == (not places.lanes_are_all)
+    assert bool(hidden & set(order[first:])) == (len(places.seats) < run.trace.header.slots)

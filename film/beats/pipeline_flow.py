@@ -1,25 +1,32 @@
 """Pipeline flow: requests arrive, wait, are read once, write together, and leave.
 
 What the viewer should understand: a request goes through four stages, and they are not four places but four states of
-one loop. Beat one: requests come by the clock and find the queue. Beat two: a free slot takes the first of them, and
-Prefill reads its prompt. Beat three: Decode advances all slots together, a token each, step by step. Beat four:
-whoever has ended leaves at once, and its slot is taken again, while the queue breathes with the load: the batch changes
-while it runs. Of a run whose batches are closed the words say that instead.
+one loop. Beat one: a request comes to the queue. Beat two: Prefill reads its prompt. Beat three: Decode advances all
+slots together, a token each, step by step, and the batch fills. Beat four, as slow as it has to be: a request ends, and
+the first in line takes its slot in the very next step. Beat five: the rest of the run; too many come and go to follow
+each, so they stream as dots between the stages, and the queue breathes with the load. Of a run whose batches are closed
+the words say that instead.
 """
+
+from dataclasses import dataclass
 
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.clock import FilmClock, Script
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.pipeline import PipelineView
+from tracereel.film.components.pipeline import PipelineView, places_of
 from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
+from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, queued, refill
+from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
 
 _AT_ONCE_NS = 10_000_000
-_LONGEST_S = 14.0
+_FILLS_S, _REST_S = (2.0, 5.0), (8.0, 14.0)
+"""The least and the most seconds of film for the batch to fill, and for the rest of the run."""
+_CAPTION_S = 2.5
+"""No caption stands for less."""
 _ENDS = {
     Refill.RUNNING: "leave",
     Refill.CLOSED: "leave_closed",
@@ -46,10 +53,13 @@ def stretch_of_the_pipeline(show: Show) -> Beat:
 
 @scene("pipeline_flow", order=10, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_the_pipeline)
 def pipeline_flow(show: Show) -> Beat:
-    """The beat of the recording of requests that come by the clock, else of the continuous run, else of any."""
+    """The beat of the recording of requests that come by the clock, where they wait; else of the continuous run."""
     run = show.run(show.recordings.preferred("online", "continuous"))
-    clock, turns = _clock(run)
-    say = show.say.say
+    if show.recordings.has("continuous") and not queued(run.trace):
+        run = show.run("continuous")
+    say, seats = show.say.say, places_of(run, show.stage).seats
+    lettered = {slot for slot, seat in seats.items() if seat.lettered}
+    told = _tell(run, lettered)
     # Who was all there at the start did not come by the clock.
     first = "waits" if came_together(run.trace) else "arrive"
     writes = "write" if (run.trace.steps.member_sampled <= 1).all() else "write_several"
@@ -57,37 +67,69 @@ def pipeline_flow(show: Show) -> Beat:
     keys = [first, "read", writes, _ENDS[refilled]]
     if refilled is Refill.RUNNING and all_advance(run.trace):
         keys.append("changes")
-    captions = tuple(Caption(start, say(f"pipeline_flow.{key}")) for start, key in zip(turns, keys, strict=False))
+    captions = tuple(Caption(start, say(f"pipeline_flow.{key}")) for start, key in zip(told.turns, keys, strict=False))
 
     def live(t_ns: int) -> Phrase:
         return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
 
-    view = PipelineView(run, clock, show.stage, show.say, show.colours())
+    view = PipelineView(run, told.clock, show.stage, show.say, show.colours(), told.slow)
     name = say("pipeline_flow.name")
-    return Beat("pipeline_flow", name, captions, clock, (run,), view.paint, live, still_s=clock.film_s - 10)
+    return Beat("pipeline_flow", name, captions, told.clock, (run,), view.paint, live, still_s=told.still_s)
 
 
-def _clock(run: Run) -> tuple[FilmClock, tuple[float, ...]]:
-    """Slowly through the first request's prefill and first tokens, then as fast as it was measured."""
+@dataclass(frozen=True)
+class _Told:
+    """The clock, the second at which each caption begins, and the spans in which single cards can be followed."""
+
+    clock: FilmClock
+    turns: tuple[float, ...]
+    slow: tuple[tuple[float, float], ...] = ()
+    still_s: float | None = None
+
+
+def _tell(run: Run, lettered: set[int]) -> _Told:
+    """Slowly through the first step and the next tokens, then through one handover in a slot that has words."""
     steps, begin, end = run.trace.steps, run.timeline.begin_ns, run.timeline.end_ns
     last = len(steps) - 1
     if last < 0:
-        return Script(begin).hold(4.0).clock(), (0.0,)
+        return _Told(Script(begin).hold(4.0).clock(), (0.0,))
     first_start, first_end = int(steps.start_ns[0]), int(steps.end_ns[0])
     # An engine that had nothing to do takes up its first request at once: that instant is shown held, not stretched.
     at_once = first_start - begin < _AT_ONCE_NS
-    script = Script(begin).hold(1.6) if at_once else Script(begin).run(first_start, 1.6)
+    script = Script(begin).hold(2.4) if at_once else Script(begin).run(first_start, 2.4)
     read = script.film_s
-    script.run(first_end, 1.8)
-    wrote = int(steps.end_ns[min(8, last)])
+    script.run(first_end, 2.8)
     write = script.film_s
-    script.run(wrote, 4.0)
-    first_ended = run.timeline.ended_times[0] if run.timeline.ended_times else end
-    script.run(min(max(first_ended, wrote), end), 3.0)
-    leave = script.film_s
-    # From here on as fast as it was measured, where that is not too long to watch.
-    script.run(end, min(max((end - first_ended) / 1e9, 1.0), _LONGEST_S))
-    changes = leave + max((script.film_s - leave) * 0.4, 3.0)
+    wrote = int(steps.end_ns[min(8, last)])
+    script.run(wrote, 3.6)
+    slow = [(0.0, script.film_s)]
+    handover = lone_handover(run.trace, lettered, wrote)
+    if handover is not None:
+        leave = _hand_over(run, script, handover)
+        slow.append((leave, script.film_s))
+    else:
+        first_ended = run.timeline.ended_times[0] if run.timeline.ended_times else end
+        script.run(min(max(first_ended, wrote), end), 3.0)
+        leave = script.film_s
+    rest = script.film_s
+    script.run(end, _within((end - script.at_ns) / 1e9, _REST_S))
+    changes = rest if rest - leave > _CAPTION_S else leave + (script.film_s - leave) * 0.4
     script.hold(1.2)
-    turns = (0.0, read, write, leave, *([changes] if changes + 2.5 < script.film_s else []))
-    return script.clock(), turns
+    turns = (0.0, read, write, leave, *([changes] if changes + _CAPTION_S < script.film_s else []))
+    return _Told(script.clock(), turns, tuple(slow), rest - 1.5 if handover is not None else None)
+
+
+def _hand_over(run: Run, script: Script, handover: Handover) -> float:
+    """Run on until a request is about to end, and slowly until another one decodes in its slot; when that begins."""
+    steps, taken = run.trace.steps, handover.taken_step
+    before = max(int(steps.start_ns[max(taken - 2, 0)]), script.at_ns)
+    script.run(before, _within((before - script.at_ns) / 1e9, _FILLS_S))
+    leaves = script.film_s
+    script.run(handover.ended_ns, 1.4).run(int(steps.start_ns[taken]), 0.6).run(int(steps.end_ns[taken]), 2.4)
+    after = min(taken + 1, len(steps) - 1)
+    script.run(int(steps.end_ns[after]), 1.0)
+    return leaves
+
+
+def _within(seconds: float, bounds: tuple[float, float]) -> float:
+    return min(max(seconds, bounds[0]), bounds[1])

@@ -1,16 +1,16 @@
-"""The pipeline as a picture: requests as cards that wait, prefill, decode and end, each at its measured time.
+"""The pipeline as a picture: requests that wait, prefill, decode and end, each where the state of that instant has it.
 
-A pure function of film time. Knows a run, its clock and a stage.
+A request stands in the stage in which it is; its way there is an extra that is seen, its card where time is slow, a dot
+between the stages where it is not. A pure function of film time. Knows a run, its clock and a stage.
 """
-
-from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.colours import RequestColours
+from tracereel.film.components.pipeline_moves import MOVE_S, Move, Moves, Spans, Visit
 from tracereel.film.components.pipeline_places import DECODING, ENDED, PREFILLING, WAITING, Places
+from tracereel.film.components.pipeline_streams import paint_dot
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Stage
@@ -32,124 +32,153 @@ from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import ABSENT
 from tracereel.trace.state.timeline import SlotOccupancy, State
 
-MOVE_S = 0.4
-"""Film seconds that a card's way from one stage to the next takes."""
 FLASH_S = 0.4
+_GLOW_S = 0.5
 _TAIL_TOKENS = 24
-
-
-@dataclass(frozen=True)
-class _Visit:
-    """A request comes to a stage at a second of film."""
-
-    from_s: float
-    stage: int
-    slot: int
-
-
-def _from_s(visit: _Visit) -> float:
-    return visit.from_s
+_LEAST_LETTERED = 44.0
+"""A lower card has no words."""
 
 
 class PipelineView:
-    """Draws the whole pipeline at a second of film."""
+    """Draws the whole pipeline at a second of film; within the `slow` spans single cards are seen on their way."""
 
-    def __init__(self, run: Run, clock: FilmClock, stage: Stage, say: Phrasebook, colours: RequestColours):
+    def __init__(
+        self, run: Run, clock: FilmClock, stage: Stage, say: Phrasebook, colours: RequestColours, slow: Spans = ()
+    ):
         self._run, self._clock, self._say, self._colours = run, clock, say, colours
-        header = run.trace.header
-        self.places = Places(stage, [replica.slots for replica in header.replicas] or [header.slots])
+        self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
+        self._prompts = [quote(run.measure("prompt", request=i)) for i in range(len(run.trace.arrivals))]
+        self.places = places_of(run, stage)
+        self.moves = Moves(run, clock, slow)
         steps = run.trace.steps
         self._ends = [np.sort(steps.end_ns[steps.replica == i]) for i in range(len(self.places.rings))]
         """When each replica's steps ended."""
         self._wide = stage.wide
         self._has_texts = bool((run.trace.steps.token_text != ABSENT).any())
-        self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
-        self._prompts = [quote(run.measure("prompt", request=i)) for i in range(len(run.trace.arrivals))]
-        self._visits = [self._visits_of(request) for request in range(len(run.trace.arrivals))]
-        self._leaves_queue = sorted(
-            (visits[i + 1].from_s, visits[i].from_s, request)
-            for request, visits in enumerate(self._visits)
-            for i in range(len(visits) - 1)
-            if visits[i].stage == WAITING
-        )
-        self._ended_rank = {request: rank for rank, request in enumerate(run.timeline.ended_order)}
-
-    def _second(self, at_ns: int) -> float:
-        """The film second of an instant; what was before the film moves no more when it begins."""
-        return -MOVE_S if at_ns < self._clock.passages[0].from_ns else self._clock.film_second(at_ns)
-
-    def _visits_of(self, request: int) -> list[_Visit]:
-        """A request's way through the stages, in film time."""
-        trace, second = self._run.trace, self._second
-        visits = [_Visit(second(trace.arrivals[request].arrival_ns), WAITING, 0)]
-        residencies = trace.residencies
-        steps = trace.steps
-        rows = (residencies.request == request).nonzero()[0]
-        members = (steps.member_request == request).nonzero()[0]
-        for row in rows.tolist():
-            slot = int(residencies.slot[row])
-            visits.append(_Visit(second(int(residencies.from_ns[row])), PREFILLING, slot))
-            # It decodes from the end of the step that gave its first token of this residency.
-            gave = members[
-                (steps.member_step[members] >= residencies.first_step[row]) & (steps.member_sampled[members] > 0)
-            ]
-            if len(gave) and steps.end_ns[steps.member_step[gave[0]]] < residencies.to_ns[row]:
-                visits.append(_Visit(second(int(steps.end_ns[steps.member_step[gave[0]]])), DECODING, slot))
-            if residencies.preempted[row]:
-                visits.append(_Visit(second(int(residencies.to_ns[row])), WAITING, 0))
-        ending = trace.endings.get(request)
-        if ending is not None:
-            visits.append(_Visit(second(ending[0]), ENDED, 0))
-        return visits
-
-    def _visit(self, request: int, film_s: float) -> _Visit:
-        """Where a request that has come is at a second of film."""
-        visits = self._visits[request]
-        return visits[bisect_right(visits, film_s, key=_from_s) - 1]
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the pipeline."""
-        t_ns = self._clock.engine_ns(film_s)
-        state = self._run.timeline.at(t_ns)
-        self._paint_frames(canvas, film_s, state)
-        occupancy = {occupant.request: occupant for occupant in state.occupancy if occupant is not None}
-        first_chip = max(0, state.num_finished - self.places.chips)
-        present = [request for request, visits in enumerate(self._visits) if visits[0].from_s <= film_s]
-        # Those on their way pass over those that stand.
-        moving = [request for request in present if self._moves(request, film_s, state)]
-        for request in sorted(set(present) - set(moving)):
-            self._card(canvas, request, film_s, state, occupancy.get(request), first_chip)
+        state = self._run.timeline.at(self._clock.engine_ns(film_s))
+        under_way = self.moves.under_way(film_s)
+        newest = {move.request: move for move in under_way}
+        followed = {request: move for request, move in newest.items() if move.followed}
+        self._paint_frames(canvas, film_s, state, under_way)
+        self._paint_queue(canvas, film_s, state, followed)
+        for slot, seat in self.places.seats.items():
+            occupant = state.occupancy[slot]
+            if occupant is None or occupant.request in followed:
+                continue
+            stage = PREFILLING if occupant.prefill else DECODING
+            box = seat.prefill if occupant.prefill else seat.decode
+            if seat.lettered:
+                self._card(canvas, box, occupant.request, stage, state, occupant)
+            else:
+                canvas.box(*box.sides, PREFILL if occupant.prefill else self._colours[occupant.request])
+        self._paint_ended(canvas, film_s, state, newest, followed)
         with canvas.moving():
-            for request in moving:
-                self._card(canvas, request, film_s, state, occupancy.get(request), first_chip)
-        self._paint_overflow(canvas, state, first_chip)
+            for move in under_way:
+                if not move.followed:
+                    paint_dot(canvas, self.places, move, film_s, self._box_of(move, state), self._colours[move.request])
+            for move in followed.values():
+                self._paint_followed(canvas, move, film_s, state)
 
-    def _moves(self, request: int, film_s: float, state: State) -> bool:
-        """Is its card on its way to another stage, or up the queue or the list of the ended?"""
-        visit = self._visit(request, film_s)
-        if film_s - visit.from_s < MOVE_S:
-            return True
+    def _box_of(self, move: Move, state: State) -> Box | None:
+        """Where a move leads."""
+        return self._place(move.request, move.now, state)
+
+    def _place(self, request: int, visit: Visit, state: State) -> Box | None:
+        """Where a request stands in a stage; None where it has no place there."""
+        places = self.places
         if visit.stage == WAITING:
-            index = self._queue_index(request, visit, film_s)
-            return abs(index - round(index)) > 0.01
-        return False
+            return places.waiting_at(state.waiting.index(request)) if request in state.waiting else None
+        if visit.stage == ENDED:
+            if request not in state.finished:
+                return None
+            rank = state.finished.index(request) - self._first_chip(state)
+            return places.ended_at(rank) if rank >= 0 else None
+        seat = places.seats.get(visit.slot)
+        return None if seat is None else seat.prefill if visit.stage == PREFILLING else seat.decode
 
-    def _paint_frames(self, canvas: Canvas, film_s: float, state: State) -> None:
+    def _first_chip(self, state: State) -> int:
+        return max(0, state.num_finished - self.places.chips)
+
+    def _paint_queue(self, canvas: Canvas, film_s: float, state: State, followed: dict[int, Move]) -> None:
+        places, tiles = self.places, self.places.queue_tiles
+        calm = self.moves.calm(film_s)
+        # Those behind a card that is seen leaving close up while it goes.
+        left = [move for move in followed.values() if move.before is not None and move.before.stage == WAITING]
+        behind = sum(1 - ease((film_s - move.from_s) / MOVE_S) for move in left if places.cards_in_row == 1)
+        for i, request in enumerate(state.waiting[: places.cards]):
+            if request not in followed:
+                over = max(i + behind - (places.cards - 1), 0.0)
+                with canvas.faded(max(1 - 2 * over, 0.0)):
+                    box = places.waiting_at(i + behind - over)
+                    self._card(canvas, box, request, WAITING, state, None, words=calm)
+        if tiles is not None:
+            for i, request in enumerate(state.waiting[places.cards : places.cards + tiles.room]):
+                canvas.box(*tiles.at(i).sides, self._colours[request])
+
+    def _paint_ended(
+        self, canvas: Canvas, film_s: float, state: State, newest: dict[int, Move], followed: dict[int, Move]
+    ) -> None:
+        places, first = self.places, self._first_chip(state)
+        for rank, request in enumerate(state.finished[first:]):
+            if request in followed:
+                continue
+            box, colour = places.ended_at(rank), self._colours[request]
+            if places.ended_tiles is not None:
+                canvas.box(*box.sides, colour)
+            else:
+                self._chip(canvas, box, request, colour)
+            move = newest.get(request)
+            if move is not None:
+                age = (film_s - move.from_s) / MOVE_S
+                canvas.card(box.x - 2, box.y - 2, box.w + 4, box.h + 4, TEXT, 0.7 * (1 - age), radius=8, outline=2)
+
+    def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State) -> None:
+        """A card on its way."""
+        there = self._place(move.request, move.now, state)
+        if there is None:
+            return
+        come, alpha = ease((film_s - move.from_s) / MOVE_S), 1.0
+        if move.before is None:
+            here: Box | None = Box(there.x - 80, there.y, there.w, there.h)
+            alpha = come
+        else:
+            here = self._place(move.request, move.before, self._run.timeline.at(move.now.at_ns - 1))
+        box = (here or there).towards(there, come)
+        colour = self._colours[move.request]
+        with canvas.faded(alpha):
+            if move.now.stage == ENDED and come > 0.6 and self.places.ended_tiles is None:
+                self._chip(canvas, box, move.request, colour)
+                return
+            occupant = next((o for o in state.occupancy if o is not None and o.request == move.request), None)
+            self._card(canvas, box, move.request, move.now.stage, state, occupant)
+
+    def _paint_frames(self, canvas: Canvas, film_s: float, state: State, under_way: list[Move]) -> None:
         places, say, t_ns = self.places, self._say, state.t_ns
         colours: tuple[Colour, ...] = (DIM, PREFILL, DECODE, FINISHED)
         keys = ("waiting", "prefill", "decode", "finished")
         counts = self._counts(state)
-        for head, key, colour, count in zip(places.heads, keys, colours, counts, strict=True):
+        for i, (head, key, colour, count) in enumerate(zip(places.heads, keys, colours, counts, strict=True)):
             style = places.heading
             number = width(count.text, style)
             wide = canvas.text(
                 say.say(f"pipeline_flow.{key}"), head.x, head.y + 30, style, colour, room=head.w - number - 14
             )
             canvas.text(count, head.x + wide + 14, head.y + 30, style, TEXT)
-        for row in places.prefill_rows:
-            canvas.card(*row.sides, PANEL, 0.55)
-        for row in places.decode_rows:
-            canvas.card(*row.sides, PANEL)
+            if self._wide and i:
+                x, y = (places.heads[i - 1].right + head.x) / 2, head.y + 18
+                canvas.line([(x - 6, y - 10), (x + 6, y), (x - 6, y + 10)], LINE, thickness=4)
+        for seat in places.seats.values():
+            if seat.lettered:
+                canvas.card(*seat.prefill.sides, PANEL, 0.55)
+                canvas.card(*seat.decode.sides, PANEL)
+            else:
+                canvas.box(*seat.prefill.sides, PANEL)
+                canvas.box(*seat.decode.sides, PANEL)
+        for move in under_way:
+            self._afterglow(canvas, move, film_s)
         # The ring around Decode brightens with every step that ends.
         for i, ring in enumerate(places.rings):
             ended = int(np.searchsorted(self._ends[i], t_ns, side="right"))
@@ -160,115 +189,57 @@ class PipelineView:
             if len(places.rings) > 1:
                 replica = figure(self._run.measure("replica", index=i))
                 canvas.text(say.say("pipeline_flow.replica", number=replica), *places.names[i], SMALL, DIM)
-        rows = places.decode_rows
-        if self._wide:
-            middle = (places.rings[0].right + places.ended.x) / 2
-            y = rows[0].y + (rows[-1].bottom - rows[0].y) / 2
-            for x in ((places.waiting.right + places.prefill.x) / 2, middle):
-                canvas.line([(x - 7, y - 12), (x + 7, y), (x - 7, y + 12)], LINE, thickness=4)
+        self._paint_counts_of_more(canvas, state)
+
+    def _afterglow(self, canvas: Canvas, move: Move, film_s: float) -> None:
+        """Where a prompt has just been read: it may have taken less than a frame."""
+        if move.before is None or move.before.stage != PREFILLING:
+            return
+        seat = self.places.seats.get(move.before.slot)
+        alpha = 0.4 * (1 - (film_s - move.from_s) / _GLOW_S)
+        if seat is not None and alpha > 0:
+            canvas.card(*seat.prefill.sides, PREFILL, alpha, radius=12 if seat.lettered else 0)
 
     def _counts(self, state: State) -> tuple[Phrase, ...]:
-        run, t_ns = self._run, state.t_ns
-        return (
-            figure(run.measure("waiting", t_ns=t_ns)),
-            figure(run.measure("prefilling", t_ns=t_ns)),
-            figure(run.measure("decoding", t_ns=t_ns)),
-            figure(run.measure("finished", t_ns=t_ns)),
-        )
+        names = ("waiting", "prefilling", "decoding", "finished")
+        return tuple(figure(self._run.measure(name, t_ns=state.t_ns)) for name in names)
 
-    def _paint_overflow(self, canvas: Canvas, state: State, first_chip: int) -> None:
+    def _paint_counts_of_more(self, canvas: Canvas, state: State) -> None:
         places, say, run = self.places, self._say, self._run
-        hidden = state.num_waiting - places.cards
-        if hidden > 0:
+        if places.queue_tiles is not None and state.num_waiting > places.cards:
             count = figure(run.measure("waiting_beyond", t_ns=state.t_ns, shown=places.cards))
-            y = places.waiting_at(places.cards - 1).bottom + 36
+            y = places.queue_tiles.box.y - 14
             canvas.text(
                 say.say("pipeline_flow.more", count=count), places.waiting.x, y, SMALL, DIM, room=places.waiting.w
             )
-        if not places.lanes_are_all:
-            count = figure(run.measure("slots_beyond", shown=places.lanes))
-            y = places.decode_rows[-1].bottom + 46
+        if places.more_slots is not None:
+            shown, y = places.more_slots
+            count = figure(run.measure("slots_beyond", shown=shown))
             more = say.say("pipeline_flow.more_slots", count=count)
             canvas.text(more, places.decode.x, y, SMALL, DIM, room=places.decode.w)
-        if first_chip:
+        if self._first_chip(state):
             count = figure(run.measure("finished_beyond", t_ns=state.t_ns, shown=places.chips))
-            y = places.ended_at(places.chips - 1).bottom + 34
-            canvas.text(
-                say.say("pipeline_flow.earlier", count=count), places.ended.x, y, SMALL, DIM, room=places.ended.w
-            )
-
-    def _queue_index(self, request: int, visit: _Visit, film_s: float) -> float:
-        """How many stand before it in the queue, those that are just leaving counted in part."""
-        before = 0.0
-        # Whoever has left for longer counts no more.
-        gone = bisect_left(self._leaves_queue, (film_s - MOVE_S,))
-        for left_s, came_s, other in self._leaves_queue[gone:]:
-            if other != request and came_s <= film_s and (came_s, other) < (visit.from_s, request):
-                before += 1 - ease((film_s - left_s) / MOVE_S) if left_s <= film_s else 1
-        return before
-
-    def _box(self, request: int, film_s: float, first_chip: int) -> Box | None:
-        """Where a request's card is: on its way from each stage to the next, the newest way counting most."""
-        visits = self._visits[request]
-        come = bisect_right(visits, film_s, key=_from_s)
-        # Whatever was before a stage that it has reached no longer counts.
-        reached = max(bisect_right(visits, film_s - MOVE_S, key=_from_s) - 1, 0)
-        box: Box | None = None
-        for visit in visits[reached:come]:
-            target = self._target(request, visit, film_s, first_chip)
-            if target is None:
-                return None  # only whoever has ended, and so stays away
-            if box is None:
-                box = Box(target.x - 80, target.y, target.w, target.h) if film_s and visit.from_s > 0 else target
-            box = box.towards(target, ease((film_s - visit.from_s) / MOVE_S))
-        return box
-
-    def _target(self, request: int, visit: _Visit, film_s: float, first_chip: int) -> Box | None:
-        places = self.places
-        if visit.stage == WAITING:
-            return places.waiting_at(self._queue_index(request, visit, film_s))
-        if visit.stage == ENDED:
-            index = self._ended_rank[request] - first_chip
-            return places.ended_at(index) if index >= 0 else None
-        row = places.row_of(visit.slot)
-        if row is None:
-            return places.beyond(visit.stage)
-        return (places.prefill_rows if visit.stage == PREFILLING else places.decode_rows)[row]
-
-    def _seen(self, request: int, film_s: float) -> float:
-        """How much of a card is to be seen: nothing of one in a slot without a row, less and less on the way there."""
-        newest = bisect_right(self._visits[request], film_s, key=_from_s)
-        here, before = (
-            visit.stage in (PREFILLING, DECODING) and self.places.row_of(visit.slot) is None
-            for visit in (self._visits[request][newest - 1], self._visits[request][max(newest - 2, 0)])
-        )
-        come = ease((film_s - self._visits[request][newest - 1].from_s) / MOVE_S)
-        return (1 - before) * (1 - come) + (1 - here) * come
+            earlier = say.say("pipeline_flow.earlier", count=count)
+            canvas.text(earlier, places.ended.x, places.ended.bottom - 10, SMALL, DIM, room=places.ended.w)
 
     def _card(
-        self, canvas: Canvas, request: int, film_s: float, state: State, occupant: SlotOccupancy | None, first_chip: int
+        self,
+        canvas: Canvas,
+        box: Box,
+        request: int,
+        stage: int,
+        state: State,
+        occupant: SlotOccupancy | None,
+        *,
+        words: float = 1.0,
     ) -> None:
-        box = self._box(request, film_s, first_chip)
-        if box is None:
-            return
-        visits = self._visits[request]
-        now = self._visit(request, film_s)
         colour = self._colours[request]
-        alpha = ease((film_s - visits[0].from_s) / MOVE_S) if visits[0].from_s > 0 else 1.0
-        if now.stage == WAITING:
-            room = self.places.waiting_at(self.places.cards - 1).bottom - box.bottom
-            alpha *= min(max(1 + room / (box.h * 0.6), 0.0), 1.0)  # fades where the queue is longer than its place
-        alpha *= self._seen(request, film_s)
-        if not alpha:
-            return
-        with canvas.faded(alpha):
-            arrived = film_s - now.from_s >= MOVE_S * 0.6
-            if now.stage == ENDED and arrived:
-                self._chip(canvas, box, request, colour)
-                return
-            canvas.card(*box.sides, _tinted(colour, now.stage))
-            canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
-            self._card_text(canvas, box, request, now.stage, state, occupant, colour)
+        lettered = box.h >= _LEAST_LETTERED
+        canvas.card(*box.sides, _tinted(colour, stage), radius=12 if lettered else 4)
+        canvas.card(box.x, box.y, 10 if lettered else 4, box.h, colour, radius=5)
+        if lettered and words:
+            with canvas.faded(words):
+                self._card_text(canvas, box, request, stage, state, occupant, colour)
 
     def _card_text(
         self,
@@ -344,6 +315,19 @@ class PipelineView:
         canvas.text(
             self._names[request], box.x + box.w / 2, box.y + box.h / 2 + 7, SMALL, DIM, align=0.5, room=box.w - 4
         )
+
+
+def places_of(run: Run, stage: Stage) -> Places:
+    """The places of a run's requests."""
+    header, residencies = run.trace.header, run.trace.residencies
+    slots = [replica.slots for replica in header.replicas] or [header.slots]
+    # The queue is longest when somebody has just come to it: by arrival, or by preemption.
+    came = {arrival.arrival_ns for arrival in run.trace.arrivals}
+    came.update(residencies.to_ns[residencies.preempted].tolist())
+    longest = max((run.timeline.at(at_ns).num_waiting for at_ns in came), default=0)
+    count = len(run.trace.arrivals)
+    widest = width(quote(run.measure("request_name", request=count - 1)).text, SMALL) if count else 0.0
+    return Places(stage, slots, longest, count, widest)
 
 
 def _tinted(colour: Colour, stage: int) -> Colour:

@@ -95,3 +95,9 @@ def _tokens_of(trace: Trace) -> list[int]:
     """Output tokens of every request."""
     counts: list[int] = np.bincount(trace.steps.token_request, minlength=len(trace.arrivals)).tolist()
     return counts
+
+
+def queued(trace: Trace) -> bool:
+    """Did a request wait for a slot: was every slot held in some step, and did requests wait beside it?"""
+    steps = trace.steps
+    return bool(((steps.waiting > 0) & (steps.running >= trace.step_slots)).any())

@@ -4,7 +4,7 @@ The first prefix that two requests share, the first preemption, the first slot t
 prompt among requests that decode, the longest wait between two tokens. Each is None where the run has no such moment.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,32 @@ def even_handover(trace: Trace, slots: int, before: int, after: int, until_ns: i
         if longest < least:
             chosen, least = found, longest
     return chosen or first_handover(trace, slots=slots)
+
+
+_SOME_WAIT = 3
+"""So many behind the first in line show that it is a line."""
+
+
+def lone_handover(trace: Trace, slots: Container[int], after_ns: int = 0) -> Handover | None:
+    """A handover at `after_ns` or later, of these slots, that happens alone, and to a request that waited.
+
+    No other request ends in that step or is admitted in the next one, and the one that comes had arrived before the
+    step began. The first that leaves at least three requests waiting; where there is none, the first of those that
+    leave the most. None where there is no such handover.
+    """
+    residencies, steps = trace.residencies, trace.steps
+    chosen: Handover | None = None
+    for found in _handovers(trace, after_ns, None):
+        step = found.taken_step
+        alone = (residencies.last_step == step - 1).sum() == 1 and (residencies.first_step == step).sum() == 1
+        waited = step > 0 and trace.arrivals[found.came].arrival_ns <= steps.start_ns[step - 1]
+        if not (alone and waited and found.slot in slots):
+            continue
+        if chosen is None or steps.waiting[step] > steps.waiting[chosen.taken_step]:
+            chosen = found
+        if steps.waiting[step] >= _SOME_WAIT:
+            break
+    return chosen
 
 
 def _handovers(trace: Trace, after_ns: int, slots: int | None) -> Iterator[Handover]:

@@ -1,0 +1,109 @@
+"""When each request comes to a stage of the pipeline, in film time: the ways that are shown, and as what.
+
+A move is shown as the card itself where it is slow enough to be followed, else as a dot between the stages. Knows a
+run and its clock; draws nothing.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracereel.film.clock import FilmClock
+from tracereel.film.components.pipeline_places import DECODING, ENDED, PREFILLING, WAITING
+from tracereel.trace.analysis.queries import Run
+
+MOVE_S = 0.5
+"""Film seconds that a card's way, or a dot's, from one stage to the next takes."""
+_FOLLOWED = 2
+"""So many moves at one instant can be followed."""
+_BUSY_S = 0.5
+"""The film seconds before and after an instant that say how busy the queue is."""
+_STILL, _BUSY = 5.0, 10.0
+"""With fewer requests that leave the queue in that time its words can be read, with more they cannot."""
+
+Spans = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request is in a stage from an instant of the engine on; `slot` where the stage has slots."""
+
+    at_ns: int
+    stage: int
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Move:
+    """A request leaves a stage (None: it arrives) for another at a second of film."""
+
+    from_s: float
+    request: int
+    before: Visit | None
+    now: Visit
+    followed: bool
+    """Is it shown as its card?"""
+
+
+class Moves:
+    """All moves of a run. Cards are followed within the `slow` spans of film alone, and where few move at once."""
+
+    def __init__(self, run: Run, clock: FilmClock, slow: Spans = ()):
+        visits = [visits_of(run, request) for request in range(len(run.trace.arrivals))]
+        found = []
+        for request, own in enumerate(visits):
+            for before, now in zip([None, *own], own, strict=False):
+                found.append((clock.film_second(now.at_ns), request, before, now))
+        together = Counter((now.at_ns, now.stage) for _, _, _, now in found)
+        self._moves = sorted(
+            (
+                Move(
+                    s,
+                    request,
+                    before,
+                    now,
+                    together[now.at_ns, now.stage] <= _FOLLOWED and any(a <= s <= b for a, b in slow),
+                )
+                for s, request, before, now in found
+                if s > 0 or together[now.at_ns, now.stage] <= _FOLLOWED
+            ),
+            key=lambda move: move.from_s,
+        )
+        self._starts = [move.from_s for move in self._moves]
+        self._leaves = [move.from_s for move in self._moves if move.before and move.before.stage == WAITING]
+
+    def under_way(self, film_s: float) -> list[Move]:
+        """The moves that have begun and are still shown, the newest last."""
+        first, end = bisect_right(self._starts, film_s - MOVE_S), bisect_right(self._starts, film_s)
+        return self._moves[first:end]
+
+    def calm(self, film_s: float) -> float:
+        """Can words in the queue be read, or do they change too quickly? 1 to 0."""
+        first = bisect_left(self._leaves, film_s - _BUSY_S)
+        near = self._leaves[first : bisect_right(self._leaves, film_s + _BUSY_S)]
+        count = sum(1 - abs(s - film_s) / _BUSY_S for s in near) * 2
+        return min(max((_BUSY - count) / (_BUSY - _STILL), 0.0), 1.0)
+
+
+def visits_of(run: Run, request: int) -> list[Visit]:
+    """A request's way through the stages."""
+    trace = run.trace
+    residencies, steps = trace.residencies, trace.steps
+    visits = [Visit(trace.arrivals[request].arrival_ns, WAITING)]
+    members = (steps.member_request == request).nonzero()[0]
+    for row in (residencies.request == request).nonzero()[0].tolist():
+        slot = int(residencies.slot[row])
+        visits.append(Visit(int(residencies.from_ns[row]), PREFILLING, slot))
+        # It decodes from the end of the step that gave its first token of this residency.
+        gave = members[
+            (steps.member_step[members] >= residencies.first_step[row]) & (steps.member_sampled[members] > 0)
+        ]
+        if len(gave) and steps.end_ns[steps.member_step[gave[0]]] < residencies.to_ns[row]:
+            visits.append(Visit(int(steps.end_ns[steps.member_step[gave[0]]]), DECODING, slot))
+        if residencies.preempted[row]:
+            visits.append(Visit(int(residencies.to_ns[row]), WAITING))
+    ending = trace.endings.get(request)
+    if ending is not None:
+        visits.append(Visit(ending[0], ENDED))
+    return visits

@@ -1,0 +1,44 @@
+"""Places of the pipeline: each request has one, whatever their number, and none lies on another or outside its stage."""
+
+from itertools import combinations
+
+import pytest
+from tracereel.film.components.pipeline_places import Places
+from tracereel.film.stage import Stage
+
+SHAPES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
+
+
+def overlap(one, other):
+    return one.x < other.right and other.x < one.right and one.y < other.bottom and other.y < one.bottom
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("slots", "requests"), [(1, 3), (8, 48), (64, 384), (256, 1000)])
+def test_every_request_has_a_place_of_its_own(shape, slots, requests):
+    places = Places(Stage.of_pixels(*SHAPES[shape]), [slots], requests, requests, 80.0)
+    fields = {
+        "waiting": (places.waiting, [places.waiting_at(i) for i in range(requests)]),
+        "prefill": (places.prefill, [places.seats[slot].prefill for slot in range(slots)]),
+        "decode": (places.decode, [places.seats[slot].decode for slot in range(slots)]),
+        "ended": (places.ended, [places.ended_at(i) for i in range(requests)]),
+    }
+    for name, (stage, boxes) in fields.items():
+        for box in boxes:
+            assert stage.x - 1 <= box.x, name
+            assert box.right <= stage.right + 1, name
+            assert stage.y - 1 <= box.y, name
+            assert box.bottom <= stage.bottom + 1, name
+        near = boxes if len(boxes) <= 256 else boxes[:128] + boxes[-128:]
+        assert not any(overlap(one, other) for one, other in combinations(near, 2)), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_words_are_kept_where_they_fit(shape):
+    few = Places(Stage.of_pixels(*SHAPES[shape]), [8], 4, 8, 80.0)
+    assert all(seat.lettered for seat in few.seats.values())
+    assert few.queue_tiles is None
+    assert few.ended_tiles is None
+    many = Places(Stage.of_pixels(*SHAPES[shape]), [64], 320, 384, 80.0)
+    assert 1 <= sum(seat.lettered for seat in many.seats.values()) < 64
+    assert 1 <= many.cards < 320
