@@ -82,10 +82,11 @@ def test_a_card_is_followed_only_where_it_can_be(runs):
         show = Show(settings, SIZE)
         (beat,) = storyboard("pipeline_flow", show)
         view = beat.picture.__self__
-        moves = [m for i in range(round(beat.clock.film_s * 10)) for m in view.moves.under_way(i / 10)]
-        followed = {(m.request, m.now.stage): m for m in moves if m.followed}
+        instants = [view.moves.under_way(i / 10) for i in range(round(beat.clock.film_s * 10))]
+        assert max(sum(move.followed for move in moves) for moves in instants) <= 6
+        assert any(not move.followed for moves in instants for move in moves)
+        followed = {(m.request, m.now.stage): m for moves in instants for m in moves if m.followed}
         assert {ENDED, PREFILLING, DECODING} <= {stage for _, stage in followed}
-        assert len(followed) < 40
         for move in followed.values():
             passage = beat.clock.passage_at(move.from_s + 0.01)
             assert passage.film_s > 10 * passage.engine_s

@@ -1,4 +1,4 @@
-"""Places of the pipeline: each request has one, whatever their number, and none lies on another or outside its stage."""
+"""Places of the pipeline: each request has one, whatever their number, none on another or outside its stage."""
 
 from itertools import combinations
 

@@ -2,8 +2,8 @@
 
 What the viewer should understand: a fuller batch is nearly free, until it is not. Beat one: a run with many slots is
 replayed, each of its steps a dot, rows across and time up; as the run drains the dots wander to the left. Beat two: the
-steps of all runs, the medians joined, and over them what a notebook once guessed of a batch's efficiency, marked as the
-guess it is. Beat three: why: every step reads all the weights once, so that the second row costs little; then
+steps of all runs, the medians of all numbers of rows joined; behind them, as a ghost, what a notebook once guessed of a
+batch's efficiency, marked as the guess it is. Beat three: why: every step reads all the weights once, so that the second row costs little; then
 arithmetic takes over and rows cost what rows cost. Beat four: throughput and the median request's time against the
 number of slots, static and continuous, every repeat a dot.
 """
@@ -102,6 +102,8 @@ class Storyboard:
         self.medians = [(rows, float(np.median(ms))) for rows, ms in sorted(steps.items()) if len(ms) >= _FEWEST]
         if len(self.medians) < 2:
             raise TraceError(self.run.trace.path, "has no steps that only decode, at two numbers of rows")
+        self.curve = self._curve()
+        """The median of every number of rows that has steps enough: what the line goes through."""
         self.one, self.most_rows = self.medians[0][0], self.medians[-1][0]
         self.row_labels = {rows: self._rows(rows) for rows, _ in self.medians}
         self.step_labels = {
@@ -112,6 +114,13 @@ class Storyboard:
         self.guess = figure(measure("guessed_efficiency", [self.run]))
         self.against = {key: _Against(self.cases, *how) for key, how in _AGAINST.items()}
         self._write_script()
+
+    def _curve(self) -> list[tuple[int, float]]:
+        rows = np.concatenate([run.decode_rows for run in self.all])
+        low, high = self.medians[0][0], self.medians[-1][0]
+        numbers = [n for n in np.unique(rows).tolist() if low <= n <= high]
+        found = [(n, decode_step_ms(self.all, n)) for n in numbers]
+        return [(n, float(np.median(ms))) for n, ms in found if len(ms) >= _FEWEST]
 
     def _middle_halves(self) -> list[tuple[int, float, float]]:
         """For each number of rows the first and the third quartile of its steps, ms."""
@@ -128,7 +137,7 @@ class Storyboard:
         """The largest time that is plotted: all but the slowest hundredth of steps, and every median."""
         times = np.concatenate([run.metrics.step_ms[run.decode_rows > 0] for run in self.all])
         guess = self.medians[0][1] * guessed_efficiency(self.one) / guessed_efficiency(self.most_rows)
-        return float(max(np.percentile(times, 97), *(ms for _, ms in self.medians), guess)) * 1.04
+        return float(max(np.percentile(times, 97), *(ms for _, ms in self.curve), guess)) * 1.04
 
     def _write_script(self) -> None:
         run, say, medians = self.run, self.say, self.medians
@@ -225,7 +234,7 @@ class Storyboard:
         ended = self.run.timeline.steps_ended(now_ns)
         self._dots(canvas, plot, self.run, ended, 0.75 - 0.45 * ease((film_s - self.all_s) / 1.2))
         drawn = ease((film_s - self.all_s - 0.4) / 1.6)
-        plot.medians(canvas, self.medians, CONTINUOUS, drawn)
+        plot.medians(canvas, self.curve, CONTINUOUS, drawn, dot=5)
         plot.labels(canvas, 1, self.step_labels, CONTINUOUS, ease((film_s - self.all_s - 1.4) / 0.6))
 
     def _spreads(self, canvas: Canvas, plot: Plot, alpha: float) -> None:
@@ -252,10 +261,10 @@ class Storyboard:
         unit = self.medians[0][1] * guessed_efficiency(self.one)
         numbers = np.geomspace(self.one, self.most_rows, 40).tolist()
         path = [(plot.x(rows), plot.y(unit / guessed_efficiency(rows))) for rows in numbers]
-        canvas.line(path, TEXT, shown * 0.8, thickness=3, dashes=(12, 10))
+        canvas.line(path, DIM, shown * 0.6, thickness=3, dashes=(12, 10))
         words = self.say("batch_size_sweep.guess", formula=self.guess)
         left, y = plot.area.x, plot.key_line
-        canvas.line([(left, y - 9), (left + 44, y - 9)], TEXT, shown * 0.8, thickness=3, dashes=(12, 10))
+        canvas.line([(left, y - 9), (left + 44, y - 9)], DIM, shown * 0.6, thickness=3, dashes=(12, 10))
         canvas.text(words, left + 58, y, SMALL, DIM, shown, room=plot.area.w - 58)
 
     def _against_slots(self, canvas: Canvas, box: Box, key: str, since_s: float) -> None:

@@ -3,8 +3,9 @@
 What the viewer should understand: throughput is what an operator pays, latency is what a user feels. Beat one: static
 and continuous batches on one clock; each request drops a dot where its first token came, and each later token adds to
 a histogram of the gaps between tokens. In static batches whoever is in a later batch waits for all before it. Beat two:
-medians and longest waits of both, from all completed requests of the runs that were shown. They also show the price: a
-step that is full, or reads a new prompt, keeps everybody in it waiting longer for the next token.
+median and longest wait for the first token, of both, from all completed requests of the runs that were shown. Beat
+three: the same of the gaps. There is the price: a step that is full, or reads a new prompt, keeps everybody in it
+waiting longer for the next token.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,18 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
+from tracereel.film.theme import DIM, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.queries import Run, measure
 
 _RACE_S = 10.0
+_VERDICT_S = {TTFT: _RACE_S + 1.0, ITL: _RACE_S + 4.6}
+"""When the medians of each metric are said."""
+_MOST_MARKS = 5
 _LINE, _FOOT = 42.0, 40.0
 """What a line above a lane takes, and the ends of the axis below the last one."""
+_SECOND_MS = 1e3
 _BETWEEN = 24.0
 """What is left between a lane's name and what is said of it on the same line."""
 
@@ -76,34 +81,42 @@ class Storyboard:
         self.begin_ns = self.main.timeline.begin_ns
         self.span_ns = max(*(run.timeline.end_ns - run.timeline.begin_ns for run in runs), 1)
         self.fact_lines = self._fact_lines()
-        self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(4.6).clock()
+        self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(8.2).clock()
 
     def beat(self) -> Beat:
         """All of it."""
         captions = (
             Caption(0.0, self.say("latency.first")),
             Caption(_RACE_S * 0.5, self.say("latency.gaps")),
-            *([Caption(_RACE_S + 1.0, self._verdict())] if all(len(each.at_ns) for each in self.first) else []),
+            *(Caption(from_s, self._verdict(metric)) for metric, from_s in _VERDICT_S.items() if self._known(metric)),
         )
         runs = tuple(dict.fromkeys([self.main, *(side.run for side in self.sides)]))
         return Beat("latency", self.say("latency.name"), captions, self.clock, runs, self.paint)
 
-    def _verdict(self) -> Phrase:
-        medians = [
-            figure(side.run.measure("latency_percentile_ms", metric=TTFT, percentile=50), ",.0f") for side in self.sides
-        ]
+    def _known(self, metric: str) -> bool:
+        """Does each run have a value of the metric?"""
+        return all(side.facts[metric] is not None for side in self.sides)
+
+    def _verdict(self, metric: str) -> Phrase:
+        medians = [self._span(side.run, metric, 50) for side in self.sides]
         if len(medians) == 1:
-            return self.say("latency.verdict_alone", median=medians[0])
-        return self.say("latency.verdict", static=medians[0], continuous=medians[1])
+            return self.say(f"latency.verdict_{metric}_alone", median=medians[0])
+        return self.say(f"latency.verdict_{metric}", static=medians[0], continuous=medians[1])
+
+    def _span(self, run: Run, metric: str, percentile: int) -> Phrase:
+        """A percentile with its unit: seconds from one on, else milliseconds."""
+        ms = run.measure("latency_percentile_ms", metric=metric, percentile=percentile)
+        if float(ms.value) >= _SECOND_MS:
+            seconds = run.measure("latency_percentile_s", metric=metric, percentile=percentile)
+            return self.say("latency.s", value=figure(seconds, ".1f"))
+        return self.say("latency.ms", value=figure(ms, ".2f" if float(ms.value) < 10 else ".0f"))
 
     def _facts(self, run: Run, metric: str) -> Phrase | None:
         whole = run.measure("latency_n", metric=metric, t_ns=run.timeline.end_ns)
         if not whole.value:
             return None
-        median, largest = (
-            run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for percentile in (50, 100)
-        )
-        return self.say("latency.facts", median=figure(median, ",.0f"), largest=figure(largest, ",.0f"))
+        median, largest = (self._span(run, metric, percentile) for percentile in (50, 100))
+        return self.say("latency.facts", median=median, largest=largest)
 
     def _count(self, run: Run, metric: str, since_ns: int) -> Phrase:
         known = run.measure("latency_n", metric=metric, t_ns=run.timeline.begin_ns + since_ns)
@@ -136,9 +149,8 @@ class Storyboard:
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw both metrics of both sides at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
-        told = ease((film_s - _RACE_S - 1.0) / 0.6)
         for metric, half in self.halves().items():
-            self._metric(canvas, half, metric, since_ns, told)
+            self._metric(canvas, half, metric, since_ns, ease((film_s - _VERDICT_S[metric]) / 0.6))
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say
@@ -160,28 +172,32 @@ class Storyboard:
                     for i, part in enumerate(wrap(facts.text, SMALL, place.w)):
                         canvas.text(facts, place.x, name_y + _LINE * (i + 1), SMALL, TEXT, told, part=part)
             lane(canvas, place, axis, float(median.value) if median else None, told)
+            for mark in axis.marks(_MOST_MARKS):
+                x = place.x + place.w * axis.share(mark)
+                canvas.line([(x, place.y), (x, place.bottom)], LINE, 0.5)
             if metric == TTFT:
                 side.swarm.paint(canvas, place, since_ns, self.span_ns)
             else:
                 side.histogram.paint(canvas, place, since_ns, fullest)
-        self._ends(canvas, Box(box.x, lanes[-1].bottom, box.w, _FOOT), metric)
+        if any(side.facts[metric] for side in self.sides):
+            self._marks(canvas, Box(box.x, lanes[-1].bottom, box.w, _FOOT), axis)
 
-    def _ends(self, canvas: Canvas, box: Box, metric: str) -> None:
-        """What stands at both ends of the axis: the smallest and the largest value there is."""
-        runs = [side.run for side in self.sides if len(Latencies.of(side.run.trace, metric).at_ns)]
-        if not runs:
-            return
-        ends = []
-        for percentile, pick in ((0, min), (100, max)):
-            found = [run.measure("latency_percentile_ms", metric=metric, percentile=percentile) for run in runs]
-            value = pick(found, key=lambda measured: float(measured.value))
-            ends.append(self.say("latency.ms", value=figure(value, ",.0f")))
-        wide = canvas.text(ends[0], box.x, box.y + 34, SMALL, DIM)
-        canvas.text(ends[1], box.right, box.y + 34, SMALL, DIM, align=1, room=box.w - wide - 30)
+    def _marks(self, canvas: Canvas, box: Box, axis: Axis) -> None:
+        """The axis, lettered at round values."""
+        in_seconds = axis.high >= 2 * _SECOND_MS
+        for mark in axis.marks(_MOST_MARKS):
+            value = mark / _SECOND_MS if in_seconds else mark
+            digits = ".2f" if 0 < value < 0.1 else ".1f" if value % 1 else ".0f"
+            label = self.say(
+                f"latency.{'s' if in_seconds else 'ms'}", value=figure(measure("axis_mark", [], value=value), digits)
+            )
+            half = width(label.text, SMALL) / 2
+            x = min(max(box.x + box.w * axis.share(mark), box.x + half), box.right - half)
+            canvas.text(label, x, box.y + 34, SMALL, DIM, align=0.5)
 
 
 def _axis(values: list[Latencies], metric: str) -> Axis:
     every = [value for each in values for value in (each.value_ms.min(initial=1e12), each.value_ms.max(initial=0.0))]
     low, high = min(every), max(every)
     # Gaps differ by orders of magnitude; first tokens are seconds apart.
-    return Axis(low, high, logarithmic=True) if metric == ITL and low > 0 else Axis(low, high)
+    return Axis(low, high, logarithmic=True) if metric == ITL and 0 < low < high else Axis(0.0, high)

@@ -1,11 +1,11 @@
-"""Where the speed-up comes from: refilled slots, larger batches, faster steps, and what refilling could give at most.
+"""Where the speed-up comes from: refilled slots, other steps, the rest, and what refilling could give at most.
 
 What the viewer should understand: a speed-up is not one thing, and each part of it can be distinguished by what was
-measured. Beat one: both runs on one clock; what an output token costs in engine time settles, for static batches above,
-for continuous ones below. Beat two: the way from the one to the other, part by part: fewer slot-steps for the same
-tokens, steps that carry other batches, steps that take another time at the same batch, and time outside of steps; what
-a part saved is taken off, what it cost is put on. Beat three: behind the first part, as a ghost, the most that
-refilling could have given on this workload if a step cost the same whatever is in it.
+measured. Beat one: both runs on one clock; what an output token costs in engine time settles. Beat two: the way from
+the one to the other in three bars: fewer slot-steps for the same tokens; steps that hold something else; and the rest,
+with the share of the steps that both runs have alike. What a part saved is taken off, what it cost is put on. Beat
+three: behind the first bar, as a ghost, the most that refilling could have given on this workload if a step cost the
+same whatever is in it.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ from tracereel.film.theme import (
 )
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import pairs_of
-from tracereel.trace.analysis.queries import Measured, Run, measure, median_of, split
+from tracereel.trace.analysis.queries import REST, Measured, Run, change_ms, measure, median_of, split
 from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 
-_RACE_S, _PART_S = 5.0, 2.4
+_RACE_S, _PART_S = 5.0, 4.2
 _VALUE = 190.0
 """What a row's figure takes at its right."""
 
@@ -70,9 +70,16 @@ class _Row:
     spread: Phrase | None
 
 
+_PARTS = (*PARTS[:2], REST)
+"""The bars; the parts of the last are said together."""
+_DIGITS = 5
+
+
 def change_figure(value: Measured) -> Phrase:
-    """What was added or saved, in hundredths of a millisecond; what is less, in thousandths, so that it has a sign."""
-    return figure(value, "+.2f" if abs(float(value.value)) >= 0.005 else "+.3f")
+    """What was added or saved, with so many digits that it is not said to be nothing where it was something."""
+    size = abs(float(value.value))
+    digits = next((n for n in range(2, _DIGITS) if size >= 0.5 * 10.0**-n), 2)
+    return figure(value, f"+.{digits}f")
 
 
 @scene("speedup_waterfall", order=60, films=(FULL_LENGTH,))
@@ -92,6 +99,8 @@ class Storyboard:
         self.pairs = split_pairs(show.runs("static"), show.runs("continuous"))
         self.before, self.after = self.pairs[(len(self.pairs) - 1) // 2]
         self.split = split(self.before, self.after)
+        self.unit = "ms" if self.split.before_ms >= 1 else "us"
+        """Milliseconds, or microseconds where a token costs less than one."""
         self.rows = self._parts()
         ceiling = self.split.ceiling or 1.0
         self.ghost_ms = self.split.before_ms / ceiling
@@ -102,26 +111,27 @@ class Storyboard:
     def _parts(self) -> list[_Row]:
         rows, at_ms = [], self.split.before_ms
         runs = [run for pair in self.pairs for run in pair]
-        for part in self.split.parts:
-            value = measure("waterfall_change_ms", [self.before, self.after], part=part.name)
+        for part in _PARTS:
+            value = measure(f"waterfall_change_{self.unit}", [self.before, self.after], part=part)
+            to_ms = at_ms + change_ms(self.split, part)
             spread = None
             if len(self.pairs) > 1:
                 low, high = (
-                    change_figure(measure(f"waterfall_change_{end}_ms", runs, part=part.name))
+                    change_figure(measure(f"waterfall_change_{end}_{self.unit}", runs, part=part))
                     for end in ("low", "high")
                 )
                 spread = self.say("speedup_waterfall.spread", low=low, high=high)
             rows.append(
                 _Row(
-                    part.name,
+                    part,
                     at_ms,
-                    at_ms - part.saved_ms,
-                    self.say(f"speedup_waterfall.{part.name.replace(' ', '_')}"),
-                    self.say("speedup_waterfall.ms", ms=change_figure(value)),
+                    to_ms,
+                    self.say(f"speedup_waterfall.{part.replace(' ', '_')}"),
+                    self.say(f"speedup_waterfall.{self.unit}", value=change_figure(value)),
                     spread,
                 )
             )
-            at_ms -= part.saved_ms
+            at_ms = to_ms
         return rows
 
     def _write_script(self) -> None:
@@ -129,16 +139,17 @@ class Storyboard:
         shift = before.timeline.begin_ns
         span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (before, after))
         self.parts_s = 0.8 + _RACE_S + 1.6
-        self.ghost_s = self.parts_s + _PART_S * len(PARTS)
+        self.ghost_s = self.parts_s + _PART_S * len(_PARTS)
         self.clock = Script(shift).hold(0.8).run(shift + span, _RACE_S).hold(self.ghost_s + 4.4 - 0.8 - _RACE_S).clock()
         slot_steps = {
             "static": figure(before.measure("slot_steps"), ",d"),
             "continuous": figure(after.measure("slot_steps"), ",d"),
         }
+        matched = measure("waterfall_matched", [before, after])
         captions = [Caption(0.0, say("speedup_waterfall.race"))]
         for i, row in enumerate(self.rows):
             key = f"speedup_waterfall.about_{row.part.replace(' ', '_')}"
-            phrases = slot_steps if i == 0 else {}
+            phrases = {PARTS[0]: slot_steps, REST: {"share": figure(matched, ".0%")}}.get(row.part, {})
             captions.append(Caption(self.parts_s + _PART_S * i, say(key, **phrases)))
         captions.append(
             Caption(self.ghost_s, say("speedup_waterfall.about_ceiling", ceiling=self._ceiling()))
@@ -204,10 +215,10 @@ class Storyboard:
         if not run.timeline.at(t_ns).output_tokens:
             self._said(canvas, place, name, None, None, colour)
             return
-        cost = run.measure("ms_per_token", t_ns=t_ns)
+        cost, shown = (run.measure(f"{unit}_per_token", t_ns=t_ns) for unit in ("ms", self.unit))
         bar = self.bar(place, 0.0, min(float(cost.value), self.most_ms))
         canvas.box(*bar.sides, colour)
-        value = self.say("speedup_waterfall.ms", ms=figure(cost, ".2f"))
+        value = self.say(f"speedup_waterfall.{self.unit}", value=figure(shown, ".2f"))
         self._said(canvas, place, name, value, None, colour)
 
     def _said(

@@ -1,9 +1,10 @@
 """Where it hurts: the worst moment of a run, found by query, shown and explained.
 
 What the viewer should understand: averages hide what somebody felt. Beat one: every gap between two tokens of a
-request, a dot at its moment, as high as it was long; most lie on one line. Beat two: the highest dot, found by asking
-the trace. Beat three: close up on that very step, slots against time, and what the engine did in it that kept
-everybody waiting: it read somebody's prompt, or had taken the slot away, or was itself slow.
+request, a dot at its moment, as high above zero as it was long; most lie on one line. Beat two: the highest dot, found
+by asking the trace, and how many requests waited just as long. Beat three: close up on that very step, slots against
+time, played once more: the step that ends the wait takes as much of the film as it took of the run. What the trace says
+of it is said: it read somebody's prompt, or the slot had been taken away; else that it names no cause.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tracereel.film.stage import Box
 from tracereel.film.theme import (
     DIM,
     GROUND,
+    LINE,
     PANEL,
     SMALL,
     SMALL_STRONG,
@@ -32,17 +34,18 @@ from tracereel.film.theme import (
 )
 from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.latency import ITL, Latencies
-from tracereel.trace.analysis.moments import worst_pause
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.moments import tied_with, worst_pause
+from tracereel.trace.analysis.queries import Measured, Run, measure
 from tracereel.trace.state.columns import Ints
 
-_SWEEP_S, _FOUND_S, _ZOOM_S, _CLOSE_S = 7.0, 2.6, 1.6, 5.0
+_SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
 _AROUND_STEPS = 5
-_CLOSE_SLOTS = 16
+_CLOSE_SLOTS = 10
+"""Slots in the close-up: their rows are high enough for words."""
 _MOST_DOTS = 6000
 _DOT = 8.0
-_FOOT = 64.0
-"""Units below the lowest dot, for the name of the median."""
+_BESIDE = 200.0
+"""Units beside the dots, for what stands at the axis."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,6 @@ class Storyboard:
         self.axis_name = self.say("where_it_hurts.axis_sampled" if sampled else "where_it_hurts.axis")
         self.whole = View.of_run(self.run)
         self.colours = show.colours()
-        self.grid = SlotGrid(self.run, show.say, self.colours)
         steps = trace.steps
         self.axis = Axis(0.0, 1.0)
         self.labels = lru_cache(maxsize=4)(self._labels)
@@ -96,19 +98,31 @@ class Storyboard:
             self.axis = Axis(0.0, (self.pause.to_ns - self.pause.from_ns) / 1e6)
             first, last = max(self.pause.step - _AROUND_STEPS, 0), min(self.pause.step + 2, len(steps) - 1)
             self.close = View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
-            self.close_slots = min(self.grid.slots, max(_CLOSE_SLOTS, self._slot() + 1))
-            script.hold(_FOUND_S + _ZOOM_S + _CLOSE_S)
+            self.close_slots = self._slots_near()
+            self.grid = SlotGrid(self.run, show.say, self.colours, self.close_slots)
+            self.tied = tied_with(trace, self.pause)
+            script.hold(_FOUND_S + _ZOOM_S + _AGAIN_S + _CLOSE_S)
         else:
             script.hold(1.5)
         self.clock = script.clock()
 
-    def _slot(self) -> int:
-        """The slot of the request that waited longest."""
+    def _slots_of_step(self) -> dict[int, int]:
+        """The slots of the members of the step that ended the longest wait, by their requests."""
         assert self.pause is not None
         steps = self.run.trace.steps
         members = steps.members(self.pause.step)
-        own = steps.member_request[members] == self.pause.request
-        return int(steps.member_slot[members][own][0])
+        return dict(zip(steps.member_request[members].tolist(), steps.member_slot[members].tolist(), strict=True))
+
+    def _slots_near(self) -> range:
+        """The slots of the close-up: around that of the wait, and with a prompt that the step read if it is near."""
+        assert self.pause is not None
+        steps, slots = self.run.trace.steps, self.run.trace.header.slots
+        own, members = self._slots_of_step()[self.pause.request], steps.members(self.pause.step)
+        read = steps.member_slot[members][~steps.member_decode[members]].tolist()
+        near = min((slot for slot in read if slot != own), key=lambda slot: abs(slot - own), default=own)
+        middle = (own + near) // 2 if abs(near - own) < _CLOSE_SLOTS else own
+        first = min(max(middle - _CLOSE_SLOTS // 2, 0), max(slots - _CLOSE_SLOTS, 0))
+        return range(first, min(first + _CLOSE_SLOTS, slots))
 
     def beat(self) -> Beat:
         """All of it."""
@@ -118,13 +132,20 @@ class Storyboard:
             captions.append(Caption(_SWEEP_S, say("where_it_hurts.none")))
         else:
             who = quote(run.measure("worst_pause_request"))
-            waited = figure(run.measure("worst_pause_ms"), ",.0f")
             times = figure(run.measure("worst_pause_over_median"), ",.1f")
-            captions.append(Caption(_SWEEP_S, say("where_it_hurts.worst", who=who, ms=waited, times=times)))
+            key, count = "worst_tied" if len(self.tied) > 1 else "worst", self._count()
+            said = say(f"where_it_hurts.{key}", who=who, ms=self._waited(), times=times, count=count)
+            captions.append(Caption(_SWEEP_S, said))
             captions.append(Caption(_SWEEP_S + _FOUND_S, self._why(who)))
         live = self._live if self.pause is not None else None
         name = say("where_it_hurts.name")
         return Beat("where_it_hurts", name, tuple(captions), self.clock, (run,), self.paint, live)
+
+    def _count(self) -> Phrase:
+        return figure(self.run.measure("worst_pause_requests"))
+
+    def _waited(self) -> Phrase:
+        return _figure_ms(self.run.measure("worst_pause_ms"))
 
     def _live(self, t_ns: int) -> Phrase:
         return self.say("where_it_hurts.known", n=figure(self.run.measure("latency_n", metric=ITL, t_ns=t_ns), ",d"))
@@ -146,7 +167,7 @@ class Storyboard:
                 self._dots(canvas, content, now_ns, film_s)
         if near > 0.4:
             with canvas.faded((near - 0.4) / 0.6):
-                self._close_up(canvas, content)
+                self._close_up(canvas, content, film_s - _SWEEP_S - _FOUND_S - _ZOOM_S)
 
     def _dots(self, canvas: Canvas, content: Box, now_ns: int, film_s: float) -> None:
         plot = self.plot_of(content)
@@ -161,6 +182,7 @@ class Storyboard:
             # Under a label it is not seen, and shall not shine through when all of this fades.
             alpha = 1 - come if i in covered else 1.0
             canvas.disc(x, y, _DOT / 2, self.colours[request], alpha)
+        self._zero(canvas, plot)
         if now_ns < self.whole.to_ns:
             x = self.across(plot, now_ns)
             canvas.line([(x, plot.y), (x, plot.bottom)], TEXT, 0.5)
@@ -174,23 +196,28 @@ class Storyboard:
             canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, come)
 
     def _labels(self, plot: Box) -> tuple[tuple["_Label", ...], frozenset[int]]:
-        """What most of the waits are like, below the dots there; the longest; and which dots lie under the two."""
+        """What most of the waits are like, at the axis; the longest; and which dots lie under that."""
         xs = np.array([self.across(plot, at_ns) for at_ns in self.dots.at_ns.tolist()])
         ys = np.array([self.height(plot, value) for value in self.dots.value_ms.tolist()])
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
-        phrase = self.say("where_it_hurts.median", ms=figure(median, ",.0f"))
-        x = plot.right - 22 - width(phrase.text, STRONG)
-        lowest = ys[xs > x - 20].max(initial=self._median_height(plot))
-        below = _Label(phrase, x, min(float(lowest) + 50, plot.bottom - 14))
-        phrase = self.say("where_it_hurts.ms", value=figure(self.run.measure("worst_pause_ms"), ",.0f"))
+        at_median = _Label(
+            self.say("where_it_hurts.median", ms=_figure_ms(median)),
+            plot.right + 16,
+            min(self._median_height(plot) + 10, plot.bottom - 44),
+        )
+        phrase = self.say("where_it_hurts.ms", value=self._waited())
         x, y = self._worst(plot)
         beside = _Label(phrase, x + (34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)), y + 9)
-        covered: set[int] = set()
-        for ground in (below.ground, beside.ground):
-            across = (xs - _DOT / 2 >= ground.x) & (xs + _DOT / 2 <= ground.right)
-            inside = across & (ys - _DOT / 2 >= ground.y) & (ys + _DOT / 2 <= ground.bottom)
-            covered.update(np.flatnonzero(inside).tolist())
-        return (below, beside), frozenset(covered)
+        ground = beside.ground
+        across = (xs - _DOT / 2 >= ground.x) & (xs + _DOT / 2 <= ground.right)
+        inside = across & (ys - _DOT / 2 >= ground.y) & (ys + _DOT / 2 <= ground.bottom)
+        return (at_median, beside), frozenset(np.flatnonzero(inside).tolist())
+
+    def _zero(self, canvas: Canvas, plot: Box) -> None:
+        """The floor is zero, and says so."""
+        canvas.line([(plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
+        nothing = self.say("where_it_hurts.ms", value=figure(measure("axis_mark", [], value=0)))
+        canvas.text(nothing, plot.right + 16, plot.bottom + 2, SMALL, DIM)
 
     def _worst(self, plot: Box) -> tuple[float, float]:
         """Where the longest wait stands."""
@@ -202,7 +229,7 @@ class Storyboard:
 
     def height(self, plot: Box, value_ms: float) -> float:
         """Where a wait of so many milliseconds stands."""
-        return plot.bottom - _FOOT - (plot.h * 0.9 - _FOOT) * self.axis.share(value_ms)
+        return plot.bottom - plot.h * 0.9 * self.axis.share(value_ms)
 
     def across(self, plot: Box, at_ns: float) -> float:
         """Where an instant stands."""
@@ -211,32 +238,54 @@ class Storyboard:
     @staticmethod
     def plot_of(content: Box) -> Box:
         """The place of the dots."""
-        return Box(content.x, content.y + 52, content.w, content.h - 52 - 8)
+        return Box(content.x, content.y + 52, content.w - _BESIDE, content.h - 52 - 8)
 
-    def _close_up(self, canvas: Canvas, content: Box) -> None:
+    def _close_up(self, canvas: Canvas, content: Box, since_s: float) -> None:
+        """The steps around the wait, played once more since a second of film."""
         assert self.pause is not None
-        foot = 56.0
+        foot, close, first = 56.0, self.close, self.close_slots.start
         box = Box(content.x, content.y + 8, content.w, content.h - 8 - foot)
-        self.grid.paint(canvas, box, self.close, round(self.close.to_ns), self.close_slots)
-        occupant = self.grid.residency_box(
-            box, self.close, self._slot(), self.pause.from_ns, self.pause.to_ns, self.close_slots
-        )
-        canvas.card(occupant.x - 5, occupant.y - 5, occupant.w + 10, occupant.h + 10, TEXT, radius=10, outline=4)
-        # From its token before to the next: the wait itself.
-        y = box.bottom + 16
-        canvas.line([(occupant.x, y - 6), (occupant.x, y + 6)], TEXT, thickness=3)
-        canvas.line([(occupant.x, y), (occupant.right, y)], TEXT, thickness=3)
-        canvas.line([(occupant.right, y - 6), (occupant.right, y + 6)], TEXT, thickness=3)
-        who, waited = quote(self.run.measure("worst_pause_request")), self.run.measure("worst_pause_ms")
-        phrase = self.say("where_it_hurts.waited", who=who, ms=figure(waited, ",.0f"))
-        wide = width(phrase.text, SMALL_STRONG)
-        x = min(max(occupant.x + occupant.w / 2 - wide / 2, box.x), box.right - wide)
-        canvas.text(phrase, x, box.bottom + 52, SMALL_STRONG, TEXT)
-        if self.close_slots < self.grid.slots:
-            count = figure(self.run.measure("slots_shown", shown=self.close_slots))
+        share = min(max(since_s / _AGAIN_S, 0.0), 1.0)
+        reached_ns = round(close.from_ns + share * (close.to_ns - close.from_ns))
+        self.grid.paint(canvas, box, close, reached_ns)
+        if reached_ns <= self.pause.from_ns:
+            return
+        until_ns = min(self.pause.to_ns, reached_ns)
+        slots = self._slots_of_step()
+        for request in self.tied:
+            if slots.get(request, -1) in self.close_slots:
+                seat = self.grid.residency_box(box, close, slots[request] - first, self.pause.from_ns, until_ns)
+                own = request == self.pause.request
+                canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, radius=10, outline=5 if own else 3)
+        self._measure_wait(canvas, box, until_ns)
+
+    def _measure_wait(self, canvas: Canvas, box: Box, until_ns: int) -> None:
+        """From the token before to the next: the wait itself, and once it is over how long it was."""
+        assert self.pause is not None
+        axis = self.close.along(box)
+        left, right, y = axis.x(self.pause.from_ns), axis.x(until_ns), box.bottom + 16
+        for x in (left, right):
+            canvas.line([(x, y - 6), (x, y + 6)], TEXT, thickness=3)
+        canvas.line([(left, y), (right, y)], TEXT, thickness=3)
+        x = box.right
+        if until_ns == self.pause.to_ns:
+            who = quote(self.run.measure("worst_pause_request"))
+            key = "waited_tied" if len(self.tied) > 1 else "waited"
+            phrase = self.say(f"where_it_hurts.{key}", who=who, count=self._count(), ms=self._waited())
+            wide = width(phrase.text, SMALL_STRONG)
+            x = min(max((left + right) / 2 - wide / 2, box.x), box.right - wide)
+            canvas.text(phrase, x, box.bottom + 52, SMALL_STRONG, TEXT)
+        if len(self.close_slots) < self.run.trace.header.slots:
+            count = figure(self.run.measure("slots_shown", shown=len(self.close_slots)))
             more = self.say("decode_batching.windowed", shown=count, slots=figure(self.run.measure("slots")))
             if x - box.x > width(more.text, SMALL) + 30:
                 canvas.text(more, box.x, box.bottom + 52, SMALL, DIM)
+
+
+def _figure_ms(value: Measured) -> Phrase:
+    """Milliseconds with so many digits that a ratio of two can be checked."""
+    ms = float(value.value)
+    return figure(value, ".2f" if ms < 10 else ".1f" if ms < 100 else ",.0f")
 
 
 @dataclass(frozen=True)

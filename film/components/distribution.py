@@ -4,6 +4,8 @@ Pure functions of the engine time that has passed. Know values, runs and boxes; 
 `tracereel.trace`.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +18,9 @@ from tracereel.trace.analysis.latency import Latencies
 
 _BINS = 48
 _DOT = 10.0
-_LEAST_DOT = 3.0
+_LEAST_DOT = 2.5
+_ASIDE = 0.012
+"""So far from its value, as a share of the axis, may a dot stand for the sake of others."""
 _NEW_NS_SHARE = 0.02
 """The share of the time shown in which a dot is new."""
 
@@ -38,9 +42,30 @@ class Axis:
             return float(np.clip(np.log(max(value, low) / low) / np.log(self.high / low), 0, 1))
         return float(np.clip((value - self.low) / (self.high - self.low), 0, 1))
 
+    def marks(self, most: int) -> list[float]:
+        """Round values on the axis, at most so many: 1, 2 or 5 times a power of ten, or steps of such a size."""
+        if self.high <= self.low or (self.logarithmic and self.low <= 0):
+            return []
+        if self.logarithmic:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            series = [[d * 10.0**p for p in powers for d in digits] for digits in ((1, 2, 5), (1,))]
+        else:
+            size = math.floor(math.log10(self.high - self.low))
+            steps = [d * 10.0**p for p in (size - 1, size, size + 1) for d in (1, 2, 5)]
+            counts = [(math.ceil(self.low / step), math.floor(self.high / step) + 1, step) for step in steps]
+            series = [[step * i for i in range(first, end)] for first, end, step in counts]
+        kept = [[value for value in values if self.low <= value <= self.high] for values in series]
+        return next((values for values in kept if len(values) <= most), [])
+
+
+def _outwards(start: int, count: int) -> Iterator[int]:
+    """Numbers below `count` from `start` on, those that are nearest first."""
+    for away in range(count):
+        yield from {i for i in (start - away, start + away) if 0 <= i < count}
+
 
 class Swarm:
-    """A dot a value, in the colour of its request, stacked where they would lie on each other."""
+    """A dot a value, in the colour of its request, stacked so that none lies on another while there is room."""
 
     def __init__(self, values: Latencies, axis: Axis, begin_ns: int, colours: RequestColours):
         self._values, self._axis, self._begin_ns, self._colours = values, axis, begin_ns, colours
@@ -48,19 +73,30 @@ class Swarm:
         """(x, y, radius) of every dot in a box, in the order in which they become known."""
 
     def _places(self, box: Box) -> list[tuple[float, float, float]]:
-        count = max(len(self._values.value_ms), 1)
-        # As large as all of them fit even if they stood in a tenth of the width.
-        radius = float(np.clip(np.sqrt(box.w * 0.1 * box.h / count) / 2, _LEAST_DOT, _DOT))
-        levels = max(int(box.h // (2 * radius)), 1)
-        taken: list[list[float]] = [[] for _ in range(levels)]
-        found = []
+        """The largest dots with which none has to stand far from its value."""
+        radius = _DOT
+        while True:
+            found, aside = self._stacked(box, radius)
+            if aside <= _ASIDE * box.w or radius <= _LEAST_DOT:
+                return found
+            radius -= 0.5
+
+    def _stacked(self, box: Box, radius: float) -> tuple[list[tuple[float, float, float]], float]:
+        """Each dot in the nearest column that has room, above those that are there; and the farthest way aside."""
+        pitch = 2 * radius
+        columns, levels = max(int(box.w // pitch), 1), max(int(box.h // pitch), 1)
+        heights = [0] * columns
+        found, farthest = [], 0.0
         for value in self._values.value_ms.tolist():
-            x = box.x + radius + (box.w - 2 * radius) * self._axis.share(value)
-            free = (i for i, row in enumerate(taken) if all(abs(x - other) >= 2 * radius for other in row))
-            level = next(free, len(taken[0]) % levels)
-            taken[level].append(x)
-            found.append((x, box.bottom - radius - 2 * radius * level, radius))
-        return found
+            x = box.x + radius + (box.w - pitch) * self._axis.share(value)
+            own = min(int((x - box.x) / pitch), columns - 1)
+            free = next((i for i in _outwards(own, columns) if heights[i] < levels), own)
+            level = heights[free] % levels
+            heights[free] += 1
+            at = box.x + pitch * free + radius
+            farthest = max(farthest, abs(at - x) - radius)
+            found.append((at, box.bottom - radius - pitch * level, radius))
+        return found, farthest
 
     def paint(self, canvas: Canvas, box: Box, since_ns: int, shown_ns: int) -> None:
         """Draw what is known `since_ns` after the beginning."""

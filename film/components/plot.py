@@ -65,8 +65,10 @@ class Plot:
             x = min(max(self.x(value), self.box.x + half), self.box.right - half)
             canvas.text(label, x, y, SMALL_STRONG if row else SMALL, colour, alpha, align=0.5)
 
-    def medians(self, canvas: Canvas, points: Sequence[tuple[int, float]], colour: Colour, drawn: float) -> None:
-        """A line through medians, drawn from left to right."""
+    def medians(
+        self, canvas: Canvas, points: Sequence[tuple[int, float]], colour: Colour, drawn: float, *, dot: float = 8
+    ) -> None:
+        """A line through medians, each a dot of that radius, drawn from left to right."""
         reached = self.area.x + self.area.w * drawn
         path: list[tuple[float, float]] = []
         for value, height in points:
@@ -82,4 +84,4 @@ class Plot:
             canvas.line(path, colour, thickness=5)
             for value, height in points:
                 if self.x(value) <= reached:
-                    canvas.disc(self.x(value), self.y(height), 8, colour)
+                    canvas.disc(self.x(value), self.y(height), dot, colour)

@@ -192,3 +192,10 @@ def worst_pause(trace: Trace) -> Pause | None:
     cause = "preempted" if lost.any() else "prefill" if reads.any() else "step"
     tokens = int(steps.member_computed[members][reads].sum())
     return Pause(request, token, from_ns, to_ns, step, cause, int(reads.sum()), tokens)
+
+
+def tied_with(trace: Trace, pause: Pause) -> tuple[int, ...]:
+    """The requests that waited just as long, from the same instant to the same instant; the pause's own is one."""
+    gaps = Latencies.of(trace, ITL)
+    same = (gaps.at_ns == pause.to_ns) & (np.round(gaps.value_ms * 1e6) == pause.to_ns - pause.from_ns)
+    return tuple(sorted(gaps.request[same].tolist()))

@@ -20,7 +20,7 @@ from tracereel.trace.analysis.queries import (
     waterfalls,
 )
 from tracereel.trace.analysis.queries.steps import decode_step_ms
-from tracereel.trace.analysis.queries.waterfalls import split
+from tracereel.trace.analysis.queries.waterfalls import REST, change_ms, split
 from tracereel.trace.analysis.query import (
     QUERIES,
     Answer,
@@ -47,6 +47,7 @@ SUBJECTS = (
 
 __all__ = [
     "QUERIES",
+    "REST",
     "SUBJECTS",
     "Answer",
     "Argument",
@@ -55,6 +56,7 @@ __all__ = [
     "Run",
     "UnknownQueryError",
     "Value",
+    "change_ms",
     "decode_step_ms",
     "evaluate",
     "lines_of_run",

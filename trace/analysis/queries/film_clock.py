@@ -13,3 +13,9 @@ def slowdown(*, film_s: float, engine_s: float) -> Answer:
 def speedup(*, film_s: float, engine_s: float) -> Answer:
     """How many times faster than measured a passage of film is shown: engine seconds / film seconds."""
     return engine_s / film_s, (0, 0)
+
+
+@query
+def axis_mark(*, value: float) -> Answer:
+    """A mark on an axis stands at this value: declared, not measured."""
+    return value, (0, 0)

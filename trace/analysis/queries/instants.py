@@ -126,3 +126,10 @@ def ms_per_token(run: Run, *, t_ns: int) -> Answer:
     begin = run.timeline.arrival_times[0]
     last = int(run.trace.steps.end_ns[run.trace.steps.token_step[-1]])
     return (min(t_ns, last) - begin) / 1e6 / state.output_tokens, lines_so_far(run, t_ns)
+
+
+@query
+def us_per_token(run: Run, *, t_ns: int) -> Answer:
+    """`ms_per_token` in microseconds."""
+    ms, lines = ms_per_token(run, t_ns=t_ns)
+    return float(ms) * 1e3, lines

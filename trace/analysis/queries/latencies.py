@@ -3,7 +3,7 @@
 import numpy as np
 from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.latency import ITL
-from tracereel.trace.analysis.moments import Pause, worst_pause
+from tracereel.trace.analysis.moments import Pause, tied_with, worst_pause
 from tracereel.trace.analysis.queries.requests import request_name
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, lines_of_steps, lines_so_far, query
 
@@ -21,6 +21,13 @@ def latency_percentile_ms(run: Run, *, metric: str, percentile: float) -> Answer
     if not len(values):
         raise ValueError(f"the trace holds no {metric}")
     return float(np.percentile(values, percentile)), lines_of_run(run)
+
+
+@query
+def latency_percentile_s(run: Run, *, metric: str, percentile: float) -> Answer:
+    """A percentile (0 to 100, linear interpolation) of `ttft` or `itl` over the run, in seconds."""
+    ms, lines = latency_percentile_ms(run, metric=metric, percentile=percentile)
+    return float(ms) / 1e3, lines
 
 
 def _pause(run: Run) -> Pause:
@@ -41,6 +48,13 @@ def worst_pause_ms(run: Run) -> Answer:
 def worst_pause_request(run: Run) -> Answer:
     """Who waited for the longest inter-token time, as it is called on screen."""
     return request_name(run, request=_pause(run).request)
+
+
+@query
+def worst_pause_requests(run: Run) -> Answer:
+    """How many requests had the longest inter-token time of the run, to the nanosecond and ended by the same step."""
+    pause = _pause(run)
+    return len(tied_with(run.trace, pause)), lines_of_steps(run, pause.step, pause.step + 1)
 
 
 @query
