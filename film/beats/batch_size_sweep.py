@@ -3,9 +3,9 @@
 What the viewer should understand: a fuller batch is nearly free, until it is not. Beat one: a run with many slots is
 replayed, each of its steps a dot, rows across and time up; as the run drains the dots wander to the left. Beat two: the
 steps of all runs, the medians of all numbers of rows joined; behind them, as a ghost, what a notebook once guessed of a
-batch's efficiency, marked as the guess it is. Beat three: why: every step reads all the weights once, so that the second row costs little; then
-arithmetic takes over and rows cost what rows cost. Beat four: throughput and the median request's time against the
-number of slots, static and continuous, every repeat a dot.
+batch's efficiency, marked as the guess it is. Beat three: why: every step reads all the weights once, so that another
+row costs little; then arithmetic takes over and rows cost what rows cost. Beat four: throughput and the median
+request's time against the number of slots, static and continuous, every repeat a dot.
 """
 
 import math

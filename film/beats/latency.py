@@ -174,7 +174,7 @@ class Storyboard:
             lane(canvas, place, axis, float(median.value) if median else None, told)
             for mark in axis.marks(_MOST_MARKS):
                 x = place.x + place.w * axis.share(mark)
-                canvas.line([(x, place.y), (x, place.bottom)], LINE, 0.5)
+                canvas.line([(x, place.bottom), (x, place.bottom + 7)], LINE, thickness=3)
             if metric == TTFT:
                 side.swarm.paint(canvas, place, since_ns, self.span_ns)
             else:
