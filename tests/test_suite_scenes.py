@@ -233,11 +233,12 @@ def test_the_waterfalls_bars_end_where_the_next_begin(playing):
     places = board.places()
     picture, phrases = draw(lambda canvas: board.paint(canvas, board.ghost_s - 0.01), SIZE)
     at_ms = found.before_ms
-    for part, place in zip(found.parts, places[1:-1], strict=True):
-        bar = board.bar(place, at_ms, at_ms - part.saved_ms)
-        at_ms -= part.saved_ms
-        colour = theme.FINISHED if part.saved_ms >= 0 else theme.IDLE
-        assert near(pixel(picture, bar.x + bar.w / 2, bar.y + bar.h / 2), LOOK(colour)), part.name
+    refilling, other_steps, *rest = (part.saved_ms for part in found.parts)
+    for saved_ms, place in zip((refilling, other_steps, sum(rest)), places[1:-1], strict=True):
+        bar = board.bar(place, at_ms, at_ms - saved_ms)
+        at_ms -= saved_ms
+        colour = theme.FINISHED if saved_ms >= 0 else theme.IDLE
+        assert near(pixel(picture, bar.x + bar.w / 2, bar.y + bar.h / 2), LOOK(colour)), place
         if bar.w > 20:
             assert near(pixel(picture, bar.x - 8, bar.y + bar.h / 2), LOOK(theme.GROUND))
             assert near(pixel(picture, bar.right + 8, bar.y + bar.h / 2), LOOK(theme.GROUND))

@@ -5,7 +5,6 @@ run and its clock; draws nothing.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from tracereel.trace.analysis.queries import Run
 MOVE_S = 0.5
 """Film seconds that a card's way, or a dot's, from one stage to the next takes."""
 _FOLLOWED = 2
-"""So many moves at one instant can be followed."""
+"""So many moves to one stage, about as far apart as one takes, can be followed."""
 _BUSY_S = 0.5
 """The film seconds before and after an instant that say how busy the queue is."""
 _STILL, _BUSY = 5.0, 10.0
@@ -47,7 +46,7 @@ class Move:
 
 
 class Moves:
-    """All moves of a run. Cards are followed within the `slow` spans of film alone, and where few move at once."""
+    """All moves of a run; within the `slow` spans of film, and where few move to a stage at once, they are followed."""
 
     def __init__(self, run: Run, clock: FilmClock, slow: Spans = ()):
         visits = [visits_of(run, request) for request in range(len(run.trace.arrivals))]
@@ -55,21 +54,18 @@ class Moves:
         for request, own in enumerate(visits):
             for before, now in zip([None, *own], own, strict=False):
                 found.append((clock.film_second(now.at_ns), request, before, now))
-        together = Counter((now.at_ns, now.stage) for _, _, _, now in found)
-        self._moves = sorted(
-            (
-                Move(
-                    s,
-                    request,
-                    before,
-                    now,
-                    together[now.at_ns, now.stage] <= _FOLLOWED and any(a <= s <= b for a, b in slow),
-                )
-                for s, request, before, now in found
-                if s > 0 or together[now.at_ns, now.stage] <= _FOLLOWED
-            ),
-            key=lambda move: move.from_s,
-        )
+        stages: dict[int, list[float]] = {}
+        for from_s, _, _, now in sorted(found, key=lambda move: move[0]):
+            stages.setdefault(now.stage, []).append(from_s)
+
+        def followed(from_s: float, stage: int) -> bool:
+            seconds = stages[stage]
+            near = bisect_right(seconds, from_s + MOVE_S) - bisect_left(seconds, from_s - MOVE_S)
+            return near <= _FOLLOWED and any(begin <= from_s <= end for begin, end in slow)
+
+        moves = (Move(s, request, before, now, followed(s, now.stage)) for s, request, before, now in found)
+        # Those that are there from the start come from nowhere.
+        self._moves = sorted((m for m in moves if m.from_s > 0 or m.followed), key=lambda move: move.from_s)
         self._starts = [move.from_s for move in self._moves]
         self._leaves = [move.from_s for move in self._moves if move.before and move.before.stage == WAITING]
 
