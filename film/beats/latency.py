@@ -184,7 +184,7 @@ class Storyboard:
 
     def _marks(self, canvas: Canvas, box: Box, axis: Axis) -> None:
         """The axis, lettered at round values."""
-        in_seconds = axis.high >= 2 * _SECOND_MS
+        in_seconds, free_from = axis.high >= 2 * _SECOND_MS, box.x
         for mark in axis.marks(_MOST_MARKS):
             value = mark / _SECOND_MS if in_seconds else mark
             digits = ".2f" if 0 < value < 0.1 else ".1f" if value % 1 else ".0f"
@@ -193,7 +193,9 @@ class Storyboard:
             )
             half = width(label.text, SMALL) / 2
             x = min(max(box.x + box.w * axis.share(mark), box.x + half), box.right - half)
-            canvas.text(label, x, box.y + 34, SMALL, DIM, align=0.5)
+            if x - half >= free_from:
+                canvas.text(label, x, box.y + 34, SMALL, DIM, align=0.5)
+                free_from = x + half + _BETWEEN
 
 
 def _axis(values: list[Latencies], metric: str) -> Axis:

@@ -125,7 +125,8 @@ def _hand_over(run: Run, script: Script, handover: Handover) -> float:
     before = max(int(steps.start_ns[max(taken - 2, 0)]), script.at_ns)
     script.run(before, _within((before - script.at_ns) / 1e9, _FILLS_S))
     leaves = script.film_s
-    script.run(handover.ended_ns, 1.4).run(int(steps.start_ns[taken]), 0.6).run(int(steps.end_ns[taken]), 2.4)
+    # Between the two steps lies next to nothing: held, so that one is seen to leave before the other comes.
+    script.run(handover.ended_ns, 1.4).hold(0.6).run(int(steps.end_ns[taken]), 2.4)
     after = min(taken + 1, len(steps) - 1)
     script.run(int(steps.end_ns[after]), 1.0)
     return leaves

@@ -44,7 +44,7 @@ _CLOSE_SLOTS = 10
 """Slots in the close-up: their rows are high enough for words."""
 _MOST_DOTS = 6000
 _DOT = 8.0
-_BESIDE = 200.0
+_BESIDE = 264.0
 """Units beside the dots, for what stands at the axis."""
 
 
