@@ -50,10 +50,13 @@ class Moves:
 
     def __init__(self, run: Run, clock: FilmClock, slow: Spans = ()):
         visits = [visits_of(run, request) for request in range(len(run.trace.arrivals))]
-        found = []
-        for request, own in enumerate(visits):
-            for before, now in zip([None, *own], own, strict=False):
-                found.append((clock.film_second(now.at_ns), request, before, now))
+        from_ns, to_ns = clock.passages[0].from_ns, clock.passages[-1].to_ns
+        found = [
+            (clock.film_second(now.at_ns), request, before, now)
+            for request, own in enumerate(visits)
+            for before, now in zip([None, *own], own, strict=False)
+            if from_ns <= now.at_ns <= to_ns
+        ]
         stages: dict[int, list[float]] = {}
         for from_s, _, _, now in sorted(found, key=lambda move: move[0]):
             stages.setdefault(now.stage, []).append(from_s)
