@@ -81,7 +81,8 @@ class Places:
             head = 60
             room = content.h - 3 * head - 2 * 30
             least = (_LEAST_ROW + self.gap) * slots + 14
-            lanes_height = min(max(room * 0.57, min(least, room * 0.7)), 84 * slots + 10 * (slots - 1))
+            share = max(room * 0.57, least if least <= room * 0.7 else 0.0)
+            lanes_height = min(share, 84 * slots + 10 * (slots - 1))
             queue = Box(content.x, content.y + head, content.w, (room - lanes_height) * 0.6)
             lanes = Box(content.x, queue.bottom + 30 + head, content.w, lanes_height)
             prefill, decode = lanes.columns((28, 72), 44)
