@@ -111,7 +111,7 @@ def test_the_tables_show_the_block_tables(recorded):
         t_ns = int(steps.end_ns[step]) - 1
         state = run.timeline.at(t_ns)
         _, phrases = draw(lambda canvas, t=t_ns: pool.paint_tables(canvas, box, t), SIZE)
-        shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "block_number"]
+        shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "block_given"]
         want = [block for occupant in state.occupancy if occupant for block in state.block_table(occupant.request)]
         assert shown == want
         checked += len(want)

@@ -22,13 +22,19 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, TEXT, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
-from tracereel.trace.analysis.queries import Measured, Run, decode_step_ms, measure, median_of
+from tracereel.trace.analysis.queries import (
+    FEWEST_STEPS,
+    Measured,
+    Run,
+    decode_step_ms,
+    measure,
+    median_of,
+    swept_rows,
+)
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "sweep"
 _REPLAY_S = 6.0
-_FEWEST = 3
-"""Steps of a number of rows that a median is made of, at least."""
 _POLICIES = ("static", "continuous")
 
 
@@ -93,19 +99,19 @@ class Storyboard:
                 f"a sweep needs continuous runs of two numbers of slots or more, there are {len(continuous)}; record"
                 f" one with `tracereel record --suite {SUITE}`",
             )
-        swept = [run.trace for found in self.cases.values() for runs in found.values() for run in runs]
-        require_comparable(swept, across=("slots",))
+        traces = [run.trace for found in self.cases.values() for runs in found.values() for run in runs]
+        require_comparable(traces, across=("slots",))
         self.low, self.high = min(continuous), max(continuous)
         self.all = [run for runs in continuous.values() for run in runs]
         self.run = median_of(continuous[self.high])
-        steps = {rows: decode_step_ms(self.all, rows) for rows in {1, *continuous}}
-        self.medians = [(rows, float(np.median(ms))) for rows, ms in sorted(steps.items()) if len(ms) >= _FEWEST]
+        swept = swept_rows(self.all)
+        self.medians = [(rows, float(np.median(decode_step_ms(self.all, rows)))) for rows in swept]
         if len(self.medians) < 2:
             raise TraceError(self.run.trace.path, "has no steps that only decode, at two numbers of rows")
         self.curve = self._curve()
         """The median of every number of rows that has steps enough: what the line goes through."""
         self.one, self.most_rows = self.medians[0][0], self.medians[-1][0]
-        self.row_labels = {rows: self._rows(rows) for rows, _ in self.medians}
+        self.row_labels = {rows: figure(measure("rows_of_sweep", self.all, nth=nth)) for nth, rows in enumerate(swept)}
         self.step_labels = {
             rows: figure(measure("step_ms_median", self.all, rows=rows), ".1f") for rows, _ in self.medians
         }
@@ -120,7 +126,7 @@ class Storyboard:
         low, high = self.medians[0][0], self.medians[-1][0]
         numbers = [n for n in np.unique(rows).tolist() if low <= n <= high]
         found = [(n, decode_step_ms(self.all, n)) for n in numbers]
-        return [(n, float(np.median(ms))) for n, ms in found if len(ms) >= _FEWEST]
+        return [(n, float(np.median(ms))) for n, ms in found if len(ms) >= FEWEST_STEPS]
 
     def _middle_halves(self) -> list[tuple[int, float, float]]:
         """For each number of rows the first and the third quartile of its steps, ms."""
@@ -129,7 +135,7 @@ class Storyboard:
         found = []
         for number in np.unique(rows[rows >= self.one]).tolist():
             own = times[rows == number]
-            if len(own) >= _FEWEST:
+            if len(own) >= FEWEST_STEPS:
                 found.append((int(number), *np.percentile(own, [25, 75]).tolist()))
         return found
 
@@ -159,8 +165,8 @@ class Storyboard:
                 self.free_s,
                 say(
                     "batch_size_sweep.free",
-                    mid=self._rows(middle),
-                    one=self._rows(self.one),
+                    mid=self.row_labels[middle],
+                    one=self.row_labels[self.one],
                     ratio=before,
                 ),
             ),
@@ -168,8 +174,8 @@ class Storyboard:
                 self.not_free_s,
                 say(
                     f"batch_size_sweep.{'not_free' if grows else 'still_free'}",
-                    high=self._rows(self.most_rows),
-                    mid=self._rows(middle),
+                    high=self.row_labels[self.most_rows],
+                    mid=self.row_labels[middle],
                     ratio=ratio,
                     before=before,
                 ),
@@ -184,9 +190,6 @@ class Storyboard:
         }
         captions.append(Caption(self.answered_s, say("batch_size_sweep.answered", low=low, high=high, **answered)))
         self.captions = tuple(captions)
-
-    def _rows(self, rows: int) -> Phrase:
-        return figure(measure("step_rows", self.all, rows=rows))
 
     def _times(self, rows: int, base: int) -> Measured:
         return measure("step_ms_ratio", self.all, rows=rows, base=base)

@@ -34,7 +34,7 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import even_handover
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.queries import Run, slot_ranges
 
 PULL_S = 2.0
 _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
@@ -187,7 +187,7 @@ class Storyboard:
                 shift = self.static.timeline.begin_ns - self.begin_ns
                 self._head(canvas, above, self.static, now_ns + shift, "static", self._merged(self.static_grid, above))
                 self.static_grid.paint(canvas, above, self.far.shifted(shift), now_ns + shift)
-        note = self._windowed(int(shown)) if shown < self.grid.slots else self._merged(self.grid, box)
+        note = self._windowed(self.grid.drawn(shown)) if shown < self.grid.slots else self._merged(self.grid, box)
         self._head(canvas, box, self.run, now_ns, "continuous", note)
         self.grid.paint(canvas, box, view, now_ns, shown)
         if pulled == 1:
@@ -208,9 +208,10 @@ class Storyboard:
         if note.text and box.x + wide + 24 + width(note.text, SMALL) <= min(right, box.right - beside - 60):
             canvas.text(note, box.x + wide + 24, y, SMALL, DIM)
 
-    def _windowed(self, shown: int) -> Phrase:
+    def _windowed(self, drawn: range) -> Phrase:
         """How many of the slots are in view."""
-        count, slots = figure(self.run.measure("slots_shown", shown=shown)), figure(self.run.measure("slots"))
+        count = figure(self.run.measure("slots_drawn", which=slot_ranges(drawn)))
+        slots = figure(self.run.measure("slots"))
         return self.say("decode_batching.windowed", shown=count, slots=slots)
 
     def _merged(self, grid: SlotGrid, box: Box) -> Phrase:
@@ -218,7 +219,8 @@ class Storyboard:
         each = grid.merged(box)
         if each == 1:
             return EMPTY
-        return self.say("decode_batching.merged", count=figure(self.run.measure("slots_shown", shown=each)))
+        band = slot_ranges(grid.drawn(each))
+        return self.say("decode_batching.merged", count=figure(self.run.measure("slots_drawn", which=band)))
 
     def _done(self, canvas: Canvas, above: Box, below: Box, now_ns: int) -> None:
         """When the run that ends first is through, say so after its end, where there is room."""

@@ -22,7 +22,7 @@ from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
-from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.analysis.queries import Measured, Run, measure
 
 _RACE_S = 10.0
 _VERDICT_S = {TTFT: _RACE_S + 1.0, ITL: _RACE_S + 4.6}
@@ -189,13 +189,22 @@ class Storyboard:
             value = mark / _SECOND_MS if in_seconds else mark
             digits = ".2f" if 0 < value < 0.1 else ".1f" if value % 1 else ".0f"
             label = self.say(
-                f"latency.{'s' if in_seconds else 'ms'}", value=figure(measure("axis_mark", [], value=value), digits)
+                f"latency.{'s' if in_seconds else 'ms'}", value=figure(_value_at(axis, mark, in_seconds), digits)
             )
             half = width(label.text, SMALL) / 2
             x = min(max(box.x + box.w * axis.share(mark), box.x + half), box.right - half)
             if x - half >= free_from:
                 canvas.text(label, x, box.y + 34, SMALL, DIM, align=0.5)
                 free_from = x + half + _BETWEEN
+
+
+def _value_at(axis: Axis, mark: float, in_seconds: bool) -> Measured:
+    """What the axis has where a mark is drawn."""
+    unit = _SECOND_MS if in_seconds else 1
+    query = "log_axis_value" if axis.logarithmic else "axis_value"
+    # No more digits than another processor's logarithm has too.
+    share = round(axis.share(mark), 9)
+    return measure(query, [], low=axis.low / unit, high=axis.high / unit, share=share)
 
 
 def _axis(values: list[Latencies], metric: str) -> Axis:

@@ -35,7 +35,7 @@ from tracereel.film.theme import (
 from tracereel.trace.analysis.batching_facts import Refill, refill
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Handover, first_handover
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.queries import Run, slot_ranges
 from tracereel.trace.format.storage import TraceError
 
 _MOST_ROWS = 8
@@ -132,7 +132,7 @@ class _ColdOpen:
         if self.map is None:
             captions = [Caption(0.0, say("two_of_eight.rows", slots=slots))]
         else:
-            shown = figure(run.measure("slots_shown", shown=len(self.rows.slots)))
+            shown = figure(run.measure("slots_drawn", which=slot_ranges(self.rows.slots)))
             captions = [Caption(0.0, say("two_of_eight.some_rows", slots=slots, shown=shown))]
         if refill(run.trace) is Refill.CLOSED:
             captions.append(Caption(4.8, say("two_of_eight.closed")))

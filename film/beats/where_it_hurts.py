@@ -35,7 +35,7 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.latency import ITL, Latencies
 from tracereel.trace.analysis.moments import tied_with, worst_pause
-from tracereel.trace.analysis.queries import Measured, Run, measure
+from tracereel.trace.analysis.queries import Measured, Run, measure, slot_ranges
 from tracereel.trace.state.columns import Ints
 
 _SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
@@ -216,7 +216,8 @@ class Storyboard:
     def _zero(self, canvas: Canvas, plot: Box) -> None:
         """The floor is zero, and says so."""
         canvas.line([(plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
-        nothing = self.say("where_it_hurts.ms", value=figure(measure("axis_mark", [], value=0)))
+        floor = measure("axis_value", [], low=self.axis.low, high=self.axis.high, share=0.0)
+        nothing = self.say("where_it_hurts.ms", value=figure(floor, ".0f"))
         canvas.text(nothing, plot.right + 16, plot.bottom + 2, SMALL, DIM)
 
     def _worst(self, plot: Box) -> tuple[float, float]:
@@ -276,7 +277,7 @@ class Storyboard:
             x = min(max((left + right) / 2 - wide / 2, box.x), box.right - wide)
             canvas.text(phrase, x, box.bottom + 52, SMALL_STRONG, TEXT)
         if len(self.close_slots) < self.run.trace.header.slots:
-            count = figure(self.run.measure("slots_shown", shown=len(self.close_slots)))
+            count = figure(self.run.measure("slots_drawn", which=slot_ranges(self.grid.drawn())))
             more = self.say("decode_batching.windowed", shown=count, slots=figure(self.run.measure("slots")))
             if x - box.x > width(more.text, SMALL) + 30:
                 canvas.text(more, box.x, box.bottom + 52, SMALL, DIM)

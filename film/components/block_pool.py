@@ -63,17 +63,21 @@ class BlockPool:
 
     # The pool.
 
-    def cells(self, box: Box) -> list[Box]:
-        """The place of each block's cell, in as many columns as make the cells twice as wide as high at most."""
+    def columns(self, box: Box) -> int:
+        """As many columns as make the cells twice as wide as high at most."""
         columns = next(
             (n for n in range(1, self.blocks + 1) if box.w / n <= 1.35 * box.h / math.ceil(self.blocks / n)),
             self.blocks,
         )
         # Full rows look like a store; a last row with holes in it looks like a fault.
-        columns = min(
+        return min(
             (n for n in range(max(columns - 2, 1), columns + 3)),
             key=lambda n: (-self.blocks % n, abs(n - columns)),
         )
+
+    def cells(self, box: Box) -> list[Box]:
+        """The place of each block's cell, row by row."""
+        columns = self.columns(box)
         rows = math.ceil(self.blocks / columns)
         gap = min(10.0, 0.1 * box.w / columns)
         w, h = (box.w - gap * (columns - 1)) / columns, (box.h - gap * (rows - 1)) / rows
@@ -98,13 +102,14 @@ class BlockPool:
         places: dict[int, int] = {}
         for request in computed:
             places.update({block: i for i, block in enumerate(state.block_table(request))})
-        last = self._last_holder(now_ns)
+        last, columns = self._last_holder(now_ns), self.columns(box)
         for block, cell in enumerate(self.cells(box)):
             holders = state.block_holders.get(block, ())
             fill = self.fill_of(cell)
             if self._numbered(cell):
                 canvas.card(*cell.sides, PANEL, radius=8)
-                number = figure(self._run.measure("block_number", block=block))
+                row, column = divmod(block, columns)
+                number = figure(self._run.measure("block_in_pool", row=row, column=column, columns=columns))
                 canvas.text(number, cell.x + 10, cell.y + _NUMBER - 2, SMALL_STRONG, TEXT if holders else DIM)
             if not holders:
                 paint_free(canvas, fill, self.colours[int(last[block])] if last[block] >= 0 else None)
@@ -174,7 +179,7 @@ class BlockPool:
                     canvas, Box(chip.right + 16, row.y, row.right - chip.right - 16, 40), occupant.request, now_ns
                 )
             cells = self.table_cells(row, len(table))
-            first = len(table) - len(cells)
+            first, before = len(table) - len(cells), self._run.timeline.blocks_before(occupant.request, now_ns)
             for place, cell in enumerate(cells, first):
                 block = table[place]
                 shared = len(state.block_holders.get(block, ())) > 1
@@ -189,7 +194,7 @@ class BlockPool:
                 if shared:
                     canvas.box(cell.x, cell.bottom + 4, cell.w, 5, TEXT)
                 if self._lettered(cell):
-                    number = figure(self._run.measure("block_number", block=block))
+                    number = figure(self._run.measure("block_given", request=occupant.request, nth=before + place))
                     ink = INK if full >= 1 else TEXT
                     if width(number.text, SMALL) <= cell.w - 4:
                         canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)

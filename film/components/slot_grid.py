@@ -65,6 +65,7 @@ class SlotGrid:
         trace = run.trace
         slots = slots or range(trace.header.slots)
         self.slots, self._first = len(slots), slots.start
+        self._drawn = slots
         self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
 
@@ -155,6 +156,10 @@ class SlotGrid:
         """How many slots a band has in which the first `shown` are drawn; 1 where each has a row of its own."""
         shown = min(shown or self.slots, self.slots)
         return 1 if box.h / max(shown, 1) >= _LEAST_PITCH else self.bands.slots_each(box)
+
+    def drawn(self, shown: float | None = None) -> range:
+        """The slots of the run that are drawn where the first `shown` are; of a row in part it is the next."""
+        return self._drawn[: int(min(shown or self.slots, self.slots))]
 
     @cached_property
     def bands(self) -> SlotBands:

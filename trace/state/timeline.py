@@ -320,6 +320,15 @@ class Timeline:
         mine = (step >= self.trace.residencies.first_step[residency]) & (self.trace.steps.start_ns[step] <= t_ns)
         return tuple(grants.block[rows[mine]].tolist())
 
+    def blocks_before(self, request: int, t_ns: int) -> int:
+        """How many blocks the request was given in earlier stays than the one at t: its table begins after them."""
+        residency = self.residency_of(request, t_ns)
+        if residency is None:
+            raise ValueError(f"request {request} does not run at {t_ns} ns")
+        order, bounds = self._grants_of_request
+        steps = self.trace.grants.step[order[bounds[request] : bounds[request + 1]]]
+        return int((steps < self.trace.residencies.first_step[residency]).sum())
+
     def group_tables_at(self, request: int, t_ns: int) -> tuple[Table, ...]:
         """The request's block tables by group of layers at t; () where the trace has no groups."""
         residency = self.residency_of(request, t_ns) if self.trace.header.kv_groups else None

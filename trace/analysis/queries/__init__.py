@@ -19,7 +19,8 @@ from tracereel.trace.analysis.queries import (
     totals,
     waterfalls,
 )
-from tracereel.trace.analysis.queries.steps import decode_step_ms
+from tracereel.trace.analysis.queries.instants import slot_ranges
+from tracereel.trace.analysis.queries.steps import FEWEST_STEPS, decode_step_ms, swept_rows
 from tracereel.trace.analysis.queries.waterfalls import REST, change_ms, split
 from tracereel.trace.analysis.query import (
     QUERIES,
@@ -46,6 +47,7 @@ SUBJECTS = (
 """The modules that register this package's own queries."""
 
 __all__ = [
+    "FEWEST_STEPS",
     "QUERIES",
     "REST",
     "SUBJECTS",
@@ -65,5 +67,7 @@ __all__ = [
     "measure",
     "median_of",
     "query",
+    "slot_ranges",
     "split",
+    "swept_rows",
 ]

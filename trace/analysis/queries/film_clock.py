@@ -16,6 +16,12 @@ def speedup(*, film_s: float, engine_s: float) -> Answer:
 
 
 @query
-def axis_mark(*, value: float) -> Answer:
-    """A mark on an axis stands at this value: declared, not measured."""
-    return value, (0, 0)
+def axis_value(*, low: float, high: float, share: float) -> Answer:
+    """The value at a share, 0 to 1, of an axis from `low` to `high`, where a mark is drawn; not measured."""
+    return low + (high - low) * share, (0, 0)
+
+
+@query
+def log_axis_value(*, low: float, high: float, share: float) -> Answer:
+    """`axis_value` of an axis that is even in the logarithm."""
+    return low * (high / low) ** share, (0, 0)

@@ -1,5 +1,8 @@
 """The whole run at an instant: who waits and runs, and what has come out so far."""
 
+import re
+from collections.abc import Iterable
+
 from tracereel.trace.analysis.query import Answer, Run, lines_of_steps, lines_so_far, query
 
 
@@ -60,9 +63,34 @@ def slots_beyond(run: Run, *, shown: int) -> Answer:
 
 
 @query
-def slots_shown(run: Run, *, shown: int) -> Answer:
-    """How many of the slots are shown where there is room for so many."""
-    return min(run.trace.header.slots, shown), (1, 1)
+def slots_drawn(run: Run, *, which: str) -> Answer:
+    """How many of the run's slots are those that are drawn, as `slot_ranges` writes them.
+
+    Raises ValueError where `which` names none, or one that the run does not have.
+    """
+    if not _RANGES.fullmatch(which):
+        raise ValueError(f"{which[:40]!r} names no slots; they are named as in 0-3,7")
+    drawn: set[int] = set()
+    for part in which.split(","):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) < run.trace.header.slots:
+            raise ValueError(f"the run has no slots {part}")
+        drawn.update(range(int(first), int(last or first) + 1))
+    return len(drawn), (1, 1)
+
+
+_RANGES = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?){0,999}")
+
+
+def slot_ranges(slots: Iterable[int]) -> str:
+    """Slots in the words of `slots_drawn`: `0-3,7`."""
+    runs: list[list[int]] = []
+    for slot in sorted(set(slots)):
+        if runs and runs[-1][1] == slot - 1:
+            runs[-1][1] = slot
+        else:
+            runs.append([slot, slot])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 @query

@@ -1,15 +1,33 @@
 """KV blocks, block tables, and the prefix cache."""
 
 import numpy as np
-from tracereel.trace.analysis.query import Answer, Run, lines_of_run, lines_so_far, query
+from tracereel.trace.analysis.query import Answer, Run, lines_of_run, lines_of_steps, lines_so_far, query
 
 
 @query
-def block_number(run: Run, *, block: int) -> Answer:
-    """The number of a KV block of the pool."""
-    if not 0 <= block < (run.trace.header.kv_blocks or 0):
-        raise ValueError(f"the pool has no block {block}")
+def block_in_pool(run: Run, *, row: int, column: int, columns: int) -> Answer:
+    """The number of the KV block whose cell is in that row and column of a pool that is drawn in so many columns.
+
+    Raises ValueError where the pool has no block there.
+    """
+    block = row * columns + column
+    if not (0 <= column < columns and 0 <= block < (run.trace.header.kv_blocks or 0)):
+        raise ValueError(f"the pool has no block in row {row}, column {column} of {columns}")
     return block, (1, 1)
+
+
+@query
+def block_given(run: Run, *, request: int, nth: int) -> Answer:
+    """The number of the KV block that a request was given as its `nth`, from 0, over all its time in slots.
+
+    Raises ValueError where it was not given so many.
+    """
+    grants = run.trace.grants
+    given = np.flatnonzero(grants.request == request)
+    if not 0 <= nth < len(given):
+        raise ValueError(f"request {request} was given {len(given)} blocks")
+    step = int(grants.step[given[nth]])
+    return int(grants.block[given[nth]]), lines_of_steps(run, step, step + 1)
 
 
 @query

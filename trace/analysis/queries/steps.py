@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
 
+FEWEST_STEPS = 3
+"""Steps of a number of rows that a median is made of, at least."""
+
 
 def decode_step_ms(runs: Sequence[Run], rows: int) -> list[float]:
     """The time of every step of the runs that prefills nothing and has so many rows, padding among them; in ms."""
@@ -15,12 +18,22 @@ def decode_step_ms(runs: Sequence[Run], rows: int) -> list[float]:
     return found
 
 
+def swept_rows(runs: Sequence[Run]) -> list[int]:
+    """One row, and the runs' numbers of slots: those of which there are steps enough for a median, in order."""
+    numbers = {1, *(run.trace.header.slots for run in runs)}
+    return sorted(rows for rows in numbers if len(decode_step_ms(runs, rows)) >= FEWEST_STEPS)
+
+
 @query
-def step_rows(*runs: Run, rows: int) -> Answer:
-    """How many rows a step has that is asked for by that number, where there is such a step that prefills nothing."""
-    if not decode_step_ms(runs, rows):
-        raise ValueError(f"no step decodes {rows} rows")
-    return rows, lines_of_run(runs[0])
+def rows_of_sweep(*runs: Run, nth: int) -> Answer:
+    """How many rows the steps have that are the `nth`, from 0, by their rows in `swept_rows`.
+
+    Raises ValueError where there are not so many.
+    """
+    swept = swept_rows(runs)
+    if not 0 <= nth < len(swept):
+        raise ValueError(f"the runs have steps of {len(swept)} numbers of rows")
+    return swept[nth], lines_of_run(runs[0])
 
 
 @query
