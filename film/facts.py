@@ -25,7 +25,7 @@ class Ask(NamedTuple):
 
     `repeats`: is it asked of all runs that are compared, and not only of those that are shown? A query that has an
     argument `t_ns` is asked at the frame's engine time, where no place gives one. `of` is the place whose figure comes
-    from the run that is asked first.
+    from the run that is asked first, `only` the place whose figures come from the runs that alone are asked.
     """
 
     query: str
@@ -33,6 +33,7 @@ class Ask(NamedTuple):
     places: tuple[tuple[str, str], ...] = ()
     repeats: bool = False
     of: str = ""
+    only: str = ""
 
 
 class Order(NamedTuple):
@@ -49,6 +50,18 @@ _REQUEST = (("request", "request"),)
 _SAME, _ALL_SAME = Ask("same_requests"), Ask("same_requests", repeats=True)
 
 FACTS: dict[str, tuple[Predicate, ...]] = {
+    "title.claim": (Ask("are_of_one_engine", repeats=True),),
+    "strip.broken": (Ask("are_broken", only="digests"),),
+    "strip.cut": (Ask("are_cut_off", only="digests"),),
+    "end.one_run": (Ask("is_one_run", repeats=True),),
+    "two_of_eight.name": (Ask("a_run_batches_as", (("policy", "static"),)),),
+    "cut_out_the_red.whole": (Ask("a_run_batches_as", (("policy", "static"),)),),
+    "same_position.name": (Ask("decode_at_one_position"),),
+    "same_position.same": (Ask("decode_at_one_position"),),
+    "chunked_prefill.whole": (Ask("a_run_reads_prompts_whole"),),
+    "chunked_prefill.chunks": (Ask("a_run_reads_in_chunks"),),
+    "chunked_prefill.decode": (Ask("each_decode_gives_a_token"),),
+    "speedup_waterfall.name": (Ask("later_run_is_faster"),),
     "two_of_eight.closed": (Ask("static_batches_stay_closed"),),
     "two_of_eight.moves": (Ask("a_freed_slot_is_taken_in_the_next_step"),),
     "pipeline_flow.arrive": (Ask("came_by_the_clock"),),
@@ -129,6 +142,9 @@ _FIGURES = "all that it states of a run are its figures"
 _PICTURE = "it says how the picture is to be read"
 _TERM = "it says what a term means"
 _OWN = "it is about this film, and not about a run"
+_NAME = "it names what stands next to it: a scene, a case, a quantity, a row of a table"
+_STATE = "it names the state that a place is drawn in; a picture that is drawn again is compared with the film"
+_CLOCK = "spoken_time asks it of the film's clock"
 
 NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
@@ -142,10 +158,9 @@ NO_FACTS: dict[str, str] = {
                 "where_it_hurts.worst",
                 "where_it_hurts.worst_tied",
                 "end.same_tokens",
-                "end.one_run",
                 "kv_cache_paging.pool",
             ),
-            *("chunked_prefill.decode", "chunked_prefill.arrives", "chunked_prefill.verdict"),
+            *("chunked_prefill.arrives", "chunked_prefill.verdict"),
             *("speedup_waterfall.about_ceiling", "batch_size_sweep.faster", "batch_size_sweep.faster_alone"),
             *("batch_size_sweep.answered", "engine_race.verdict_other"),
         ),
@@ -154,7 +169,7 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("two_of_eight.rows", "two_of_eight.some_rows", "decode_batching.row", "decode_batching.step"),
-            *("cut_out_the_red.whole", "throughput_comparison.alone", "latency.first", "latency.gaps"),
+            *("throughput_comparison.alone", "latency.first", "latency.gaps"),
             *("where_it_hurts.gaps", "batch_size_sweep.dots", "batch_size_sweep.all", "engine_race.alone"),
         ),
         _PICTURE,
@@ -164,8 +179,57 @@ NO_FACTS: dict[str, str] = {
         _TERM,
     ),
     **dict.fromkeys(("end.name", "end.scan", "end.link"), _OWN),
+    # Labels.
+    **dict.fromkeys(
+        (
+            *("strip.engine_time", "strip.slower", "strip.faster", "strip.trace", "strip.traces", "strip.and_trace"),
+            *("title.workload_is", "title.recorded_is", "two_of_eight.waiting", "two_of_eight.writing"),
+            *("pipeline_flow.more", "pipeline_flow.replica", "pipeline_flow.more_slots", "pipeline_flow.earlier"),
+            *("pipeline_flow.tokens", "decode_batching.idle", "decode_batching.tokens", "decode_batching.merged"),
+            *("decode_batching.windowed", "you_are.name", "you_are.writes", "you_are.done", "you_are.s", "you_are.ms"),
+            *("cut_out_the_red.end", "cut_out_the_red.left", "cut_out_the_red.spread", "same_position.members"),
+            *("same_position.tokens", "same_position.mean", "same_position.position", "throughput_comparison.total"),
+            *("throughput_comparison.end", "throughput_comparison.times", "throughput_comparison.rate"),
+            *("throughput_comparison.spread", "latency.facts", "latency.s", "latency.ms", "latency.known"),
+            *("where_it_hurts.known", "where_it_hurts.ms", "where_it_hurts.waited", "where_it_hurts.waited_tied"),
+            *("where_it_hurts.median", "kv_cache_paging.held_of", "kv_cache_paging.facts", "chunked_prefill.first"),
+            *("chunked_prefill.ms", "speedup_waterfall.ceiling", "speedup_waterfall.ms", "speedup_waterfall.us"),
+            *("speedup_waterfall.spread", "batch_size_sweep.guess", "engine_race.transformers_static"),
+            *("engine_race.transformers", "engine_race.tokens", "engine_race.done"),
+        ),
+        _FIGURES,
+    ),
+    **dict.fromkeys(("strip.even", "strip.held"), _CLOCK),
+    **dict.fromkeys(
+        (
+            *("title.name", "title.engine", "title.model", "title.device", "title.workload", "title.recorded"),
+            *("cases.static", "cases.continuous", "cases.same_position", "cases.online", "pipeline_flow.name"),
+            *("pipeline_flow.waiting", "pipeline_flow.prefill", "pipeline_flow.decode", "pipeline_flow.finished"),
+            *("decode_batching.name", "decode_batching.continuous", "decode_batching.static", "you_are.answer_bar"),
+            *("you_are.gap_bar", "cut_out_the_red.name", "cut_out_the_red.fell", "cut_out_the_red.mean_step"),
+            *("same_position.continuous", "throughput_comparison.name", "throughput_comparison.tokens"),
+            *("throughput_comparison.baseline", "latency.name", "latency.ttft", "latency.itl", "where_it_hurts.name"),
+            *("where_it_hurts.axis", "kv_cache_paging.name", "kv_cache_paging.pool_head"),
+            *("kv_cache_paging.tables_head", "kv_cache_paging.waiting", "chunked_prefill.name"),
+            *("chunked_prefill.since", "chunked_prefill.longest", "speedup_waterfall.name_slower"),
+            *("speedup_waterfall.refilling_slots", "speedup_waterfall.larger_batches", "speedup_waterfall.the_rest"),
+            *("batch_size_sweep.name", "batch_size_sweep.step", "batch_size_sweep.throughput"),
+            *("batch_size_sweep.latency", "engine_race.name", "end.record", "end.render", "end.render_command"),
+            "end.more",
+        ),
+        _NAME,
+    ),
+    **dict.fromkeys(
+        (
+            *("two_of_eight.idle", "two_of_eight.idle_while_waiting", "you_are.in_line", "you_are.ahead"),
+            *("you_are.prefill", "kv_cache_paging.held", "kv_cache_paging.shared", "kv_cache_paging.was_held"),
+            "kv_cache_paging.free",
+        ),
+        _STATE,
+    ),
+    **dict.fromkeys(("latency.itl_log", "where_it_hurts.axis_sampled"), _PICTURE),
 }
-"""The sentences that need no predicate, and why."""
+"""The sentences and labels that need no predicate, and why."""
 
 
 def refuse_false(phrase: Phrase, shown: Sequence[Run], compared: Sequence[Run], t_ns: int) -> None:
@@ -194,6 +258,9 @@ def _asked(ask: Ask, stated: Stated, runs: Sequence[Run], t_ns: int) -> bool:
         args[name] = _argument(stated.places[place], name)
     if _wants_time(ask.query):
         args.setdefault("t_ns", t_ns)
+    if ask.only:
+        named_by = {digest for each in stated.places[ask.only].figures for digest in each.source.traces}
+        runs = [run for run in dict.fromkeys(runs) if run.trace.digest in named_by]
     if ask.of:
         (named,) = stated.places[ask.of].figures
         runs = sorted(runs, key=lambda run: run.trace.digest not in named.source.traces)

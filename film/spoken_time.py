@@ -3,15 +3,22 @@
 Knows clocks, runs and phrases. Draws nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tracereel.film.clock import FilmClock
+from tracereel.film.clock import FilmClock, Passage
 from tracereel.film.phrases import Figure, Phrase
 from tracereel.trace.analysis.queries import Run
 
 ENGINE_TIME, SLOWDOWN, SPEEDUP = "engine_time_s", "slowdown", "speedup"
 TIMES = (ENGINE_TIME, SLOWDOWN, SPEEDUP)
 """The queries that state what the film's clock says."""
+
+
+_PACES: dict[str, Callable[[Passage], bool]] = {
+    "strip.held": lambda passage: passage.engine_s == 0,
+    "strip.even": lambda passage: passage.engine_s > 0 and 0.99 < passage.film_s / passage.engine_s < 1.01,
+}
+"""What words say of the clock that have no figure."""
 
 
 class LyingClockError(Exception):
@@ -23,6 +30,9 @@ def refuse_other_times(phrase: Phrase, clock: FilmClock, runs: Sequence[Run], fi
 
     Every run counts from its own beginning, as in the pictures; the clock is that of the first.
     """
+    for stated in phrase.stated:
+        if stated.key in _PACES and not _PACES[stated.key](clock.passage_at(film_s)):
+            raise LyingClockError(f"second {film_s:.2f} of a beat: {phrase.text!r} is not what its clock does")
     for figure in phrase.figures:
         query = figure.source.query
         if query == ENGINE_TIME:

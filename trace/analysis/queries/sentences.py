@@ -153,6 +153,29 @@ def a_token_a_step(run: Run) -> Answer:
 
 
 @query
+def each_decode_gives_a_token(*runs: Run) -> Answer:
+    """Does every decode of every run give its request exactly one token?"""
+    decodes = (run.trace.steps.member_sampled[run.trace.steps.member_decode] for run in runs)
+    return _answer(all(bool((sampled == 1).all()) for sampled in decodes), runs)
+
+
+@query
+def a_run_reads_prompts_whole(*runs: Run) -> Answer:
+    """Is there a run that prefills no request in several steps?"""
+    return _answer(any(not _in_chunks(run) for run in runs), runs)
+
+
+@query
+def a_run_reads_in_chunks(*runs: Run) -> Answer:
+    """Is there a run that prefills a request in several steps?"""
+    return _answer(any(_in_chunks(run) for run in runs), runs)
+
+
+def _in_chunks(run: Run) -> bool:
+    return any(len(_prefills(run, request)) > 1 for request in range(len(run.trace.arrivals)))
+
+
+@query
 def several_tokens_a_step(run: Run) -> Answer:
     """Does a step give a request more than one token?"""
     return _answer(bool((run.trace.steps.member_sampled > 1).any()), (run,))
@@ -188,6 +211,42 @@ def recorded_to_its_end(run: Run) -> Answer:
 def recorded_in_part(run: Run) -> Answer:
     """Is the recording broken or cut off?"""
     return _answer(bool(run.trace.faulty), (run,))
+
+
+@query
+def are_broken(*runs: Run) -> Answer:
+    """Are all these recordings broken?"""
+    return _answer(all(run.trace.broken is not None for run in runs), runs)
+
+
+@query
+def are_cut_off(*runs: Run) -> Answer:
+    """Were all these recordings cut off before their end?"""
+    return _answer(all(run.trace.cut is not None for run in runs), runs)
+
+
+@query
+def are_of_one_engine(*runs: Run) -> Answer:
+    """Were all runs made by the same version of the same engine?"""
+    return _answer(len({(run.trace.header.engine.name, run.trace.header.engine.version) for run in runs}) == 1, runs)
+
+
+@query
+def is_one_run(*runs: Run) -> Answer:
+    """Is there but one run?"""
+    return _answer(len({run.trace.digest for run in runs}) == 1, runs)
+
+
+@query
+def a_run_batches_as(*runs: Run, policy: str) -> Answer:
+    """Does a run's trace name that policy?"""
+    return _answer(any(run.trace.header.policy == policy for run in runs), runs)
+
+
+@query
+def later_run_is_faster(before: Run, after: Run) -> Answer:
+    """Does an output token take less time in the second run?"""
+    return _answer(split(before, after).speedup > 1, (before, after))
 
 
 @query
