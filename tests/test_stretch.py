@@ -1,13 +1,15 @@
 """A stretch of one run in place of a whole scene: what is asked for, what is drawn and counted, what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 from tracereel.cli.main import main
 from tracereel.film.frames import BeatFrames
+from tracereel.film.registry import registered
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
-from tracereel.film.storyboards import storyboard
+from tracereel.film.storyboards import names, storyboard
 from tracereel.film.verification import verify
 from tracereel.film.window import Window, WindowError
 from tracereel.trace.analysis.queries import Run
@@ -144,6 +146,22 @@ def test_the_command_says_in_one_line_what_is_wrong(film_recordings, capsys, arg
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
+
+
+def test_every_scene_without_a_stretch_says_which_have_one(film_recordings, capsys):
+    able = [scene.name for scene in registered() if scene.stretch is not None]
+    whole = set(names()) - set(able)
+    assert {"continuous_batching", "full_length", "latency"} <= whole
+    for name in sorted(whole):
+        with pytest.raises(WindowError) as refused:
+            beat_of(film_recordings, name, **{"from": "3"})
+        assert str(refused.value).endswith(
+            f"shows whole runs: --run, --from, --to and --slots are for {', '.join(able)}"
+        )
+    with pytest.raises(SystemExit):
+        main(("render", "--help"))
+    listed = re.search(r"a stretch of one run:\s+for (.+?)\n\n", capsys.readouterr().out, re.DOTALL)[1]
+    assert set(re.findall(r"[a-z]+_[a-z_]+", listed)) == set(able)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def open_page(chromium, tmp_path):
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
             page.goto(file.as_uri() + link)
-            page.wait_for_selector(READY, timeout=20_000)
+            page.wait_for_selector(READY, timeout=120_000)
             return page
 
         yield open_

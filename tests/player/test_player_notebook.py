@@ -3,6 +3,8 @@
 import html
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,19 +72,23 @@ def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path)
         film("no_such_scene")
 
 
-@pytest.mark.exhaustive  # all of its own work, four minutes on two busy cores
+@pytest.mark.exhaustive  # all of its own work: benchmarks/results/notebook.md says how long it takes
 def test_the_example_notebook_runs_and_computes_all_it_shows(model_file, tmp_path):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    notebook = nbformat.read(NOTEBOOK, 4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs: they are of another machine"
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert "sleep" not in code
-    specification = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=900, resources=specification).execute()
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    source = nbformat.read(NOTEBOOK, 4)
+    assert not any(cell.get("outputs") for cell in source.cells), "clear the outputs: they are of another machine"
+    code = [cell.source for cell in source.cells if cell.cell_type == "code"]
+    assert "sleep" not in "\n".join(code)
+    command = [sys.executable, NOTEBOOK.parents[1] / "benchmarks" / "notebook.py", "--out", tmp_path / "done.ipynb"]
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    print(table)
+    assert len(re.findall(r"^\| \d+ \| .+ \| \d+\.\d \|$", table, re.MULTILINE)) == len(code)
+    notebook = nbformat.read(tmp_path / "done.ipynb", 4)
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     for size in (2, 4, 8, 16):
         assert re.search(rf"{size} slots: continuous over static \d", printed)
     assert re.search(r"continuous +\d+ steps by this rule, +\d+ in the recording", printed)
-    for rate in (4, 8, 16):
+    for rate in (2, 8):
         assert re.search(rf"{rate}/s continuous +median TTFT +\d+ ms", printed)
     assert str(notebook).count("<iframe srcdoc=") == 2
