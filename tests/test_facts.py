@@ -186,3 +186,12 @@ def test_what_the_films_say_is_true(settings):
         for caption in beat.captions:
             said.update(each.key for each in caption.phrase.stated)
     assert len(said & FACTS.keys()) > 15
+
+
+@pytest.mark.parametrize("catalogue", LANGUAGES, ids=lambda path: path.stem)
+def test_no_words_name_a_device(catalogue):
+    """Which it was only a run can say."""
+    named = {
+        key for key, text in sentences(catalogue).items() if re.search(r"\b([CGT]PU|[AHBL]\d+|NVIDIA|AMD)\b", text)
+    }
+    assert not named
