@@ -483,11 +483,14 @@ def test_texts_of_a_trace_are_never_markup(open_page, tmp_path):
 
 def test_the_window_is_saved_as_svg_and_png(two, tmp_path):
     for kind, magic in (("svg", b"<svg"), ("png", b"\x89PNG")):
-        with two.expect_download() as download:
-            two.click(f"#save-{kind}")
-        file = tmp_path / f"window.{kind}"
-        download.value.save_as(file)
-        assert file.read_bytes().startswith(magic)
+        file, saved = tmp_path / f"window.{kind}", []
+        for key in ("", "Enter"):
+            with two.expect_download() as download:
+                two.press(f"#save-{kind}", key) if key else two.click(f"#save-{kind}")
+            download.value.save_as(file)
+            saved.append(file.read_bytes())
+        assert saved[0] == saved[1]
+        assert saved[0].startswith(magic)
         assert download.value.suggested_filename.endswith(kind)
     text = "".join(ElementTree.parse(tmp_path / "window.svg").getroot().itertext())
     assert "Static 1" in text
