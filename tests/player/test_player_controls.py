@@ -357,6 +357,17 @@ def test_the_ratio_is_that_of_all_repeats(open_page, film_recordings, device):
     assert "median" in page.text_content("#first-run option:checked")
 
 
+def test_the_first_run_and_the_link_are_had_by_keyboard(two, runs):
+    two.focus("#first-run")
+    before = two.evaluate("tracereel.app.lanes[0].run.facts.key")
+    two.keyboard.press("ArrowDown")
+    two.wait_for_function("(key) => tracereel.app.lanes[0].run.facts.key !== key", arg=before)
+    assert two.evaluate("tracereel.app.lanes[0].run.facts.key") == runs[1].trace.name
+    two.press("#copy-link", "Enter")
+    assert two.get_attribute("#copy-link", "data-done") == "true"
+    assert runs[1].trace.name in two.evaluate("location.hash")
+
+
 def test_runs_of_different_work_are_shown_without_a_ratio(open_page, film_recordings):
     other = film_recordings.parents[1] / "chunked" / "cpu" / "chunked-1.jsonl.zst"
     page = open_page([film_recordings / "static-1.jsonl.zst", other])
