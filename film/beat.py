@@ -83,7 +83,7 @@ def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
             if chrome is not None:
                 chrome.paint(canvas, film_s)
             for i, caveat in enumerate(caveats):
-                y = stage.clear[1] + 22 + 32 * i
+                y = stage.clear[1] + 20 + 32 * i
                 canvas.text(caveat, stage.right, y, SMALL_STRONG, ACCENT, align=1, room=stage.content.w)
 
     return paint

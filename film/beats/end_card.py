@@ -51,7 +51,7 @@ class _EndCard:
         self.head, self.claim = say("end.name"), _claim(self.show, self.runs)
         self.heads = wrap(self.head.text, Type(92, 700), room) if tall else (self.head.text,)
         self.style = fitting(self.heads, Type(92, 700), room)
-        self.top = stage.clear[1] + self.style.size if tall else stage.height * (0.2 if stage.wide else 0.15)
+        self.top = stage.clear[1] + 44 + self.style.size if tall else stage.height * (0.2 if stage.wide else 0.15)
         below = self.top + (len(self.heads) - 1) * self.style.size * 1.1
         self.claims = wrap(self.claim.text, CAPTION, room)
         self.claim_y = below + 84

@@ -175,7 +175,7 @@ class Bars:
             "throughput_comparison.rate",
             rate=figure(contender.run.measure("output_throughput"), ",.0f"),
         )
-        y = bar.bottom + 34
+        y = bar.bottom + 40
         wide = canvas.text(rate, row.x, y, SMALL, DIM)
         if index and len(self._dots[index]) > 1:
             spread = say(
