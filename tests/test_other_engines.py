@@ -68,3 +68,15 @@ def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(c
     assert facts["model"].endswith("random weights")
     assert facts["kv_groups"].count("sliding_window") == 5
     assert int(facts["kv_blocks_freed_early"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [("lora", "lora_requests"), ("speculation", "drafts"), ("sliding-window", "kv_groups")]
+)
+def test_a_recording_of_vllms_kinds_says_what_only_it_has_and_can_be_filmed(kind, says, capsys, tmp_path):
+    path = KINDS / f"{kind}.jsonl.zst"
+    assert main(["check", "--strict", str(path)]) == 0
+    assert main(["inspect", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])[says]
+    film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
+    assert main(film) == 0
