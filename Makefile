@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help film check test test-fast test-exhaustive test-engines record pin lint typecheck wheel docs site picture showcase clean system browser
+.PHONY: help film check test test-long test-fast test-exhaustive test-engines record pin lint typecheck wheel docs site picture showcase clean system browser
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,13 +25,17 @@ film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the f
 check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in about two minutes
 	@$(MAKE) --no-print-directory lint typecheck test-fast
 
-test: $(VENV)/.all browser ## set up everything, fetch the model, run ruff, mypy and all tests but the exhaustive ones
+test: $(VENV)/.all browser ## set up everything, fetch the model, run ruff, mypy and all tests but the long and the exhaustive ones
 	@$(BIN)/tracereel fetch
 	@$(MAKE) --no-print-directory lint typecheck
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest $(TESTS) -m 'not long and not exhaustive'
+
+test-long: $(VENV)/.all browser ## the tests that `make test` leaves to CI: every layout, real tokens, Triton interpreted, films verified
+	@$(BIN)/tracereel fetch
+	@$(BIN)/pytest $(TESTS) -m long
 
 test-fast: $(VENV)/.all ## the tests that take less than about a second each; they need no model
-	@$(BIN)/pytest $(TESTS) -m 'not slow and not exhaustive'
+	@$(BIN)/pytest $(TESTS) -m 'not slow and not long and not exhaustive'
 
 test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model against transformers in every combination
 	@$(BIN)/tracereel fetch

@@ -18,7 +18,7 @@ def campaign(keep: Path, *parts: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a child's memory from /proc")
 def test_a_slice_of_the_campaign_ends_with_none_bad(tmp_path):
     counts = {"traces": 8, "ledgers": 6, "files": 12, "renders": 2}

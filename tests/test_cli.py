@@ -173,6 +173,7 @@ arrivals = { kind = "fixed", rate = 50.0 }
 """
 
 
+@pytest.mark.long
 def test_a_suite_of_ones_own_is_pinned_and_recorded_and_replaced_whole(capsys, tmp_path, model_file):
     (tmp_path / "p.jsonl").write_text(
         '{"id": "a", "prompt": "What is the capital of France?"}\n{"id": "b", "prompt": "Name five fruits."}\n'

@@ -165,7 +165,7 @@ def test_tokens_are_those_of_transformers_alone(tiny, name):
         assert answer(subject.loaded, [prompt], GREEDY, alone).answers == [expected]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=named)
 @pytest.mark.parametrize("name", ["llama3-rope", "qwen2", "qwen3"])
 def test_tokens_are_those_of_transformers_in_every_combination(tiny, name, combination):
@@ -196,11 +196,13 @@ def smollm2(model_file):
     return Subject(loaded, model, ids, answers)
 
 
+@pytest.mark.long
 def test_the_real_models_tokens_are_those_of_transformers(smollm2):
     assert len(smollm2.prompts) == 32
     assert all(len(own) == TOKENS for own in smollm2.answers)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "combination",
     [
@@ -239,7 +241,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @given(
     others=st.lists(st.tuples(st.integers(0, 31), st.integers(0, 3)), max_size=9),
     own=st.tuples(st.integers(0, 31), st.integers(0, 3)),

@@ -91,7 +91,7 @@ def answers(runner, config, requests, end_ids=frozenset()):
 CONFIG = EngineConfig(max_num_seqs=3, max_num_batched_tokens=12, num_blocks=20, block_size=4, max_model_len=64)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_triton
 @pytest.mark.parametrize(
     ("changes", "captured"),

@@ -25,7 +25,7 @@ def test_it_names_what_is_here(capsys, model_file):
     assert "torch" in found["tracereel[engine]"]["says"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("lacking", [[*EXTRAS], ["engine"], ["scenes"], ["analysis"]])
 def test_it_works_with_any_extras_and_says_how_to_get_the_others(lacking, tmp_path):
     modules = [module for extra in lacking for module in EXTRAS[extra]]
@@ -48,6 +48,7 @@ def test_it_works_with_any_extras_and_says_how_to_get_the_others(lacking, tmp_pa
         assert state["remedy"] == (f"pip install 'tracereel[{extra}]'" if extra in lacking else None)
 
 
+@pytest.mark.long
 def test_each_problem_has_a_remedy(capsys, monkeypatch, tmp_path, model_file):
     from tracereel.engine import model_store
 
@@ -68,7 +69,7 @@ def test_each_problem_has_a_remedy(capsys, monkeypatch, tmp_path, model_file):
     assert "    → delete" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_look_that_fails_is_a_finding(capsys, monkeypatch):
     def fail():
         raise ImportError("libsomething.so.6: cannot open shared object file\x1b[31m")

@@ -228,7 +228,7 @@ def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings
     assert checked > 300
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pipeline_flow", "where_it_hurts"])
 def test_rendering_twice_gives_the_same_frames(name, tmp_path):
     def digest(folder):

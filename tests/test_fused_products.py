@@ -65,6 +65,7 @@ def norm_of(residual, norm, dtype):
     return products().add(drawn(rows, 5, dtype=dtype), nothing, residual, norm)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
 def test_a_norm_is_part_of_the_products_around_it(sizes, dtype, bias):
     rows, depth, width = sizes
@@ -80,6 +81,7 @@ def test_a_norm_is_part_of_the_products_around_it(sizes, dtype, bias):
     close(out, want, dtype)
 
 
+@pytest.mark.long
 def test_a_gate_is_part_of_the_product_before_it(sizes, dtype):
     rows, depth, width = sizes
     residual, norm = drawn(rows, depth), drawn(depth)

@@ -199,20 +199,9 @@ def test_each_wanted_figure_is_one_that_its_stage_gives_at_full_size(session):
 # The dry run.
 
 
-@pytest.mark.slow
-def test_the_stages_run_on_a_cpu(session, tmp_path):
-    """The quick ones, in a process of their own: Triton's interpreter is chosen when Triton is imported."""
-    pytest.importorskip("triton")
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "film", "mixed", "--out", str(tmp_path), "--dry-run"]
-    assert session.run(command, tmp_path / "log", 300) == "done", (tmp_path / "log").read_text()
-    results = {name: json.loads((tmp_path / "results" / f"{name}.json").read_text()) for name in ("film", "mixed")}
-    assert all(result["whole"] and result["dry"] for result in results.values())
-    assert {"continuous over static", "continuous, the device waits, %"} <= set(results["film"]["figures"])
-    assert list((tmp_path / "recordings" / "film").rglob("continuous-1.jsonl.zst"))
-
-
-@pytest.mark.exhaustive
+@pytest.mark.long
 def test_the_whole_session_runs_on_a_cpu(session, tmp_path):
+    """In processes of their own: Triton's interpreter is chosen when Triton is imported."""
     pytest.importorskip("triton")
     command = [sys.executable, str(BENCHMARKS / "gpu_session.py"), "--dry-run", "--out", str(tmp_path / "out")]
     assert session.run(command, tmp_path / "log", 900) == "done", (tmp_path / "log").read_text()[-3000:]
@@ -220,6 +209,12 @@ def test_the_whole_session_runs_on_a_cpu(session, tmp_path):
     assert done == {stage.name for stage in session.STAGES}
     assert "the numbers mean nothing" in (tmp_path / "out" / "gpu.md").read_text()
     assert (tmp_path / "out" / "carry" / "film-engines.zip").is_file()
+    results = {
+        name: json.loads((tmp_path / "out" / "results" / f"{name}.json").read_text()) for name in ("film", "mixed")
+    }
+    assert all(result["whole"] and result["dry"] for result in results.values())
+    assert {"continuous over static", "continuous, the device waits, %"} <= set(results["film"]["figures"])
+    assert list((tmp_path / "out" / "recordings" / "film").rglob("continuous-1.jsonl.zst"))
 
 
 def test_a_random_model_is_exported_as_it_is_computed(tmp_path):

@@ -97,6 +97,7 @@ def test_modules_and_functions_are_short():
                 assert lines <= LONGEST_FUNCTION, f"{path}: {node.name} has {lines} lines"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

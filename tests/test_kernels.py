@@ -240,7 +240,7 @@ TRITON_SHAPES = [
 TRITON_STEPS = [([0, 66], []), ([5], [(0, 1), (3, 14)])]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("make", "dtype"), TRITON)
 @pytest.mark.parametrize("sizes", TRITON_SHAPES, ids=str)
 def test_paged_attention_on_a_device_is_plain_attention(make, dtype, sizes):
@@ -299,7 +299,7 @@ def test_a_tile_without_tokens_leaves_its_outputs_as_they_are():
     assert (out == 7.0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_batch_invariant_attention_gives_a_row_the_same_bits_in_any_batch(dtype):

@@ -67,7 +67,7 @@ def test_the_ground_of_a_text_is_what_lies_under_it():
     assert grounds([card, on_card, beside], WHITE) == [(on_card, (0.0, 0.0, 0.0)), (beside, WHITE)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("short", [720, 1080, 2160])
 @pytest.mark.parametrize(("wide", "high"), [(16, 9), (9, 16), (1, 1)])
 def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high):
@@ -76,14 +76,14 @@ def test_the_end_card_is_laid_out_whatever_the_pixels(short, wide, high):
     laid_out("closing", size)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("shape_name", SIZES)
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_scene_is_laid_out_in_every_shape(name, shape_name):
     laid_out(name, SIZES[shape_name], rate=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("shape_name", SIZES)
 @pytest.mark.parametrize("name", [name for name in RECORDED if suite_of(name) == "film" and name not in FILMS])
 def test_every_scene_of_the_film_is_laid_out_with_64_slots(name, shape_name):
@@ -91,7 +91,7 @@ def test_every_scene_of_the_film_is_laid_out_with_64_slots(name, shape_name):
     laid_out(name, SIZES[shape_name], rate=0.7, texts=20, settings=replace(Settings(), recordings=H100))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("theme", PALETTES)
 @pytest.mark.parametrize("name", [name for name in RECORDED if name != "continuous_batching"])
 def test_text_can_be_read_on_its_ground(name, theme):

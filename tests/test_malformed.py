@@ -23,7 +23,7 @@ FEW, CUT, SLOTS, MISSING, REPEAT = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("trace", [FEW, CUT, SLOTS, MISSING, REPEAT], ids=lambda path: path.name.split(".")[0])
 def test_every_command_has_an_answer_for_a_malformed_trace(trace, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))

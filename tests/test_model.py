@@ -40,6 +40,7 @@ def generate(loaded, prompts, **settings):
     return answers
 
 
+@pytest.mark.long
 def test_the_tokenizer_is_that_of_transformers(fp32, model_file):
     from transformers import AutoTokenizer
 
@@ -60,6 +61,7 @@ def test_control_tokens_in_a_prompt_are_text(fp32):
         assert plain.count(token) == spelled.count(token)
 
 
+@pytest.mark.long
 @given(st.text(max_size=80))
 @settings(max_examples=150, deadline=None)
 def test_text_comes_back_token_by_token(model_tokenizer, text):
@@ -88,6 +90,7 @@ def prefill_logits(loaded, ids):
     return loaded.model.forward(torch.tensor(ids), layer_ops, torch.tensor([count - 1])).float()
 
 
+@pytest.mark.long
 def test_bf16_is_near_fp32(fp32, model_file):
     bf16 = load_model(model_file, "cpu", "bf16")
     for prompt in PROMPTS[:6]:

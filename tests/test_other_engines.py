@@ -26,7 +26,7 @@ def test_all_are_whole_valid_and_of_the_same_requests():
     assert len(lengths) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_the_tools_take_them(case, tmp_path, capsys):
     path = str(first(case))
@@ -42,7 +42,7 @@ def test_the_tools_take_them(case, tmp_path, capsys):
     assert any((tmp_path / "plots").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_every_scene_that_one_run_can_tell_is_rendered(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(first(case)))  # as --recordings does; gone when the test is

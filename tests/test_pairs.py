@@ -46,7 +46,7 @@ def traces_of(folder: Path) -> list[list[Trace]]:
     return [[Trace.read(path) for path in sorted(folder.glob(f"{case}-*"))] for case in CASES]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["the package's", "an H100's", "shuffled"])
 def test_everybody_gives_one_ratio(where, film_recordings, shuffled, tmp_path, capsys):
     folder = {"the package's": film_recordings, "an H100's": H100, "shuffled": shuffled}[where]

@@ -30,7 +30,7 @@ def lines(figure, panel=0):
     return [line.get_xydata() for line in figure.axes[panel].get_lines() if len(line.get_xydata())]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_in_both_themes(sweep, name, theme):
@@ -82,7 +82,7 @@ def test_a_sweep_is_needed_for_batch_sizes(sweep):
         draw("batch", one, LIGHT)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
     paths = [str(trace.path) for trace in sweep]
     for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):

@@ -65,7 +65,7 @@ def test_the_command_names_the_scenes_without_importing_manim():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_everything_is_rendered_once_and_joined(two_cases, tmp_path, capsys):
     options = ("--all", "--fps", "1", "--jobs", "2", "--size", "256x144", "--media", str(tmp_path / "media"), "--sound")
     assert main(("render", *options)) == 0

@@ -55,7 +55,7 @@ def test_replicas_are_laid_out_one_above_the_other(merged, shape, monkeypatch):
     assert {"replica 0", "replica 1"} <= said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     run = Run.read(merged / "run.jsonl")
     colours = RequestColours([run.trace])

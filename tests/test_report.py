@@ -36,7 +36,7 @@ def film_report(film_recordings, tmp_path_factory):
     return paths, report(tmp_path_factory.mktemp("report"), *paths)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_comparison_is_what_compare_says(film_report):
     paths, text = film_report
     base, other = group_runs([Trace.read(path) for path in paths])
@@ -80,7 +80,7 @@ def test_it_is_one_small_file_that_allows_its_own_program_alone(film_report):
     assert "unsafe" not in policy
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_text_of_a_trace_is_never_markup(tmp_path):
     pytest.importorskip("matplotlib")
     hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202e'
@@ -117,7 +117,7 @@ def test_runs_that_cannot_be_compared_are_refused_by_what_differs(film_recording
     assert not (tmp_path / "r.html").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_figure_of_many_strokes_goes_in_as_pixels(small_trace, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     from tracereel.cli import report as command

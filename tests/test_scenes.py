@@ -160,7 +160,7 @@ def rendered(films):
     return {key: (scene, film) for key, (scene, film, _) in films.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_digit_on_screen_is_in_the_ledger(films):
     """What was really drawn, run of glyphs by run of glyphs, against the claims of its frame."""
     for (shape, name), (scene, _, frames) in films.items():
@@ -191,7 +191,7 @@ def test_a_digit_that_is_lettered_past_the_ledger_is_seen(continuous):
     assert unclaimed({"48 or 49 requests"}, ledger.claims()) == ["48 or 49 requests"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
     from tracereel.film.ledger import encode_ledger, ledger_path, read_ledger
     from tracereel.film.verification import verify
@@ -402,7 +402,7 @@ def test_manim_renders_each_file_without_a_display_or_an_opener(tmp_path):
     assert list(tmp_path.rglob("ThroughputComparison.mp4"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_last_frame_alone_is_a_still_of_the_scene(tmp_path):
     options = ["-s", "-v", "ERROR", "--resolution", "256,144", "--media_dir", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "manim", *options, str(ROOT / "scenes" / "latency.py")], check=True)

@@ -538,6 +538,7 @@ STATE = """() => {
 }"""
 
 
+@pytest.mark.long
 def test_every_control_is_reached_by_tab_and_does_by_keyboard_what_it_does_by_mouse(open_page, film_recordings):
     repeats = [film_recordings / f"{case}-{i}.jsonl.zst" for case in ("static", "continuous") for i in (1, 2)]
     page = open_page(repeats)

@@ -27,7 +27,7 @@ def film(film_recordings, tmp_path_factory):
     return folder / "videos" / "decode_batching" / f"144p{RATE}" / "DecodeBatching.mp4", beat
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_passage_is_the_beats_clock(film):
     path, beat = film
     entry = film_entry(path)
@@ -39,7 +39,7 @@ def test_a_passage_is_the_beats_clock(film):
             assert min(shown) <= ns <= max(shown)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_player_and_the_film_lead_to_each_other(film, open_page):
     path, beat = film
     entry = film_entry(path)
