@@ -3,7 +3,7 @@
 import pytest
 from drawing import LOOK, SIZE, draw, near, pixel
 from tracereel.film import theme
-from tracereel.film.beats.cut_out_the_red import _CutOut
+from tracereel.film.beats.cut_out_the_red import _NUMBER_S, _CutOut
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.trace.analysis.pairs import throughput_ratio
@@ -14,7 +14,7 @@ def scene():
     return _CutOut(Show(Settings(device="cpu"), SIZE))
 
 
-@pytest.mark.parametrize(("which", "film_s"), [("static", 3.0), ("continuous", -5.5)])
+@pytest.mark.parametrize(("which", "film_s"), [("static", 3.0), ("continuous", -_NUMBER_S - 0.5)])
 def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, which, film_s):
     run = getattr(scene, which)
     colours = scene.show.colours()
