@@ -124,6 +124,7 @@ def _import_what_commands_need() -> None:
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
     runs = [str(PACKAGE_RECORDINGS / "film" / "cpu" / f"{case}-1.jsonl.zst") for case in ("continuous", "static")]
+    replicas = sorted(map(str, (PACKAGE_RECORDINGS / "replicas").rglob("replica-*.jsonl.zst")))
     with contextlib.ExitStack() as within:
         below = within.enter_context(tempfile.TemporaryDirectory())
         nowhere = within.enter_context(open(os.devnull, "w"))
@@ -133,7 +134,7 @@ def _import_what_commands_need() -> None:
             *(["check", *runs], ["inspect", *runs], ["compare", *runs], ["diff", *runs]),
             ["plot", *runs, "--out", below],
             *(["export", runs[0], "--format", kind, "--out", f"{below}/{kind}"] for kind in FORMATS),
-            ["merge", *runs, "--out", f"{below}/merged.jsonl"],
+            ["merge", *replicas, "--out", f"{below}/merged.jsonl"],
             ["play", *runs, "--out", f"{below}/page.html"],
             ["verify", f"{below}/page.html", "--trace", *runs],
         ):

@@ -38,7 +38,7 @@ def test_every_figure_is_drawn_in_both_themes(sweep, name, theme):
         figure = draw(name, group_runs(sweep), THEMES[theme])
         figure.draw_without_rendering()
     assert figure.axes
-    assert figure.get_supxlabel().count("fake, none, random weights") == 1
+    assert figure.get_supxlabel().count("fake · none, random weights") == 1
 
 
 def test_lines_are_the_measured_values(sweep):

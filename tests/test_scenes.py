@@ -167,7 +167,7 @@ def test_every_digit_on_screen_is_in_the_ledger(films):
         claims, count = scene.renderer.ledger.claims(), scene.renderer.ledger.frames
         assert claims, (shape, name)
         for claim in claims:
-            assert claim.traces or claim.query in ("slowdown", "speedup"), claim
+            assert claim.traces or claim.query in ("slowdown", "speedup", "axis_value", "log_axis_value"), claim
             assert 0 <= claim.first <= claim.last < count
         assert len(frames) == count + 1
         with_digits = 0

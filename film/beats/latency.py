@@ -209,6 +209,6 @@ def _value_at(axis: Axis, mark: float, in_seconds: bool) -> Measured:
 
 def _axis(values: list[Latencies], metric: str) -> Axis:
     every = [value for each in values for value in (each.value_ms.min(initial=1e12), each.value_ms.max(initial=0.0))]
-    low, high = min(every), max(every)
+    low, high = float(min(every)), float(max(every))
     # Gaps differ by orders of magnitude; first tokens are seconds apart.
     return Axis(low, high, logarithmic=True) if metric == ITL and 0 < low < high else Axis(0.0, high)

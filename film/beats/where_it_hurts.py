@@ -95,7 +95,7 @@ class Storyboard:
         self.labels = lru_cache(maxsize=4)(self._labels)
         script = Script(timeline.begin_ns).run(round(self.whole.to_ns), _SWEEP_S)
         if self.pause is not None:
-            self.axis = Axis(0.0, (self.pause.to_ns - self.pause.from_ns) / 1e6)
+            self.axis = Axis(0.0, float(self.pause.to_ns - self.pause.from_ns) / 1e6)
             first, last = max(self.pause.step - _AROUND_STEPS, 0), min(self.pause.step + 2, len(steps) - 1)
             self.close = View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
             self.close_slots = self._slots_near()
