@@ -31,6 +31,8 @@ Points = list[tuple[float, float]]
 class SvgCanvas:
     """One frame as SVG elements; `pixels` gives the frame's shape, `note` is called with every phrase drawn."""
 
+    draws = True
+
     def __init__(self, pixels: tuple[int, int], note: Note, palette: Palette):
         self.palette = palette
         self.scale = min(pixels) / 1080
