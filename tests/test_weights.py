@@ -3,13 +3,14 @@
 import contextlib
 import json
 import math
+import tracemalloc
 
 import families
 import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -313,10 +314,9 @@ def whole_gguf(folders, tmp_path_factory):
 
 @pytest.mark.slow
 @given(at=st.integers(0, 16_000), value=st.integers(0, 255), cut=st.booleans())
-# Fixed examples: for some others the reader allocates over 20 GB before it looks whether the file has so much, an open
-# fault of engine/weights that waits for the next change of the engine.
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 def test_a_damaged_gguf_file_is_refused_or_read(whole_gguf, tmp_path_factory, at, value, cut):
+    assume(at not in head_size_bytes(whole_gguf))  # the test after this one
     content = bytearray(whole_gguf)
     content[at] = value
     path = tmp_path_factory.mktemp("damaged") / "model.gguf"
@@ -325,6 +325,28 @@ def test_a_damaged_gguf_file_is_refused_or_read(whole_gguf, tmp_path_factory, at
         file = open_weights(path)
         file.tokenizer().encode_chat("the fox")
         all_tensors(file)
+
+
+def head_size_bytes(content):
+    """Where a GGUF file says how wide a head is: four bytes after the key and its type."""
+    key = b".attention.key_length"
+    at = content.index(key) + len(key) + 4
+    return range(at, at + 4)
+
+
+@pytest.mark.xfail(strict=True, reason="a head's frequencies are computed before its size is bounded: over 20 GB")
+def test_a_head_of_any_size_is_refused_before_memory_is_taken_for_it(whole_gguf, tmp_path):
+    content = bytearray(whole_gguf)
+    content[head_size_bytes(whole_gguf)[2]] = 255
+    (tmp_path / "model.gguf").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=r"head_dim|factors"):
+            open_weights(tmp_path / "model.gguf")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
 
 
 @pytest.mark.parametrize(
