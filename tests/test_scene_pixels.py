@@ -175,9 +175,9 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
 
 def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
     board = storyboard_of("kv_cache_paging")
-    place, seen = board._places()[0], {"shared": 0, "held": 0, "free": 0}
+    place, seen = board.picture.places()[0], {"shared": 0, "held": 0, "free": 0}
     for _, now, picture in seen_of(board, 0.2, board.clock.film_s - 0.2):
-        blocks_agree(picture, board.run, board.pool, place, now, seen)
+        blocks_agree(picture, board.run, board.picture.pool, place, now, seen)
     assert min(seen.values()) > 30, seen
 
 
@@ -213,7 +213,7 @@ def test_both_sawtooths_are_as_high_as_the_others_have_waited():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("shape", [shape for shape in SIZES if shape != "tall"])  # which has an address instead
 def test_the_end_cards_code_can_be_read_from_the_film(shape, film_recordings, tmp_path):
     """From the encoded film, as a phone would see it, in the smallest quality there is."""
     scene, path = rendered("closing", SIZES[shape], tmp_path, rate=1)

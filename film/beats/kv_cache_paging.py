@@ -71,7 +71,7 @@ class PagingPicture:
         self.run, self.stage, self.say = run, show.stage, show.say.say
         self.pool = BlockPool(run, show.say, colours)
 
-    def _places(self) -> tuple[Box, Box, Box]:
+    def places(self) -> tuple[Box, Box, Box]:
         """Where pool, tables and waiting queue stand, below a heading each."""
         content, shape = self.stage.content, self.stage.shape
         if shape is Shape.WIDE:
@@ -90,7 +90,7 @@ class PagingPicture:
     def paint(self, canvas: Canvas, now_ns: int, marked: Collection[int] = (), lit: float = 0.0) -> None:
         """Draw pool, tables and queue at an engine time, some blocks pointed at."""
         run, say = self.run, self.say
-        pool, tables, waiting = self._places()
+        pool, tables, waiting = self.places()
         canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
         held = say(
             "kv_cache_paging.held_of",

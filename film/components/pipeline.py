@@ -9,7 +9,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline_moves import MOVE_S, Move, Moves, Spans, Visit
-from tracereel.film.components.pipeline_places import DECODING, ENDED, PREFILLING, WAITING, Places
+from tracereel.film.components.pipeline_places import CARD_GAP, DECODING, ENDED, PREFILLING, WAITING, Places
 from tracereel.film.components.pipeline_streams import paint_dot
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
@@ -63,7 +63,8 @@ class PipelineView:
         newest = {move.request: move for move in under_way}
         followed = {request: move for request, move in newest.items() if move.followed}
         self._paint_frames(canvas, film_s, state, under_way)
-        self._paint_queue(canvas, film_s, state, followed)
+        closing = self._closing_up(film_s, followed)
+        self._paint_queue(canvas, film_s, state, followed, closing)
         for slot, seat in self.places.seats.items():
             occupant = state.occupancy[slot]
             if occupant is None or occupant.request in followed:
@@ -80,7 +81,7 @@ class PipelineView:
                 if not move.followed:
                     paint_dot(canvas, self.places, move, film_s, self._box_of(move, state), self._colours[move.request])
             for move in followed.values():
-                self._paint_followed(canvas, move, film_s, state)
+                self._paint_followed(canvas, move, film_s, state, closing)
 
     def _box_of(self, move: Move, state: State) -> Box | None:
         """Where a move leads."""
@@ -102,17 +103,28 @@ class PipelineView:
     def _first_chip(self, state: State) -> int:
         return max(0, state.num_finished - self.places.chips)
 
-    def _paint_queue(self, canvas: Canvas, film_s: float, state: State, followed: dict[int, Move]) -> None:
+    def _closing_up(self, film_s: float, followed: dict[int, Move]) -> float:
+        """How many places the queue has still to move up: it closes up while a card is seen leaving it."""
+        if self.places.cards_in_row > 1:
+            return 0.0
+        left = [move for move in followed.values() if move.before is not None and move.before.stage == WAITING]
+        return sum(1 - ease((film_s - move.from_s) / MOVE_S) for move in left)
+
+    def _in_queue(self, index: int, closing: float) -> tuple[Box, float]:
+        """Where the card of a place in the queue stands while it closes up, and its opacity beyond the last place."""
+        over = max(index + closing - (self.places.cards - 1), 0.0)
+        # It is gone before the card above, which still moves up, touches it.
+        return self.places.waiting_at(index + closing - over), max(1 - over * self.places.pitch / CARD_GAP, 0.0)
+
+    def _paint_queue(
+        self, canvas: Canvas, film_s: float, state: State, followed: dict[int, Move], closing: float
+    ) -> None:
         places, tiles = self.places, self.places.queue_tiles
         calm = self.moves.calm(film_s)
-        # Those behind a card that is seen leaving close up while it goes.
-        left = [move for move in followed.values() if move.before is not None and move.before.stage == WAITING]
-        behind = sum(1 - ease((film_s - move.from_s) / MOVE_S) for move in left if places.cards_in_row == 1)
         for i, request in enumerate(state.waiting[: places.cards]):
             if request not in followed:
-                over = max(i + behind - (places.cards - 1), 0.0)
-                with canvas.faded(max(1 - 2 * over, 0.0)):
-                    box = places.waiting_at(i + behind - over)
+                box, alpha = self._in_queue(i, closing)
+                with canvas.faded(alpha):
                     self._card(canvas, box, request, WAITING, state, None, words=calm)
         if tiles is not None:
             for i, request in enumerate(state.waiting[places.cards : places.cards + tiles.room]):
@@ -135,15 +147,17 @@ class PipelineView:
                 age = (film_s - move.from_s) / MOVE_S
                 canvas.card(box.x - 2, box.y - 2, box.w + 4, box.h + 4, TEXT, 0.7 * (1 - age), radius=8, outline=2)
 
-    def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State) -> None:
-        """A card on its way."""
+    def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State, closing: float) -> None:
+        """A card on its way; one that joins the queue while it closes up goes to where its end is by then."""
         there = self._place(move.request, move.now, state)
         if there is None:
             return
         come, alpha = ease((film_s - move.from_s) / MOVE_S), 1.0
+        if move.now.stage == WAITING and state.waiting.index(move.request) < self.places.cards:
+            there, alpha = self._in_queue(state.waiting.index(move.request), closing)
         if move.before is None:
             here: Box | None = Box(there.x - 80, there.y, there.w, there.h)
-            alpha = come
+            alpha *= come
         else:
             here = self._place(move.request, move.before, self._run.timeline.at(move.now.at_ns - 1))
         box = (here or there).towards(there, come)

@@ -19,6 +19,7 @@ _GUTTER = {Shape.WIDE: 84, Shape.SQUARE: 36}
 _LEAST_ROW = 46.0
 """A line of text, and the bar of its prefill below it."""
 _TALLEST_ROW = 110.0
+CARD_GAP = 10.0
 _LABEL = 44.0
 """A line that says how many more there are."""
 _CHIP, _LEAST_CHIP = 46.0, 36.0
@@ -104,8 +105,8 @@ class Places:
     def _place_queue(self, waiting: int, highest: float) -> None:
         rows = [seat.decode.h for seat in self.seats.values() if seat.lettered]
         self.card_height = min([*rows, highest])
-        pitch, in_row = self.card_height + 10, self.cards_in_row
-        fit = max(int((self.waiting.h + 10) // pitch), 1)
+        pitch, in_row = self.pitch, self.cards_in_row
+        fit = max(int((self.waiting.h + CARD_GAP) // pitch), 1)
         self.queue_tiles: Tiles | None = None
         if waiting > fit * in_row:
             fit = max(int(self.waiting.h * _LETTERED // pitch), 1)
@@ -181,6 +182,11 @@ class Places:
             self.more_slots = rows, top + rows_height + 32
         return height
 
+    @property
+    def pitch(self) -> float:
+        """From one card of the queue to the one below."""
+        return self.card_height + CARD_GAP
+
     def waiting_at(self, index: float) -> Box:
         """The place in the queue; `index` may lie between two that are cards."""
         low = int(index)
@@ -193,8 +199,8 @@ class Places:
             return self.queue_tiles.at(index - self.cards)
         width = (self.waiting.w - 16 * (self.cards_in_row - 1)) / self.cards_in_row
         row, column = divmod(index, self.cards_in_row)
-        pitch = self.card_height + 10
-        return Box(self.waiting.x + column * (width + 16), self.waiting.y + row * pitch, width, self.card_height)
+        x, y = self.waiting.x + column * (width + 16), self.waiting.y + row * self.pitch
+        return Box(x, y, width, self.card_height)
 
     def ended_at(self, index: int) -> Box:
         """The place among those that have ended."""
