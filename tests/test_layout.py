@@ -91,6 +91,16 @@ def test_every_scene_of_the_film_is_laid_out_with_64_slots(name, shape_name):
     laid_out(name, SIZES[shape_name], rate=0.7, texts=20, settings=replace(Settings(), recordings=H100))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("shape_name", SIZES)
+def test_the_words_of_the_close_up_around_a_wait_are_not_faint(shape_name, device):
+    _, _, frames = drawn_by("where_it_hurts", SIZES[shape_name], Settings(device=device), rate=1)
+    words = [thing for thing in frames[-1] if thing.kind is Kind.TEXT]
+    assert len(words) > 20
+    assert all(thing.alpha > 0.99 for thing in words), [thing for thing in words if thing.alpha <= 0.99]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("theme", PALETTES)
 @pytest.mark.parametrize("name", [name for name in RECORDED if name != "continuous_batching"])

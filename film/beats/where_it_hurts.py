@@ -40,6 +40,8 @@ from tracereel.trace.state.columns import Ints
 
 _SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
 _AROUND_STEPS = 5
+_LETTERED_STEP = 84.0
+"""Half of the close-up's steps are at least so wide, in units: words fit into them."""
 _CLOSE_SLOTS = 10
 """Slots in the close-up: their rows are high enough for words."""
 _MOST_DOTS = 6000
@@ -90,14 +92,12 @@ class Storyboard:
         self.axis_name = self.say("where_it_hurts.axis_sampled" if sampled else "where_it_hurts.axis")
         self.whole = View.of_run(self.run)
         self.colours = show.colours()
-        steps = trace.steps
         self.axis = Axis(0.0, 1.0)
         self.labels = lru_cache(maxsize=4)(self._labels)
         script = Script(timeline.begin_ns).run(round(self.whole.to_ns), _SWEEP_S)
         if self.pause is not None:
             self.axis = Axis(0.0, float(self.pause.to_ns - self.pause.from_ns) / 1e6)
-            first, last = max(self.pause.step - _AROUND_STEPS, 0), min(self.pause.step + 2, len(steps) - 1)
-            self.close = View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
+            self.close = self._steps_near()
             self.close_slots = self._slots_near()
             self.grid = SlotGrid(self.run, show.say, self.colours, self.close_slots)
             self.tied = tied_with(trace, self.pause)
@@ -112,6 +112,23 @@ class Storyboard:
         steps = self.run.trace.steps
         members = steps.members(self.pause.step)
         return dict(zip(steps.member_request[members].tolist(), steps.member_slot[members].tolist(), strict=True))
+
+    def _steps_near(self) -> View:
+        """The close-up's stretch: some steps before the wait's and up to two after it, those with room for words."""
+        assert self.pause is not None
+        steps, step = self.run.trace.steps, self.pause.step
+        first, last = max(step - _AROUND_STEPS, 0), min(step + 2, len(steps) - 1)
+
+        def narrow() -> bool:
+            took = steps.end_ns[first : last + 1] - steps.start_ns[first : last + 1]
+            span = int(steps.end_ns[last] - steps.start_ns[first])
+            return bool(self.stage.content.w * np.median(took) < _LETTERED_STEP * span)
+
+        while narrow() and first < step - 1:
+            first += 1
+        if narrow():
+            last = min(step + 1, last)
+        return View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
 
     def _slots_near(self) -> range:
         """The slots of the close-up: around that of the wait, and with a prompt that the step read if it is near."""
