@@ -154,11 +154,8 @@ class _Chrome:
             canvas.text(traces, right, lines[1], SMALL, DIM, align=1, room=right - left - wide - 36)
             return
         canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1, room=right - left - wide - 24)
-        wide = canvas.text(model, left, lines[1], SMALL, DIM, room=right - left)
-        if len(lines) > 3:
-            canvas.text(device, left, lines[2], SMALL, DIM, room=right - left)
-        elif (room := right - left - wide - 24) > half / 4:
-            canvas.text(device, right, lines[1], SMALL, DIM, align=1, room=room)
+        canvas.text(model, left, lines[1], SMALL, DIM, room=right - left)
+        canvas.text(device, left, lines[2], SMALL, DIM, room=right - left)
         wide = 0.0
         if beat.live is not None:
             wide = 24 + canvas.text(beat.live(t_ns), right, lines[-1], SMALL_STRONG, TEXT, align=1, room=half)

@@ -188,6 +188,7 @@ NO_FACTS: dict[str, str] = {
             *("pipeline_flow.tokens", "decode_batching.idle", "decode_batching.tokens", "decode_batching.merged"),
             *("decode_batching.windowed", "you_are.name", "you_are.writes", "you_are.done", "you_are.s", "you_are.ms"),
             *("cut_out_the_red.end", "cut_out_the_red.left", "cut_out_the_red.spread", "same_position.members"),
+            "same_position.members_briefly",
             *("same_position.tokens", "same_position.mean", "same_position.position", "throughput_comparison.total"),
             *("throughput_comparison.end", "throughput_comparison.times", "throughput_comparison.rate"),
             *("throughput_comparison.spread", "latency.facts", "latency.s", "latency.ms", "latency.known"),

@@ -153,8 +153,8 @@ class Stage:
         if self.shape is Shape.TALL:
             clock = self.clear[3] - 14
             return clock, clock + 48, clock + 88, clock + 128
-        bottom = self.height - 50
-        return (bottom - 42, bottom) if self.wide else (bottom - 80, bottom - 40, bottom)
+        bottom = self.height - (50 if self.wide else 44)
+        return (bottom - 42, bottom) if self.wide else (bottom - 110, bottom - 72, bottom - 36, bottom)
 
     @property
     def content(self) -> Box:

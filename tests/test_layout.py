@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 from films import SIZES, drawn_by, laid_out
+from tracereel.film.frames import BeatFrames
 from tracereel.film.layout import Drawn, Kind, faults, grounds
+from tracereel.film.schedule import frames_of
 from tracereel.film.settings import AA, Brand, Settings, contrast_of
-from tracereel.film.storyboards import FILMS, names, suite_of
+from tracereel.film.show import Show
+from tracereel.film.storyboards import FILMS, names, storyboard, suite_of
 from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
@@ -89,6 +92,30 @@ def test_every_scene_is_laid_out_in_every_shape(name, shape_name):
 def test_every_scene_of_the_film_is_laid_out_with_64_slots(name, shape_name):
     """From recordings of a GPU: 384 requests, steps of 1 and 11 ms, the continuous run slower than the static."""
     laid_out(name, SIZES[shape_name], rate=0.7, texts=20, settings=replace(Settings(), recordings=H100))
+
+
+WRITTEN = {"prompt", "output_text"}
+"""Queries of what people and the model wrote, of which a part may be shown."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape_name", SIZES)
+@pytest.mark.parametrize("name", [name for name in RECORDED if name not in FILMS])
+def test_no_words_of_the_films_own_are_cut_short(name, shape_name):
+    cut = set()
+
+    def note(phrase, text):
+        if text.endswith("…") and text != phrase.text:
+            cut.update({(phrase.text, text)} if not phrase.figures else {each.source.query for each in phrase.figures})
+
+    devices = ("cpu",) if suite_of(name) != suite_of("closing") else ("cpu", "cuda")
+    for settings in (Settings(device=device) for device in devices):
+        show = Show(settings, SIZES[shape_name])
+        for beat in storyboard(name, show):
+            frames = BeatFrames(beat, show, note=note)
+            for i in range(frames_of(beat, 1)):
+                frames.said_at(i)
+    assert cut <= WRITTEN
 
 
 @pytest.mark.slow

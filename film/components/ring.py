@@ -83,8 +83,9 @@ class Ring:
         canvas.disc(*middle, radius, self._colour, 0.9, outline=4)
         x, y = middle
         canvas.text(figure(measure("decoding_in_step", t_ns=t_ns)), x, y + 8, FIGURE, TEXT, align=0.5)
-        of = say("same_position.members", slots=figure(measure("slots")))
-        canvas.text(of, x, y + 44, SMALL, DIM, align=0.5, room=radius * 1.7)
+        room, slots = radius * 1.7, figure(measure("slots"))
+        whole, brief = say("same_position.members", slots=slots), say("same_position.members_briefly", slots=slots)
+        canvas.text(whole if width(whole.text, SMALL) <= room else brief, x, y + 44, SMALL, DIM, align=0.5, room=room)
         members = self._members(state, decoding=True)
         there = {seat.computed_tokens for seat in state.occupancy if seat is not None and seat.request in members}
         if len(there) == 1 and node < _LETTERED and radius >= 84:
