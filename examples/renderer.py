@@ -3,20 +3,20 @@
     python examples/renderer.py decode_batching 8.0 frame.svg
 
 A beat draws on the `Canvas` that it is handed: units (the shorter side of a frame has 1,080), colours by meaning, and
-phrases as text. So a renderer is a class with the canvas's methods. It must call `note` for every phrase that it shows:
-the ledger is made of these calls.
+phrases as text. So a renderer is a class with the canvas's methods; `NotingCanvas` has what all renderers share.
+It must call `note` for every phrase that it shows: the ledger is made of these calls.
 """
 
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import segno
 from tracereel.film.beat import framed
-from tracereel.film.canvas import Note, Sides
+from tracereel.film.canvas import Note, NotingCanvas, Sides
 from tracereel.film.lettering import shorten, width
 from tracereel.film.phrases import Phrase
 from tracereel.film.settings import Settings
@@ -28,16 +28,15 @@ Pixels = tuple[int, int]
 Points = list[tuple[float, float]]
 
 
-class SvgCanvas:
+class SvgCanvas(NotingCanvas):
     """One frame as SVG elements; `pixels` gives the frame's shape, `note` is called with every phrase drawn."""
 
-    draws = True
-
     def __init__(self, pixels: tuple[int, int], note: Note, palette: Palette):
+        super().__init__(note)
         self.palette = palette
         self.scale = min(pixels) / 1080
         self.width, self.height = pixels[0] / self.scale, pixels[1] / self.scale
-        self._note, self._parts, self._alpha, self._clips = note, list[str](), 1.0, 0
+        self._parts, self._clips = list[str](), 0
 
     def svg(self) -> str:
         """The frame as a document."""
@@ -45,30 +44,6 @@ class SvgCanvas:
         size = f"{self.width:g} {self.height:g}"
         body = "\n".join([ground, *self._parts])
         return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">\n{body}\n</svg>\n'
-
-    @contextmanager
-    def faded(self, alpha: float) -> Iterator[None]:
-        """Draw everything inside with this opacity (0 to 1)."""
-        before, self._alpha = self._alpha, self._alpha * min(max(alpha, 0.0), 1.0)
-        try:
-            yield
-        finally:
-            self._alpha = before
-
-    @contextmanager
-    def checked(self, check: Callable[[Phrase], None]) -> Iterator[None]:
-        """Have every phrase that is drawn inside looked at first; `check` raises where it may not be drawn."""
-        note = self._note
-
-        def noted(phrase: Phrase, text: str) -> None:
-            check(phrase)
-            note(phrase, text)
-
-        self._note = noted
-        try:
-            yield
-        finally:
-            self._note = note
 
     @contextmanager
     def moving(self) -> Iterator[None]:

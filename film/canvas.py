@@ -4,8 +4,8 @@ A frame is 1,080 units along its shorter side. Beats and components know this al
 cairo, and another renderer only has to have these methods. Knows phrases and colours by their meaning.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -111,3 +111,36 @@ class Canvas(Protocol):
 
         It is as large as whole pixels allow, and stands in the place's lower right corner.
         """
+
+
+class NotingCanvas:
+    """What every renderer does alike: it notes the phrases that it letters, and multiplies the opacities that hold."""
+
+    draws = True
+
+    def __init__(self, note: Note):
+        self._note, self._alpha = note, 1.0
+
+    @contextmanager
+    def faded(self, alpha: float) -> Iterator[None]:
+        """Draw everything inside with this opacity (0 to 1) on top of what already holds."""
+        before, self._alpha = self._alpha, self._alpha * min(max(alpha, 0.0), 1.0)
+        try:
+            yield
+        finally:
+            self._alpha = before
+
+    @contextmanager
+    def checked(self, check: Callable[[Phrase], None]) -> Iterator[None]:
+        """Have every phrase that is drawn inside looked at first; `check` raises where it may not be drawn."""
+        note = self._note
+
+        def noted(phrase: Phrase, text: str) -> None:
+            check(phrase)
+            note(phrase, text)
+
+        self._note = noted
+        try:
+            yield
+        finally:
+            self._note = note

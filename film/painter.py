@@ -4,7 +4,7 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -14,7 +14,7 @@ from typing import Any
 import cairo
 import numpy as np
 import segno
-from tracereel.film.canvas import Canvas, Note, Sides
+from tracereel.film.canvas import Canvas, Note, NotingCanvas, Sides
 from tracereel.film.layout import Drawn, Kind, Watch
 from tracereel.film.lettering import ink, shorten, sprite, width, words_of
 from tracereel.film.phrases import Phrase
@@ -26,14 +26,12 @@ _UNSEEN = 0.004
 """What is fainter is not drawn."""
 
 
-class CairoCanvas(Canvas):
+class CairoCanvas(NotingCanvas, Canvas):
     """A frame that is drawn with a cairo context. `note` is called with every phrase that is drawn, for a ledger.
 
     `watch`, where there is one, is called with the place of everything that is drawn, for a check of the layout.
     `swapped`: the surface's red and blue are exchanged, as in Manim's frame.
     """
-
-    draws = True
 
     def __init__(
         self,
@@ -45,42 +43,17 @@ class CairoCanvas(Canvas):
         watch: Watch | None = None,
         swapped: bool = False,
     ):
+        super().__init__(note)
         self._ctx = ctx
-        self._note = note
         self.palette = palette
         self._watch = watch
         self._moving = False
         self._window: tuple[float, float, float, float] | None = None
         self._swapped = swapped
-        self._alpha = 1.0
         self.scale = min(pixels) / 1080
         """Pixels a unit."""
         self.width, self.height = pixels[0] / self.scale, pixels[1] / self.scale
         ctx.identity_matrix()
-
-    @contextmanager
-    def faded(self, alpha: float) -> Iterator[None]:
-        """Draw everything inside with this opacity (0 to 1) on top of what already holds."""
-        before, self._alpha = self._alpha, self._alpha * min(max(alpha, 0.0), 1.0)
-        try:
-            yield
-        finally:
-            self._alpha = before
-
-    @contextmanager
-    def checked(self, check: Callable[[Phrase], None]) -> Iterator[None]:
-        """Have every phrase that is drawn inside looked at first."""
-        note = self._note
-
-        def noted(phrase: Phrase, text: str) -> None:
-            check(phrase)
-            note(phrase, text)
-
-        self._note = noted
-        try:
-            yield
-        finally:
-            self._note = note
 
     @contextmanager
     def moving(self) -> Iterator[None]:
