@@ -100,7 +100,7 @@ def trials(numbers: range, seed: int, folder: Path) -> Trials:
             outcome = trial.note(run_command("render", "opening", "--brand", path, *SMALL, *media), 0, 2)
             if outcome.code == 0:
                 film = outcome.out.splitlines()[-1]
-                trial.note(run_command("verify", film, "--trace", folder / "recordings"), 0)
+                trial.note(run_command("verify", film, "--trace", folder / "recordings", "--brand", path), 0)
         else:
             outcome = trial.note(run_command("record", "--workload", path, "--out", out, *RECORD), 0, 2)
             if outcome.code == 0:
