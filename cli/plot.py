@@ -1,8 +1,9 @@
 """Plot traces: figures for a paper or a page, as SVG, PNG or PDF, light or dark.
 
 slots: which request held which slot when. tokens: output tokens over time. latency: distributions of TTFT, TPOT, ITL
-and E2EL. queue: requests waiting and running, KV blocks. batch: latency and throughput against the number of slots,
-from a sweep. steps: time of a decode step against its batch size. Prints what was written.
+and E2EL. queue: requests waiting and running, KV blocks. bounds: what kept further requests out of the
+steps, as shares of time. batch: latency and throughput against the number of slots, from a sweep. steps: time of a
+decode step against its batch size. Prints what was written.
 """
 
 import argparse

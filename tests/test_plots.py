@@ -10,7 +10,9 @@ from retimed import record
 from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.metrics import Metrics
-from tracereel.trace.plots.batches import efficiency_guess
+from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
+from tracereel.trace.plots.batches import efficiency_guess, in_order
+from tracereel.trace.plots.bounds import BINS, shares_over_time
 from tracereel.trace.plots.gallery import FIGURES, NoFigureError, draw, missing
 from tracereel.trace.plots.style import THEMES, themed
 
@@ -59,6 +61,32 @@ def test_lines_are_the_measured_values(sweep):
             assert any(drawn.shape == (3, 2) and np.allclose(drawn, want) for drawn in throughput)
 
 
+def test_bounds_are_shares_of_the_steps_time(sweep):
+    trace = next(t for t in sweep if t.header.policy == "continuous" and t.header.slots == 2)
+    end_ns = trace.span_ns[1]
+    whole = shares_over_time(trace, np.array([0.0, end_ns]))[:, 0]
+    spans = trace.steps.end_ns - trace.steps.start_ns
+    by_hand = [sum(spans[step_bounds(trace) == i]) / end_ns for i in range(len(BOUNDS))]
+    assert whole == pytest.approx(by_hand)
+    assert whole[BOUNDS.index("slots")] > 0.5  # ten requests want two slots
+    halves = shares_over_time(trace, np.array([0.0, end_ns / 2, end_ns]))
+    assert halves.mean(axis=1) == pytest.approx(whole)
+    assert halves[BOUNDS.index("nobody_waiting"), 0] == 0  # nobody waits only at the end
+    assert halves[BOUNDS.index("nobody_waiting"), 1] > 0
+
+
+def test_bounds_are_drawn_as_they_are_counted(sweep):
+    groups = group_runs([trace for trace in sweep if trace.header.slots == 2])
+    with themed(LIGHT):
+        figure = draw("bounds", groups, LIGHT)
+    assert len(figure.axes) == len(groups) == 2
+    for panel, group in zip(figure.axes, in_order(groups), strict=True):
+        trace = group.traces[0]
+        drawn = np.array([data.values - data.baseline for data in (area.get_data() for area in panel.patches)])
+        edges = np.linspace(0, trace.span_ns[1], BINS + 1)
+        assert drawn == pytest.approx(100 * shares_over_time(trace, edges))
+
+
 def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep):
     with themed(LIGHT):
         figure = draw("steps", group_runs(sweep), LIGHT)
@@ -96,6 +124,7 @@ def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
     capsys.readouterr()
     assert main(["plot", paths[0], "--out", str(tmp_path / "all")]) == 0
     assert sorted(path.stem for path in (tmp_path / "all").iterdir()) == [
+        "bounds",
         "latency",
         "queue",
         "slots",

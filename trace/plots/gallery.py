@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.plots import batches, runs
+from tracereel.trace.plots.bounds import bounds
 from tracereel.trace.plots.names import NAMES
 from tracereel.trace.plots.style import Theme, footnote
 
-_DRAWN = (runs.slots, runs.tokens, runs.latency, runs.queue, batches.batch, batches.steps)
+_DRAWN = (runs.slots, runs.tokens, runs.latency, runs.queue, bounds, batches.batch, batches.steps)
 FIGURES: dict[str, Callable[[Sequence[Group], Theme], Figure]] = dict(zip(NAMES, _DRAWN, strict=True))
 
 

@@ -1,0 +1,74 @@
+"""The figure of what bound each step: shares over time, by the rule of `analysis.step_bounds`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from tracereel.trace.analysis.compare import Group
+from tracereel.trace.analysis.pairs import median_run
+from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
+from tracereel.trace.plots.style import WIDTH, Theme, legend
+from tracereel.trace.state.columns import Trace
+
+Floats = npt.NDArray[np.float64]
+BINS = 120
+"""Equal parts of a run's time, each with shares of its own."""
+_WORDS = {
+    "nobody_waiting": "nobody waited",
+    "slots": "slots",
+    "token_budget": "token budget",
+    "kv_blocks": "KV blocks",
+    "policy": "policy",
+}
+
+
+def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
+    """What kept further requests out of the steps, as shares of time; the median run of each case below the other."""
+    traces = [median_run(group.traces) for group in groups]
+    figure = Figure(figsize=(WIDTH, 0.9 + 1.15 * len(traces)))
+    panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
+    colours = (theme.line, *(theme.case(i) for i in range(len(BOUNDS) - 1)))
+    longest = max(trace.span_ns[1] for trace in traces) / 1e9
+    for panel, trace, group in zip(panels, traces, groups, strict=True):
+        edges = np.linspace(0, trace.span_ns[1], BINS + 1)
+        shares = shares_over_time(trace, edges)
+        below = np.zeros(BINS)
+        for share, colour in zip(shares, colours, strict=True):
+            panel.stairs(below + 100 * share, edges / 1e9, baseline=below, fill=True, color=colour, linewidth=0)
+            below = below + 100 * share
+        panel.set_title(group.label)
+        panel.set_ylim(0, 100)
+        panel.set_ylabel("% of time")
+    panels[-1].set_xlabel("time, s")
+    panels[-1].set_xlim(0, longest)
+    legend(figure, [Patch(color=colour) for colour in colours], [_WORDS[bound] for bound in BOUNDS])
+    return figure
+
+
+def shares_over_time(trace: Trace, edges: Floats) -> Floats:
+    """For each of BOUNDS a row: of the time between two `edges` (ns, ascending) the share of steps that it bound.
+
+    What is missing to 1 is time without a step. In a merged trace, whose steps overlap, a replica's share counts for
+    its part of all replicas.
+    """
+    steps = trace.steps
+    bound = step_bounds(trace)
+    spans = np.diff(edges) * max(len(trace.header.replicas), 1)
+    rows = [_time_below(edges, steps.start_ns[bound == i], steps.end_ns[bound == i]) for i in range(len(BOUNDS))]
+    return np.diff(np.array(rows), axis=1) / spans
+
+
+def _time_below(edges: Floats, start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64]) -> Floats:
+    """The time of these steps that lies below each edge."""
+    return _elapsed(edges, start_ns) - _elapsed(edges, end_ns)
+
+
+def _elapsed(edges: Floats, instants: npt.NDArray[np.int64]) -> Floats:
+    """Σ max(edge − instant, 0) for each edge."""
+    own = np.sort(instants).astype(np.float64)
+    sums: Floats = np.concatenate([[0.0], np.cumsum(own)])
+    count = np.searchsorted(own, edges)
+    elapsed: Floats = count * edges - sums[count]
+    return elapsed
