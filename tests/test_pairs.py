@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from lazily import Lazily
 from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.pairs import interleaved, median_pair, pairs_of, throughput_ratio
@@ -14,9 +15,10 @@ from tracereel.trace.analysis.queries import Run, measure
 from tracereel.trace.analysis.waterfall import waterfall
 from tracereel.trace.format.events import decoder
 from tracereel.trace.format.storage import LineReader
-from tracereel.trace.plots.gallery import draw
-from tracereel.trace.plots.style import THEMES, themed
 from tracereel.trace.state.columns import Trace
+
+gallery = Lazily("tracereel.trace.plots.gallery")
+style = Lazily("tracereel.trace.plots.style")
 
 ROOT = Path(__file__).resolve().parents[1]
 H100 = ROOT / "tests" / "data" / "h100" / "film"
@@ -68,8 +70,9 @@ def test_everybody_gives_one_ratio(where, film_recordings, shuffled, tmp_path, c
     if ratio.n:
         assert fall.speedup == pytest.approx(ratio.median, rel=1e-9)
     # The figures.
-    with themed(THEMES["light"]):
-        figure = draw("tokens", group_runs([*static, *continuous]), THEMES["light"])
+    light = style.THEMES["light"]
+    with style.themed(light):
+        figure = gallery.draw("tokens", group_runs([*static, *continuous]), light)
     legend = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     assert f"{ratio.median:.2f}× static ({f'{ratio.n} pairs' if ratio.n else 'medians'})" in legend
     # The README's table.

@@ -6,17 +6,25 @@ import fakes
 import msgspec
 import numpy as np
 import pytest
+from lazily import Lazily
 from retimed import record
 from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
-from tracereel.trace.plots.batches import efficiency_guess, in_order
-from tracereel.trace.plots.bounds import BINS, shares_over_time
-from tracereel.trace.plots.gallery import FIGURES, NoFigureError, draw, missing
-from tracereel.trace.plots.style import THEMES, themed
+from tracereel.trace.plots.names import NAMES
 
-LIGHT = THEMES["light"]
+pytestmark = pytest.mark.slow
+
+batches = Lazily("tracereel.trace.plots.batches")
+bounds = Lazily("tracereel.trace.plots.bounds")
+gallery = Lazily("tracereel.trace.plots.gallery")
+style = Lazily("tracereel.trace.plots.style")
+
+
+@pytest.fixture
+def light():
+    return style.THEMES["light"]
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +41,29 @@ def lines(figure, panel=0):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_in_both_themes(sweep, name, theme):
-    with themed(THEMES[theme]):
-        figure = draw(name, group_runs(sweep), THEMES[theme])
-        figure.draw_without_rendering()
-    assert figure.axes
-    assert figure.get_supxlabel().count("fake · none, random weights") == 1
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_drawn_in_both_themes(sweep, name):
+    assert set(style.THEMES) == {"light", "dark"}
+    for theme in style.THEMES.values():
+        with style.themed(theme):
+            figure = gallery.draw(name, group_runs(sweep), theme)
+            figure.draw_without_rendering()
+        assert figure.axes
+        assert figure.get_supxlabel().count("fake · none, random weights") == 1
 
 
-def test_lines_are_the_measured_values(sweep):
+def test_lines_are_the_measured_values(sweep, light):
     groups = group_runs(sweep)
-    with themed(LIGHT):
-        for drawn, group in zip(lines(draw("tokens", groups, LIGHT)), groups, strict=True):
+    with style.themed(light):
+        for drawn, group in zip(lines(gallery.draw("tokens", groups, light)), groups, strict=True):
             trace = group.traces[0]
             assert tuple(drawn[-1]) == (trace.steps.end_ns[-1] / 1e9, trace.steps.first_token[-1])
-        latency = draw("latency", groups, LIGHT)
+        latency = gallery.draw("latency", groups, light)
         for panel, name in enumerate(("ttft_ms", "tpot_ms", "itl_ms", "e2el_ms")):
             for drawn, group in zip(lines(latency, panel), groups, strict=True):
                 assert drawn[:, 0] == pytest.approx(np.sort(getattr(Metrics(group.traces[0]), name)))
                 assert drawn[-1, 1] == 1
-        throughput = lines(draw("batch", groups, LIGHT))
+        throughput = lines(gallery.draw("batch", groups, light))
         for policy in ("static", "continuous"):
             own = [t for t in sweep if t.header.policy == policy]
             want = [(t.header.slots, Metrics(t).output_throughput) for t in own]
@@ -64,34 +73,36 @@ def test_lines_are_the_measured_values(sweep):
 def test_bounds_are_shares_of_the_steps_time(sweep):
     trace = next(t for t in sweep if t.header.policy == "continuous" and t.header.slots == 2)
     end_ns = trace.span_ns[1]
-    whole = shares_over_time(trace, np.array([0.0, end_ns]))[:, 0]
+    whole = bounds.shares_over_time(trace, np.array([0.0, end_ns]))[:, 0]
     spans = trace.steps.end_ns - trace.steps.start_ns
     by_hand = [sum(spans[step_bounds(trace) == i]) / end_ns for i in range(len(BOUNDS))]
     assert whole == pytest.approx(by_hand)
     assert whole[BOUNDS.index("slots")] > 0.5  # ten requests want two slots
-    halves = shares_over_time(trace, np.array([0.0, end_ns / 2, end_ns]))
+    halves = bounds.shares_over_time(trace, np.array([0.0, end_ns / 2, end_ns]))
     assert halves.mean(axis=1) == pytest.approx(whole)
     assert halves[BOUNDS.index("nobody_waiting"), 0] == 0  # nobody waits only at the end
     assert halves[BOUNDS.index("nobody_waiting"), 1] > 0
 
 
-def test_bounds_are_drawn_as_they_are_counted(sweep):
+def test_bounds_are_drawn_as_they_are_counted(sweep, light):
     groups = group_runs([trace for trace in sweep if trace.header.slots == 2])
-    with themed(LIGHT):
-        figure = draw("bounds", groups, LIGHT)
+    with style.themed(light):
+        figure = gallery.draw("bounds", groups, light)
     assert len(figure.axes) == len(groups) == 2
-    for panel, group in zip(figure.axes, in_order(groups), strict=True):
+    for panel, group in zip(figure.axes, batches.in_order(groups), strict=True):
         trace = group.traces[0]
         drawn = np.array([data.values - data.baseline for data in (area.get_data() for area in panel.patches)])
-        edges = np.linspace(0, trace.span_ns[1], BINS + 1)
-        assert drawn == pytest.approx(100 * shares_over_time(trace, edges))
+        edges = np.linspace(0, trace.span_ns[1], bounds.BINS + 1)
+        assert drawn == pytest.approx(100 * bounds.shares_over_time(trace, edges))
 
 
-def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep):
-    with themed(LIGHT):
-        figure = draw("steps", group_runs(sweep), LIGHT)
+def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep, light):
+    with style.themed(light):
+        figure = gallery.draw("steps", group_runs(sweep), light)
     guess, *measured = [drawn for drawn in lines(figure) if len(drawn) > 2]
-    assert guess[:, 1] == pytest.approx(guess[0, 1] * efficiency_guess(guess[0, 0]) / efficiency_guess(guess[:, 0]))
+    assert guess[:, 1] == pytest.approx(
+        guess[0, 1] * batches.efficiency_guess(guess[0, 0]) / batches.efficiency_guess(guess[:, 0])
+    )
     for drawn in measured:
         rows = np.round(drawn[:, 0])
         assert drawn[:, 1] == pytest.approx(1 + 0.05 * rows)
@@ -99,15 +110,15 @@ def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep):
     assert [label for label in labels if "ln B" in label] == [
         "not measured, a guess: efficiency max(0.5, 1 − 0.1 ln B)"
     ]
-    assert efficiency_guess(1.0) == 1
-    assert efficiency_guess(1000.0) == 0.5
+    assert batches.efficiency_guess(1.0) == 1
+    assert batches.efficiency_guess(1000.0) == 0.5
 
 
-def test_a_sweep_is_needed_for_batch_sizes(sweep):
+def test_a_sweep_is_needed_for_batch_sizes(sweep, light):
     one = group_runs(sweep[:1])
-    assert missing("slots", one) is None
-    with pytest.raises(NoFigureError, match="batch: it needs runs with different numbers of slots"):
-        draw("batch", one, LIGHT)
+    assert gallery.missing("slots", one) is None
+    with pytest.raises(gallery.NoFigureError, match="batch: it needs runs with different numbers of slots"):
+        gallery.draw("batch", one, light)
 
 
 @pytest.mark.long
@@ -136,7 +147,6 @@ def test_plot_writes_what_can_be_drawn(sweep, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-@pytest.mark.slow
 def test_a_name_is_text_and_no_formula(tmp_path):
     path = tmp_path / "evil.jsonl"
     record(path, "static")
