@@ -137,6 +137,7 @@ def header(slots: int) -> Header:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_whatever_is_told_in_order_makes_a_valid_trace(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):

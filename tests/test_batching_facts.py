@@ -81,6 +81,7 @@ def test_the_pipeline_says_what_becomes_of_a_slot(policy, film_recordings, monke
     assert ("that is continuous batching" in said) == (policy == "continuous")
 
 
+@pytest.mark.slow
 def test_pairs_are_said_to_be_made_in_turns_only_where_they_were(film_recordings, tmp_path, monkeypatch):
     said = captions_of("throughput_comparison", film_recordings, monkeypatch)
     assert said[-1].endswith("the median of pairs of runs, made in turns.")

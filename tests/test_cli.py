@@ -223,6 +223,7 @@ def test_an_interrupted_recording_leaves_the_old_ones(capsys, tmp_path, model_fi
     assert [path.name for path in folder.iterdir()] == ["old.jsonl"]
 
 
+@pytest.mark.slow
 def test_output_may_be_cut_short_by_its_reader(small_trace):
     command = f"{sys.executable} -m tracereel.cli.main inspect {small_trace} {small_trace} {small_trace} | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
@@ -230,6 +231,7 @@ def test_output_may_be_cut_short_by_its_reader(small_trace):
     assert done.stdout.strip().startswith("/")
 
 
+@pytest.mark.slow
 def test_without_an_extra_the_missing_package_is_named(tmp_path):
     blocker = "import sys; sys.modules['torch'] = None; sys.modules['manim'] = None\n"
     for arguments, name in ((["record"], "torch"), (["render"], "manim")):
@@ -239,6 +241,7 @@ def test_without_an_extra_the_missing_package_is_named(tmp_path):
         assert f"{name} is not installed" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_compare_shows_ratios_and_the_waterfall(capsys, film_recordings):
     static, continuous = (sorted(map(str, film_recordings.glob(f"{case}-*"))) for case in ("static", "continuous"))
     code, out, _ = run(capsys, "compare", *static, *continuous)
@@ -259,6 +262,7 @@ def test_compare_shows_ratios_and_the_waterfall(capsys, film_recordings):
     assert "differ in workload.digest" in err
 
 
+@pytest.mark.slow
 def test_diff_shows_metrics_schedule_and_requests(capsys, film_recordings):
     static, continuous = (str(film_recordings / f"{case}-1.jsonl.zst") for case in ("static", "continuous"))
     code, out, _ = run(capsys, "diff", static, continuous)
@@ -286,6 +290,7 @@ def test_a_workload_is_read_before_torch_is(tmp_path):
     assert "line 1: Object missing required field `prompt`" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "expected"),
     [

@@ -90,6 +90,7 @@ def test_all_that_is_printed_goes_through_one_place():
                 assert node.func.id != "print", f"{path.name}, line {node.lineno}: print"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [["check"], ["inspect"], ["inspect", "--json"]], ids=" ".join)
 def test_an_output_that_is_full_is_one_line(small_trace, arguments):
@@ -98,6 +99,7 @@ def test_an_output_that_is_full_is_one_line(small_trace, arguments):
     assert (done.returncode, done.stderr) == (2, "tracereel: the output: No space left on device\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check"], ["inspect"], ["inspect", "--json"]], ids=" ".join)
 def test_a_reader_that_left_is_no_fault(small_trace, arguments):
     read, write = os.pipe()
@@ -111,7 +113,7 @@ def test_an_encoding_that_lacks_a_character_gets_its_escape(small_trace, tmp_pat
     path = tmp_path / "größe-測.jsonl"
     path.write_bytes(small_trace.read_bytes())
     for encoding, arguments in (
-        ("cp1252", ["doctor"]),
+        ("cp1252", ["inspect", str(path)]),
         ("cp1252", ["check", str(path)]),
         ("ascii", ["inspect", str(path)]),
     ):
@@ -175,6 +177,7 @@ def test_a_fault_of_our_own_is_a_report_to_send_and_no_traceback(monkeypatch, ca
     assert "what nobody foresaw" in report.read_text()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_command_in_order(small_trace, tmp_path):
     code = (
         "import os, signal, sys, tracereel.cli.check as check\n"

@@ -29,6 +29,7 @@ def same_colour_in_a_row(trace: Trace, colours: RequestColours) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", [folder.name for folder in SUITES])
 def test_neighbours_in_a_slot_never_share_a_colour(suite):
     show = Show(Settings(), (854, 480))
@@ -38,6 +39,7 @@ def test_neighbours_in_a_slot_never_share_a_colour(suite):
         assert same_colour_in_a_row(show.run(case, suite).trace, colours) == 0, case
 
 
+@pytest.mark.slow
 def test_a_request_keeps_its_colour_in_every_case():
     show = Show(Settings(), (854, 480))
     one, other = show.run("static"), show.run("continuous")

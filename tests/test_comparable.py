@@ -68,6 +68,7 @@ def test_what_one_does_not_say_is_no_difference_and_another_engines_settings_are
         require_comparable([static, with_header(continuous, engine=engine, slots=7)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "case"),
     [

@@ -62,6 +62,7 @@ def test_the_last_number_is_that_of_compare(scene):
     assert any(text == f"{sorted(scene.pairs)[len(scene.pairs) // 2]:.2f}×" for text in texts), texts
 
 
+@pytest.mark.slow
 def test_steps_of_a_millisecond_are_said_too(tmp_path):
     from dataclasses import replace
     from pathlib import Path

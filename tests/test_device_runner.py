@@ -202,6 +202,7 @@ class Recorded:
 TABLES = TableShape(slots=3, width=16, spare_block=20)
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=8),
     policy=st.sampled_from(["continuous", "static"]),

@@ -90,6 +90,7 @@ def test_states_follow_the_device(traces):
         assert timeline.steps_ended(int(trace.steps.end_ns[step])) == step + 1
 
 
+@pytest.mark.slow
 def test_every_output_says_that_the_host_was_late(traces, tmp_path, capsys):
     files = [str(H100 / f"{name}.jsonl.zst") for name in ("static-2", "continuous-2")]
     assert main(["inspect", files[1]]) == 0
@@ -124,6 +125,7 @@ def columns(took, gaps, late, *, known=None, latency=None):
 durations = st.integers(1, 10**7)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(durations, st.integers(0, 10**7), st.integers(0, 10**8)), min_size=1, max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_a_device_that_was_seen_in_time_once_is_found_again(made):

@@ -90,6 +90,7 @@ def test_the_readme_lists_every_scene():
     assert set(listed) | cards == {path.stem for path in (ROOT / "scenes").glob("*.py")} - {"__init__", "film_scene"}
 
 
+@pytest.mark.slow
 def test_what_may_be_imported_can_be():
     table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## What may be imported")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", table, re.MULTILINE)

@@ -105,6 +105,7 @@ def gives_back(function, name, groups):
     return bool(many) and all(sum(value == number for number, value in found.items()) >= MANY for found in many)
 
 
+@pytest.mark.slow
 def test_no_query_gives_back_its_argument(groups):
     asked = [(query, name) for query, function in QUERIES.items() for name in numbers_of(function)]
     assert len(asked) > 50
@@ -139,6 +140,7 @@ def figures_of(query, paint):
     return [figure for phrase in phrases for figure in phrase.figures if figure.source.query == query]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["decode_batching", "where_it_hurts"])
 def test_the_slots_that_are_counted_are_those_with_a_row(scene):
     (beat,) = storyboard(scene, Show(MANY_SLOTS, SIZE))
@@ -153,6 +155,7 @@ def test_the_slots_that_are_counted_are_those_with_a_row(scene):
     assert counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["ttft", "itl"])
 def test_what_an_axis_says_is_what_it_has_there(metric):
     (beat,) = storyboard("latency", Show(Settings(), SIZE))

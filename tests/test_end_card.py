@@ -16,6 +16,7 @@ from tracereel.trace.state.columns import Trace
 H100 = Path(__file__).parent / "data" / "h100"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recordings", "suite"), [("cpu", "film"), (H100, "film-gpu")])
 def test_the_command_is_that_of_the_suite_that_was_recorded(recordings, suite):
     settings = Settings(device="cpu") if recordings == "cpu" else Settings(recordings=recordings)
@@ -26,6 +27,7 @@ def test_the_command_is_that_of_the_suite_that_was_recorded(recordings, suite):
     assert suite_named(suite).engine["max_num_seqs"] == header.slots
 
 
+@pytest.mark.slow
 def test_the_run_plays_once():
     beat = end_card(Show(Settings(), SIZE))
     timeline = beat.runs[0].timeline

@@ -76,6 +76,7 @@ def test_the_pipelines_places_show_who_is_in_them(runs, case, shape):
     assert checked >= 39 * run.trace.header.slots
 
 
+@pytest.mark.slow
 def test_a_card_is_followed_only_where_it_can_be(runs):
     """In the scene's own film: within its slow spans, few at once; all other moves are dots between the stages."""
     for settings in (Settings(device="cpu"), Settings(recordings=H100)):
@@ -139,6 +140,7 @@ def test_bars_are_as_long_as_the_ratios(film_recordings):
         assert near(pixel(picture, end + 8, y), LOOK(theme.PANEL))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["static", "continuous"])
 def test_a_histogram_grows_by_what_is_known(runs, case):
     run = runs[case]
@@ -188,6 +190,7 @@ def test_latencies_are_the_metrics(runs):
         assert (times[pause.token - 1], times[pause.token]) == (pause.from_ns, pause.to_ns)
 
 
+@pytest.mark.slow
 def test_static_and_continuous_stand_in_one_frame_at_one_instant(film_recordings):
     """The far view of the whole scene, through its own painter: 20 instants of both grids."""
     show = Show(Settings(device="cpu"), SIZE)

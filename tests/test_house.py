@@ -1,6 +1,7 @@
 """The house: which room may import which, how large a module may be, and names that must not collide."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -24,10 +25,17 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in EVERY_FILE}
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """A file's syntax tree, which several tests walk."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """Every module a file imports, wherever in it: at its top, in a function, or for types alone."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -88,10 +96,9 @@ def is_kernel(node):
 
 def test_modules_and_functions_are_short():
     for path in EVERY_FILE:
-        text = path.read_text()
-        lines = len(text.splitlines())
+        lines = len(path.read_text().splitlines())
         assert lines <= LONGEST_MODULE, f"{path} has {lines} lines"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_kernel(node):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 assert lines <= LONGEST_FUNCTION, f"{path}: {node.name} has {lines} lines"
@@ -151,7 +158,7 @@ def test_a_scene_file_is_a_name_and_no_more():
 
 def test_every_module_says_what_it_is():
     for path in EVERY_FILE:
-        assert ast.get_docstring(ast.parse(path.read_text())), path
+        assert ast.get_docstring(tree_of(path)), path
 
 
 def test_tests_take_helpers_from_support_alone():

@@ -339,6 +339,7 @@ def test_batch_invariant_products_are_the_products_and_the_same_bits_in_any_batc
         assert torch.equal(linear(x[:rows].to(DEVICE)).cpu(), got[:rows])
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("splits", [2, 8])
 def test_a_context_in_parts_is_the_whole(monkeypatch, splits):

@@ -1,6 +1,7 @@
 """The compiled layer operations in the cache: loaded only if this user built them and nobody has changed them since."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from tracereel.engine.layer_ops import native_ops
@@ -8,12 +9,19 @@ from tracereel.engine.layer_ops import native_ops
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 
-@pytest.fixture
-def library(tmp_path, monkeypatch):
-    monkeypatch.setattr(native_ops, "FLAGS", ("-O0", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp"))
-    path = tmp_path / "kernels" / "cpu-0.so"
-    native_ops._build(native_ops._compiler(), path)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A library in the cache's folder, built once for all tests."""
+    path = tmp_path_factory.mktemp("built") / "kernels" / "cpu-0.so"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_ops, "FLAGS", ("-O0", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp"))
+        native_ops._build(native_ops._compiler(), path)
     return path
+
+
+@pytest.fixture
+def library(built, tmp_path):
+    return Path(shutil.copytree(built.parent, tmp_path / "kernels")) / built.name
 
 
 def test_what_was_built_here_is_loaded_and_what_was_changed_is_not(library):

@@ -17,6 +17,7 @@ def first(case: str) -> Path:
     return ENGINES / "cpu" / f"{case}-1.jsonl.zst"
 
 
+@pytest.mark.slow
 def test_all_are_whole_valid_and_of_the_same_requests():
     lengths = set()
     for path in traces_below(ENGINES):
@@ -70,6 +71,7 @@ def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(c
     assert int(facts["kv_blocks_freed_early"]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "says"), [("lora", "lora_requests"), ("speculation", "drafts"), ("sliding-window", "kv_groups")]
 )

@@ -14,6 +14,7 @@ SHOWS = {"cpu": Settings(device="cpu"), "cuda": Settings(device="cuda"), "h100":
 SCENES = ("throughput_comparison", "engine_race", "cut_out_the_red")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recorded", SHOWS)
 @pytest.mark.parametrize("name", SCENES)
 def test_every_ratio_is_the_median_of_as_many_pairs_as_are_said(name, recorded):

@@ -9,6 +9,8 @@ from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
 
+pytestmark = pytest.mark.slow
+
 H100 = Path(__file__).parent / "data" / "h100"
 FASTEST = 18.05
 """Characters a second."""

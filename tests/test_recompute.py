@@ -24,6 +24,7 @@ def test_the_script_is_short_and_knows_nothing_of_the_project():
     assert names - {None} == {"json", "sys", "pathlib", "Path", "zstandard"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", SUITES, ids=lambda folder: "-".join(folder.parts[-2:]))
 def test_every_figure_of_a_recording_is_what_its_lines_say(folder):
     paths = traces_below(folder)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tracereel.engine.model_store import FILE_SHA256
 from tracereel.engine.suite import Suite, suite_named
 from tracereel.engine.workload import Workload
@@ -78,6 +79,7 @@ def test_ratios_can_be_made_from_interleaved_pairs(film_recordings):
     assert repeats == sorted(repeats)
 
 
+@pytest.mark.slow
 def test_the_readmes_numbers_are_the_recordings():
     root = Path(__file__).resolve().parents[1]
     code = [sys.executable, str(root / "benchmarks" / "film_table.py")]
@@ -86,6 +88,7 @@ def test_the_readmes_numbers_are_the_recordings():
     assert table in readme, f"README.md does not show what was recorded; it should say:\n{table}"
 
 
+@pytest.mark.slow
 def test_the_traces_of_a_served_run_say_what_its_client_saw():
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(

@@ -330,6 +330,7 @@ def test_cancelling_twice_at_once_is_cancelling():
     online.stop()
 
 
+@pytest.mark.slow
 def test_all_that_are_cancelled_before_they_run_end_as_cancelled_and_the_others_in_full():
     runner = Gate(CONFIG)
     online = OnlineEngine(Engine(runner, CONFIG, new_stream=fakes.FakeText))

@@ -63,6 +63,7 @@ def test_the_group_that_waited_longest_goes_next(runs):
     assert not longest_waiting_first(unfair)
 
 
+@pytest.mark.slow
 def test_the_rings_say_how_many_decode_and_of_which_steps_the_average_is():
     show = Show(Settings(), SIZE)
     beat = same_position(show)

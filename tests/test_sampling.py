@@ -132,6 +132,7 @@ PARAMS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(
     others=st.lists(PARAMS, max_size=5),
     params=PARAMS,
@@ -234,6 +235,7 @@ def cut(text, stops):
     return text
 
 
+@pytest.mark.slow
 @given(
     pieces=st.lists(st.text("ab\n", max_size=4), max_size=12),
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=3),

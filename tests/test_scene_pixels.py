@@ -39,6 +39,7 @@ def seen_of(board, first, last, count=INSTANTS):
         yield film_s, board.clock.engine_ns(film_s), picture
 
 
+@pytest.mark.slow
 def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
     board = storyboard_of("where_it_hurts")
     run, plot = board.run, board.plot_of(board.stage.content)
@@ -67,6 +68,7 @@ def test_where_it_hurts_has_a_dot_for_every_wait_that_has_ended():
     assert min(seen.values()) > 100
 
 
+@pytest.mark.slow
 def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
     sides = {
         name: Run.read(film_recordings / f"{name}-1.jsonl.zst") for name in ("static", "same-position", "continuous")
@@ -93,6 +95,7 @@ def test_the_races_curves_end_at_the_tokens_so_far(film_recordings):
     assert checked > 2 * INSTANTS
 
 
+@pytest.mark.slow
 def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
     board = storyboard_of("speedup_waterfall")
     begin = board.before.timeline.begin_ns
@@ -115,6 +118,7 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
     assert checked > INSTANTS
 
 
+@pytest.mark.slow
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
     board, colours = storyboard_of("latency"), Show(Settings(device="cpu"), SIZE).colours()
     dots, bars = {True: 0, False: 0}, 0
@@ -149,6 +153,7 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
     assert bars > 100
 
 
+@pytest.mark.slow
 def test_a_sweeps_dots_are_the_steps_that_have_ended():
     board = storyboard_of("batch_size_sweep")
     run, plot = board.run, board.step_plot()
@@ -173,6 +178,7 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
     assert min(seen.values()) >= 20, seen
 
 
+@pytest.mark.slow
 def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
     board = storyboard_of("kv_cache_paging")
     place, seen = board.picture.places()[0], {"shared": 0, "held": 0, "free": 0}
@@ -181,6 +187,7 @@ def test_the_block_pool_of_the_scene_is_the_pool_of_the_instant():
     assert min(seen.values()) > 30, seen
 
 
+@pytest.mark.slow
 def test_both_sawtooths_are_as_high_as_the_others_have_waited():
     board = storyboard_of("chunked_prefill")
     checked = {board.whole: 0, board.chunks: 0}

@@ -128,6 +128,7 @@ def test_only_phrases_can_be_lettered():
             assert path.name in ("lettering.py", "painter.py"), path
 
 
+@pytest.mark.slow
 def test_numbers_in_phrases_are_no_literals():
     # figure() and quote() take what measure() gives; nobody makes a Measured of their own.
     for path in [*(ROOT / "scenes").rglob("*.py"), *(ROOT / "film").rglob("*.py")]:

@@ -12,6 +12,7 @@ from tracereel.trace.format.events import RunInfo
 from tracereel.trace.state.columns import Trace
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_not_there_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("TRACEREEL_VLLM_PYTHON", str(tmp_path / "nothing"))
     with pytest.raises(SessionError, match="cannot be run"):

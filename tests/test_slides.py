@@ -52,6 +52,7 @@ def test_a_slide_a_caption_ends_while_its_caption_is_whole():
     assert [slide.still for slide in slides] == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_clips_hold_the_films_frames_and_their_reverses_the_same_backwards(tmp_path):
     film = tmp_path / "Film.mp4"
     shown = [*[120] * 5, *range(40, 240, 2), *[90] * 4, 90, 120, 150, 180]

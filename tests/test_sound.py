@@ -27,6 +27,7 @@ def test_a_token_sounds_from_where_its_row_is(run):
     assert len(set(found.tolist())) == slots
 
 
+@pytest.mark.slow
 def test_you_are_sounds_like_both_answers_and_nothing_else():
     beat = storyboard("you_are", Show(Settings(device="cpu"), SIZE))[0]
     length = beat.clock.film_s
@@ -44,6 +45,7 @@ def test_you_are_sounds_like_both_answers_and_nothing_else():
     assert silent.any()
 
 
+@pytest.mark.slow
 def test_the_first_run_sounds_from_the_left():
     beat = storyboard("you_are", Show(Settings(device="cpu"), SIZE))[0]
     first, second = (

@@ -104,6 +104,7 @@ def _make_for_ever(target: Path) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_goes_with_the_next_film(tmp_path):
     target = tmp_path / "Film.mp4"
     maker = multiprocessing.get_context("spawn").Process(target=_make_for_ever, args=(target,))
@@ -131,6 +132,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_workers_end_with_their_parent(tmp_path, number, code):
     (tmp_path / "pids").mkdir()
@@ -191,6 +193,7 @@ def test_a_format_is_one_of_a_fixed_list(style):
     assert style not in FORMATS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -215,6 +218,7 @@ def test_an_option_out_of_its_bounds_is_one_line(capsys, arguments):
     assert f"argument {arguments[0]}: " in err
 
 
+@pytest.mark.slow
 def test_no_manim_cfg_changes_a_film(tmp_path, monkeypatch):
     from manim import config, tempconfig
     from tracereel.scenes.film_scene import configured
@@ -253,6 +257,7 @@ def test_manim_alone_says_what_a_film_takes_and_makes_none_that_another_process_
     assert film.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_another_renderer_is_refused_in_one_line(tmp_path):
     scene = Path(__file__).parents[1] / "scenes" / "opening.py"
     command = [sys.executable, "-m", "manim", "-ql", str(scene), "--media_dir", str(tmp_path), "--renderer=opengl"]

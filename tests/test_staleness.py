@@ -32,6 +32,7 @@ def tiny_model(monkeypatch):
 NAMES = ["online-1.jsonl.zst", "static-1.jsonl.zst", "static-2.jsonl.zst"]
 
 
+@pytest.mark.slow
 def test_only_what_is_stale_is_recorded_anew(capsys, tmp_path):
     (tmp_path / "p.jsonl").write_text(
         '{"id": "a", "prompt": "Hello", "output_tokens": 5}\n{"id": "b", "prompt": "Hi", "output_tokens": 3}\n'

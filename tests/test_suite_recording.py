@@ -99,6 +99,7 @@ def test_after_ctrl_c_whole_recordings_are_kept_and_stale_ones_made_again(argume
     finish_and_compare(arguments, tmp_path, before, capsys)
 
 
+@pytest.mark.slow
 def test_after_kill_9_whole_recordings_are_kept(arguments, tmp_path, capsys):
     unfinished = tmp_path / ".out.new"
     with subprocess.Popen([sys.executable, "-c", IN_A_PROCESS, *arguments], stderr=subprocess.DEVNULL) as process:

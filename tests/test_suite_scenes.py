@@ -90,6 +90,7 @@ def test_a_scene_is_laid_out_and_verified(playing, name, shape, tmp_path):
 # The pool and the tables.
 
 
+@pytest.mark.slow
 def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
     run = read(recorded, "paging", "prefix-caching")
     pool, box = BlockPool(run, Phrasebook(), RequestColours([run.trace])), Box(40, 40, 1200, 900)
@@ -103,6 +104,7 @@ def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
     assert min(seen.values()) > 30, seen
 
 
+@pytest.mark.slow
 def test_the_tables_show_the_block_tables(recorded):
     run = read(recorded, "paging", "prefix-caching")
     pool, box = BlockPool(run, Phrasebook(), RequestColours([run.trace])), Box(40, 40, 1200, 900)

@@ -81,6 +81,7 @@ def timeline(small_trace):
     return Timeline(Trace.read(small_trace))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_state_at_t_is_the_replay_of_the_records(timeline, small_trace, data):

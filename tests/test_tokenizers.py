@@ -344,6 +344,7 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     assert read(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [

@@ -214,6 +214,7 @@ def test_an_engine_may_go_on_unrecorded(tmp_path, caplog):
     assert "the engine goes on unrecorded" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_device_that_is_full_stops_the_engine_or_not(tmp_path, caplog):
     for on_fault in ("stop", "continue"):
@@ -413,6 +414,7 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
         Trace.read(path)
 
 
+@pytest.mark.slow
 def test_a_line_without_end_is_refused_whatever_the_file_is(tmp_path, small_trace):
     head, *rest = small_trace.read_bytes().splitlines(keepends=True)
     path = tmp_path / "long.jsonl"

@@ -17,6 +17,7 @@ from tracereel.trace.analysis.queries import split
 SLOWER = dataclasses.replace(Settings(), recordings=Path(__file__).parent / "data" / "h100")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [Settings(), SLOWER])
 def test_a_speed_up_is_named_only_where_there_is_one(settings):
     show = Show(settings, SIZE)
@@ -26,6 +27,7 @@ def test_a_speed_up_is_named_only_where_there_is_one(settings):
     assert faster is (settings is not SLOWER)
 
 
+@pytest.mark.slow
 def test_an_axis_that_is_logarithmic_says_so():
     show = Show(SLOWER, SIZE)
     (beat,) = storyboard("latency", show)
@@ -37,6 +39,7 @@ def test_an_axis_that_is_logarithmic_says_so():
 RECORDINGS = [dataclasses.replace(Settings(), device="cpu"), Settings(), SLOWER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", RECORDINGS)
 def test_of_equal_waits_all_are_counted(settings):
     show = Show(settings, SIZE)
@@ -53,6 +56,7 @@ def test_of_equal_waits_all_are_counted(settings):
     assert (f"{count} requests had it at once" in said) is (count > 1)
 
 
+@pytest.mark.slow
 def test_a_wait_of_nothing_would_stand_on_the_floor():
     show = Show(Settings(), SIZE)
     (beat,) = storyboard("where_it_hurts", show)
@@ -64,6 +68,7 @@ def test_a_wait_of_nothing_would_stand_on_the_floor():
     assert plot.bottom - board.height(plot, pause_ms / 2) == pytest.approx(up / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", RECORDINGS)
 def test_the_close_up_shows_the_wait_in_rows_with_words(settings):
     show = Show(settings, SIZE)
@@ -75,6 +80,7 @@ def test_the_close_up_shows_the_wait_in_rows_with_words(settings):
     assert len(tokens) >= 3 * len(board.close_slots)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", RECORDINGS)
 @pytest.mark.parametrize("case", ["static", "continuous"])
 def test_no_dot_of_a_first_token_hides_another(settings, case):
@@ -108,6 +114,7 @@ def test_an_axis_is_lettered_at_round_values(axis, marks):
     assert axis.marks(5) == pytest.approx(marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", RECORDINGS)
 def test_a_change_is_not_said_to_be_nothing(settings):
     show = Show(settings, SIZE)
@@ -119,6 +126,7 @@ def test_a_change_is_not_said_to_be_nothing(settings):
         assert change.source.value == 0 or any(digit in "123456789" for digit in change.text), change.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", RECORDINGS)
 def test_the_three_bars_lead_from_the_one_run_to_the_other(settings):
     show = Show(settings, SIZE)
@@ -131,6 +139,7 @@ def test_the_three_bars_lead_from_the_one_run_to_the_other(settings):
     assert any(f"{found.priced:.0%}" in caption.phrase.text for caption in beat.captions)
 
 
+@pytest.mark.slow
 def test_the_line_goes_through_the_median_of_every_number_of_rows():
     (beat,) = storyboard("batch_size_sweep", Show(Settings(), SIZE))
     board = beat.picture.__self__

@@ -46,6 +46,7 @@ def test_few_slots_still_write_while_requests_wait(film_recordings):
     assert sorted(batch.slots) == list(range(8))
 
 
+@pytest.mark.slow
 def test_the_card_that_moves_is_the_one_that_took_that_slot_in_the_continuous_run():
     scene = _ColdOpen(Show(Settings(), (854, 480)))
     handover = scene.handover
@@ -59,6 +60,7 @@ def test_the_card_that_moves_is_the_one_that_took_that_slot_in_the_continuous_ru
     assert handover.left in steps.member_request[before].tolist()
 
 
+@pytest.mark.slow
 def test_of_many_slots_all_are_drawn_small_and_some_are_spelled_out():
     show = Show(dataclasses.replace(Settings(), recordings=Path(__file__).parent / "data" / "h100"), SIZE)
     scene = _ColdOpen(show)
@@ -76,5 +78,6 @@ def test_of_many_slots_all_are_drawn_small_and_some_are_spelled_out():
     assert sum(phrase.text == show.say.say("two_of_eight.idle").text for phrase in phrases) <= 8
 
 
+@pytest.mark.slow
 def test_eight_slots_need_no_map():
     assert _ColdOpen(Show(Settings(device="cpu"), SIZE)).map is None

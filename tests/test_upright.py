@@ -51,6 +51,7 @@ def test_a_text_under_the_controls_is_found(sides, is_covered):
     assert bool(covered([drawn], TALL)) is is_covered
 
 
+@pytest.mark.slow
 def test_the_end_card_has_a_code_where_it_can_be_scanned_and_an_address_where_not(tmp_path):
     (tmp_path / "brand.toml").write_text('url = "https://our.example/film/"')
     settings = dataclasses.replace(Settings(), brand=read_brand(tmp_path / "brand.toml"))

@@ -289,6 +289,7 @@ def test_a_tensor_that_is_no_float_is_refused(folders, tmp_path):
         load_model(folder, "cpu", "fp32")
 
 
+@pytest.mark.slow
 def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
     (tmp_path / "no.gguf").write_bytes(b"GGUF nothing of the kind")
     with pytest.raises(ModelFileError, match="not a readable GGUF file"):
@@ -334,10 +335,11 @@ def head_size_bytes(content):
     return range(at, at + 4)
 
 
-@pytest.mark.xfail(strict=True, reason="a head's frequencies are computed before its size is bounded: over 20 GB")
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="a head's frequencies are computed before its size is bounded")
 def test_a_head_of_any_size_is_refused_before_memory_is_taken_for_it(whole_gguf, tmp_path):
     content = bytearray(whole_gguf)
-    content[head_size_bytes(whole_gguf)[2]] = 255
+    content[head_size_bytes(whole_gguf)[2]] = 4  # a quarter of a million
     (tmp_path / "model.gguf").write_bytes(content)
     tracemalloc.start()
     try:
@@ -397,6 +399,7 @@ def test_a_scaling_factor_is_linear_scalings_unless_another_type_is_named(folder
     assert open_weights(tmp_path / "model.gguf").config.rope_frequencies == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_of_a_file_and_experts_are_refused_for_what_they_are(folders, tmp_path):
     folder = open_weights(folders["llama"])
     write_gguf(tmp_path / "split.gguf", folder, split_max_tensors=9)

@@ -56,6 +56,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_recording_is_refused_by_everybody_and_taken_with_the_word(what, run, tmp_path, capsys):
     change, seal, reason = BROKEN[what]

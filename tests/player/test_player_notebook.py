@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "continuous_batching.ipynb"
 
 
+@pytest.mark.slow
 def test_show_takes_files_folders_and_traces(film_recordings, tmp_path):
     paths = [film_recordings / f"{case}-1.jsonl.zst" for case in ("static", "continuous")]
     for path in paths:
@@ -64,6 +65,7 @@ def test_a_player_is_still_there_after_nbconvert(chromium, film_recordings, tmp_
     page.close()
 
 
+@pytest.mark.slow
 def test_a_film_shows_itself_and_a_scene_that_is_not_there_is_an_error(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(b"\x00\x01")

@@ -42,6 +42,7 @@ def verdict(capsys, tmp_path, text, traces):
     return code, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_films_two_runs_take_less_than_250_kilobytes(page, tmp_path):
     assert len(page.encode()) < 250_000
     assert main(["play", "--out", str(tmp_path / "default.html")]) == 0
@@ -54,6 +55,7 @@ def opening(paths):
     return [(entries[key].case, entries[key].median) for key in data.opening]
 
 
+@pytest.mark.slow
 def test_of_many_cases_the_two_that_can_be_compared_are_shown_first(film_recordings):
     files = {case: film_recordings / f"{case}-1.jsonl.zst" for case in ("continuous", "online", "same-position")}
     assert opening(files.values()) == [("continuous", True), ("same-position", True)]
@@ -239,6 +241,7 @@ def test_the_server_answers_this_machine_alone_with_the_page_alone():
         assert url.startswith(f"http://{address}:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["manim", "torch", "av", "cairo", "tracereel.engine", "playwright"])
 def test_a_page_is_made_without(absent):
     code = f"import sys, tracereel.player.page, tracereel.player.verification; sys.exit({absent!r} in sys.modules)"
