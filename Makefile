@@ -25,7 +25,7 @@ help: ## list the targets
 film: $(VENV)/.scenes ## set up what rendering needs (no torch) and render the film at low quality
 	@$(BIN)/tracereel render continuous_batching --quality l
 
-check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in about two minutes
+check: $(VENV)/.all ## the quick check before a commit: ruff, mypy and the fast tests, in about a minute
 	@$(MAKE) --no-print-directory lint typecheck test-fast
 
 test: $(VENV)/.all browser ## set up everything, fetch the model, run ruff, mypy and all tests but the long and the exhaustive ones
@@ -37,7 +37,7 @@ test-long: $(VENV)/.all browser ## the tests that `make test` leaves to CI: ever
 	@$(BIN)/tracereel fetch
 	@$(BIN)/pytest $(TESTS) -m long
 
-test-fast: $(VENV)/.all ## the tests that take less than about a second each; they need no model
+test-fast: $(VENV)/.all ## the tests that take less than half a second each; they need no model
 	@$(BIN)/pytest $(TESTS) -m 'not slow and not long and not exhaustive'
 
 test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model against transformers in every combination

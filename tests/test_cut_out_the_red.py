@@ -14,6 +14,7 @@ def scene():
     return _CutOut(Show(Settings(device="cpu"), SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "film_s"), [("static", 3.0), ("continuous", -_NUMBER_S - 0.5)])
 def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, which, film_s):
     run = getattr(scene, which)

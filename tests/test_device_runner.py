@@ -383,6 +383,7 @@ def varlen(monkeypatch):
     return theirs
 
 
+@pytest.mark.slow
 @needs_triton
 def test_torchs_paged_attention_is_given_what_triton_is(varlen):
     from tracereel.engine.attention.triton_paged import TritonAttention

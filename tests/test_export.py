@@ -129,6 +129,7 @@ def test_perfetto_shows_slots_as_threads_with_the_stays_and_steps_in_them(proces
     )
 
 
+@pytest.mark.slow
 def test_perfetto_shows_requests_as_spans_and_counters(processor, small_trace):
     trace = Trace.read(small_trace)
     spans = processor.query(

@@ -93,6 +93,7 @@ def test_a_card_is_followed_only_where_it_can_be(runs):
             assert passage.film_s > 10 * passage.engine_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["same-position", "continuous"])
 def test_the_rings_nodes_are_lit_while_they_are_computed(runs, case):
     run = runs[case]
@@ -161,6 +162,7 @@ def test_a_histogram_grows_by_what_is_known(runs, case):
             assert abs(filled - want) <= 2, (i, bin_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["static", "continuous"])
 def test_a_swarm_has_a_dot_for_whoever_has_a_token(runs, case):
     run = runs[case]

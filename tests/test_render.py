@@ -115,6 +115,7 @@ def test_shares_of_the_scenes_are_disjoint_and_whole(two_cases, tmp_path, capsys
     assert all(shares)
 
 
+@pytest.mark.slow
 def test_a_transparent_film_has_an_alpha_channel(two_cases, tmp_path, capsys):
     options = ("latency", "--fps", "1", "--size", "256x144", "--media", str(tmp_path), "--transparent")
     with av.open(made(capsys, *options)[-1]) as container:

@@ -11,6 +11,8 @@ from tracereel.film.sound import RATE, ticks
 from tracereel.film.sound_comparison import sound_faults
 from tracereel.trace.analysis.queries import Run
 
+pytestmark = pytest.mark.slow
+
 FILM_S = 4.0
 CODECS = {".mp4": "mpeg4", ".webm": "libvpx"}
 
@@ -74,7 +76,6 @@ def test_another_sound_is_found(made, tmp_path, what):
     assert "its sound is not what the traces make" in fault
 
 
-@pytest.mark.slow
 def test_the_sound_of_another_run_or_another_clock_is_found(made, runs, tmp_path):
     for other in (heard(runs[1]), heard(runs[0], FILM_S * 0.8)):
         (fault,) = sound_faults(film_of(other, tmp_path), made)

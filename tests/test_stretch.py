@@ -128,6 +128,7 @@ def test_a_stretch_that_cannot_be_shown_is_refused_by_name(run, film_recordings)
     assert Window.read({"recordings": "x"}) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -221,6 +221,7 @@ def assert_as_transformers(folder, model_type="llama", prompts=PROMPTS):
         assert text, "it is compared to something"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_whatever_was_saved_the_ids_are_those_of_transformers(bases, tmp_path, state):
     folder = make_folder(tmp_path / "m", bases["bytes"], STATES[state], TEMPLATE)

@@ -130,6 +130,7 @@ def test_quantized_gguf_files_are_near_what_they_were_made_of(tmp_path, kind):
         assert (tensor - exact[name]).norm() <= most * exact[name].norm(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q5_K", "Q8_0"])
 def test_every_row_of_a_large_quantized_tensor_is_read(tmp_path, monkeypatch, kind):
     # K-quants cannot be written by the gguf package: blocks of random bytes, and its own reading of them as a whole.
@@ -380,6 +381,7 @@ def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, folders)
     assert open_weights("someone/some-model").name == "someone/some-model"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "slower"),
     [

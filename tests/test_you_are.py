@@ -16,6 +16,8 @@ from tracereel.film.show import Show
 from tracereel.film.theme import BODY
 from tracereel.trace.analysis.queries import Measured, measure
 
+pytestmark = pytest.mark.slow
+
 H100 = Path(__file__).parent / "data" / "h100"
 
 
@@ -63,7 +65,6 @@ def test_it_is_called_by_its_number(scene):
     assert chosen == f"R{scene.request + 1}"
 
 
-@pytest.mark.slow
 def test_each_word_is_seen_from_the_instant_at_which_its_token_was_measured(scene):
     arrived = scene.continuous.trace.arrivals[scene.request].arrival_ns
     answers = {id(run): by_hand(run)[scene.request] for run in (scene.static, scene.continuous)}
