@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.facts import refuse_false
+from tracereel.film.follow import Follow
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.spoken_time import refuse_other_times
@@ -52,6 +53,8 @@ class Beat:
     """Is it framed by title, captions and strip?"""
     compared: tuple[Run, ...] = ()
     """All runs that its sentences compare, repeats too; those it shows where it names none."""
+    follow: Follow | None = None
+    """The request whose life is told from chapter to chapter; None: no request is followed."""
 
     def spoken(self) -> list[tuple[float, float, Phrase]]:
         """Every caption with its first and its last second."""
@@ -135,8 +138,11 @@ class _Chrome:
         stage, say, beat = self._stage, self._say.say, self._beat
         run, lines = beat.runs[0], stage.strip_lines
         left, right = stage.margin, stage.right
-        canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
         t_ns = beat.clock.engine_ns(film_s)
+        if beat.follow is not None:
+            beat.follow.paint(canvas, self._say, left, right, lines[0] - 36, t_ns)
+        else:
+            canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
         time = say("strip.engine_time", seconds=figure(run.measure("engine_time_s", t_ns=t_ns), ".2f"))
         factor = factor_phrase(self._say, beat.clock, film_s)
         model, device = quote(run.measure("model")), quote(run.measure("device"))

@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tracereel.film.phrases import Phrase, Stated
+from tracereel.trace.analysis.life import BLOCKS, STAGES
 from tracereel.trace.analysis.queries import QUERIES, Argument, Run, measure
 
 
@@ -135,6 +136,12 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "engine_race.race": (_SAME, Ask("ran_alone", repeats=True)),
     "engine_race.race_together": (_SAME,),
     "engine_race.verdict": (Ask("are_pairs", repeats=True),),
+    **{
+        f"follow.is_{stage}": (
+            Ask("is_in_stage", (("stage", stage),), (("request", "stage"), ("t_ns", "stage")), of="stage"),
+        )
+        for stage in (*STAGES, BLOCKS)
+    },
 }
 """The predicates of each sentence that states a fact beyond its figures."""
 
@@ -197,6 +204,7 @@ NO_FACTS: dict[str, str] = {
             *("chunked_prefill.ms", "speedup_waterfall.ceiling", "speedup_waterfall.ms", "speedup_waterfall.us"),
             *("speedup_waterfall.spread", "batch_size_sweep.guess", "engine_race.transformers_static"),
             *("engine_race.transformers", "engine_race.tokens", "engine_race.done"),
+            *("follow.request", "follow.of_policy", "follow.of_engine", "follow.of_workload", "follow.briefly"),
         ),
         _FIGURES,
     ),
@@ -217,6 +225,7 @@ NO_FACTS: dict[str, str] = {
             *("batch_size_sweep.name", "batch_size_sweep.step", "batch_size_sweep.throughput"),
             *("batch_size_sweep.latency", "engine_race.name", "end.record", "end.render", "end.render_command"),
             "end.more",
+            *(f"follow.{stage}" for stage in (*STAGES, BLOCKS)),
         ),
         _NAME,
     ),

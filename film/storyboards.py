@@ -5,6 +5,8 @@ Importing this module registers the package's scenes. Knows the registry and sho
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from tracereel.film.beat import Beat
 from tracereel.film.beats import (
@@ -25,6 +27,7 @@ from tracereel.film.beats import (
     where_it_hurts,
     you_are,
 )
+from tracereel.film.follow import Follow
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, BeatMaker, find, registered, scenes_of
 from tracereel.film.show import Show
 from tracereel.film.window import WindowError
@@ -74,7 +77,7 @@ def continuous_batching(show: Show) -> list[Beat]:
 
 
 def full_length(show: Show) -> list[Beat]:
-    """Continuous batching at full length: everything that the recordings tell.
+    """Continuous batching at full length: everything that the recordings tell, and one request's life through it all.
 
     Raises TraceError where there are no recordings at all.
     """
@@ -85,7 +88,26 @@ def full_length(show: Show) -> list[Beat]:
         except (TraceError, NotComparableError):
             if not beats:
                 raise
-    return beats
+    return _followed(show, beats)
+
+
+def _followed(show: Show, beats: list[Beat]) -> list[Beat]:
+    """The beats with the request that is followed: the one whose turn in a slot is seen close up, else the first."""
+    runs, request = beats[0].runs, 0
+    if show.recordings.has("continuous"):
+        runs = (show.run("continuous"),)
+        with suppress(ValueError):
+            request = int(runs[0].measure("handover_request", **decode_batching.handover_of(runs[0])).value)
+    trace = runs[0].trace
+    if not trace.arrivals:
+        return beats
+    asked, workload = trace.arrivals[request].id, trace.header.workload.name
+    return [
+        replace(beat, follow=Follow.of(beat.runs, asked, workload, show.say))
+        if beat.framed and all(run.trace.arrivals for run in beat.runs)
+        else beat
+        for beat in beats
+    ]
 
 
 FILMS: dict[str, Callable[[Show], list[Beat]]] = {

@@ -49,6 +49,11 @@ FIXED = {
     "metric": "itl",
     "part": "refilling_slots",
     "which": "0-1",
+    "slots": 4,
+    "before": 1,
+    "after": 1,
+    "until_ns": 2**40,
+    "stage": "decode",
 }
 
 

@@ -55,6 +55,14 @@ def decode_batching(show: Show) -> Beat:
     return Storyboard(show).beat()
 
 
+def handover_of(run: Run) -> dict[str, int]:
+    """Which handover of a run is seen close up: what `even_handover`, and the query `handover_request`, are asked."""
+    timeline = run.timeline
+    early_ns = timeline.begin_ns + round((timeline.end_ns - timeline.begin_ns) * _EARLY)
+    slots = min(run.trace.header.slots, _CLOSE_SLOTS)
+    return {"slots": slots, "before": _BEFORE, "after": _AFTER, "until_ns": early_ns}
+
+
 class Storyboard:
     """The clock, the views, and what is drawn when."""
 
@@ -71,8 +79,7 @@ class Storyboard:
         steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
         self.last = len(steps) - 1
         self.step_ends: list[int] = np.sort(steps.end_ns).tolist() or [self.begin_ns + 1]
-        early_ns = self.begin_ns + round((self.run.timeline.end_ns - self.begin_ns) * _EARLY)
-        self.handover = even_handover(self.run.trace, self.close_slots, _BEFORE, _AFTER, early_ns)
+        self.handover = even_handover(self.run.trace, **handover_of(self.run))
         # Both runs on one clock: each counts from its own beginning.
         spans = [run.timeline.end_ns - run.timeline.begin_ns for run in self._runs]
         self.end_ns = self.begin_ns + max(*spans, 1)

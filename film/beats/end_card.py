@@ -83,7 +83,8 @@ class _EndCard:
         """Draw what the film rests on, and the run once more."""
         left, style = self.stage.margin, self.style
         for i, line in enumerate(self.heads):
-            shown = ease((film_s - 0.1 * i) / 0.8)
+            # There from the first frame on: nothing is black before it.
+            shown = 0.25 + 0.75 * ease((film_s - 0.1 * i) / 0.8)
             y = self.top + i * style.size * 1.1 + RISE * (1 - shown)
             canvas.text(self.head, left, y, style, TEXT, shown, part=line)
         shown = ease((film_s - 0.4) / 0.6)

@@ -61,7 +61,8 @@ def title_card(show: Show) -> Beat:
         if brand.logo:
             canvas.image(brand.logo, Box(stage.margin, stage.clear[1] + 12, room, 110).sides, ease(film_s / 0.6))
         for i, line in enumerate(lines):
-            shown = ease((film_s - 0.15 * i) / 0.9)
+            # There from the first frame on: nothing is black before it.
+            shown = 0.25 + 0.75 * ease((film_s - 0.15 * i) / 0.9)
             y = top + i * style.size * 1.08 + RISE * (1 - shown)
             canvas.text(name, stage.margin, y, style, TEXT, shown, part=line)
         shown = ease((film_s - 0.7) / 0.6)

@@ -33,6 +33,8 @@ _DIM = 0.16
 """How much of its request's colour is in a node that is not computed."""
 _LETTERED = 34.0
 """A node with a smaller radius has no letters in it."""
+_WITH_POSITION = 46.0
+"""The least radius of a node with two lines in it: its name and its position."""
 
 
 class Ring:
@@ -157,7 +159,7 @@ class Ring:
             "same_position.position",
             position=figure(self._run.measure("position", request=occupant.request, t_ns=t_ns)),
         )
-        both = width(position.text, SMALL) <= size * 1.6
+        both = size >= _WITH_POSITION and width(position.text, SMALL) <= size * 1.6
         canvas.text(name, at[0], at[1] + (-2 if both else 9), SMALL_STRONG, ink, align=0.5, room=size * 1.8)
         if both:
             canvas.text(position, at[0], at[1] + 28, SMALL, ink, align=0.5)

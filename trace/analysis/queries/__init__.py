@@ -10,6 +10,7 @@ from tracereel.trace.analysis.queries import (
     instants,
     kv_cache,
     latencies,
+    life,
     provenance,
     ratios,
     requests,
@@ -41,7 +42,7 @@ from tracereel.trace.analysis.query import (
 )
 
 SUBJECTS = (
-    *(film_clock, gains, instants, kv_cache, latencies, provenance, ratios, requests),
+    *(film_clock, gains, instants, kv_cache, latencies, life, provenance, ratios, requests),
     *(sentences, steps, stretches, totals, waterfalls),
 )
 """The modules that register this package's own queries."""
