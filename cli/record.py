@@ -6,15 +6,16 @@ what is stale: recordings of another engine, model or suite than the present one
 against the earlier recordings.
 
 With --workload it records one run of a workload file: a prompt file (JSON Lines with id and prompt,
-pinned by `tracereel pin`), a CSV file with TIMESTAMP, ContextTokens, GeneratedTokens, JSON Lines with timestamp,
-input_length, output_length, hash_ids (Mooncake's; Bailian's are known by their fields), or a TOML file that describes a
-synthetic workload. The file may be a pipe, and packed with gzip or zstd:
+pinned by `tracereel pin`; client says whose request it is), a CSV file with TIMESTAMP, ContextTokens,
+GeneratedTokens, JSON Lines with timestamp, input_length, output_length, hash_ids (Mooncake's; Bailian's are known by
+their fields), or a TOML file that describes a synthetic workload. The file may be a pipe, and packed with gzip or zstd:
 
     requests = 64
     seed = 1
     arrivals = { kind = "poisson", rate = 4.0 }       # or fixed; bursts with burst = 8; at once
     prompt_tokens = { kind = "lognormal", mean = 120, sigma = 0.6, max = 800 }
     output_tokens = { kind = "geometric", mean = 60, max = 200 }         # or fixed with mean; uniform with min, max
+    clients = { heavy = 8, light = 1 }                # whose each request is, drawn by weight: for the policy fair
 
 With --engine those engines run a suite's workload instead: all requests at once, in interleaved repeats, one engine
 at a time. vllm and transformers must be installed here, or TRACEREEL_VLLM_PYTHON and TRACEREEL_TRANSFORMERS_PYTHON
@@ -34,11 +35,9 @@ from typing import TYPE_CHECKING, Any
 from tracereel.cli.openmp import yield_the_cores
 from tracereel.cli.progress import ProgressReport
 from tracereel.cli.terminal import say, warn
-from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
 if TYPE_CHECKING:
     from tracereel.engine.staleness import Planned
-    from tracereel.engine.suite import Suite
     from tracereel.trace.state.columns import Trace
 
 
@@ -133,13 +132,14 @@ def _suites(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import load_model
     from tracereel.engine.staleness import obsolete, plan
+    from tracereel.engine.suite import suite_named
     from tracereel.engine.suite_recording import record_suite
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
     pace = {name: getattr(args, name) for name in ("limit", "time_scale", "rate", "time_unit", "hash_block_tokens")}
     for name in [*_settings(args), *(name for name, value in pace.items() if value is not None)]:
         raise ConfigError(f"{name}: is for --workload; a suite's file says it for a suite")
-    suites = [_suite(name) for name in args.suite]
+    suites = [suite_named(name) for name in args.suite]
     loaded = load_model(args.model, args.device, args.dtype)
     stale = False
     for suite in suites:
@@ -164,23 +164,12 @@ def _suites(args: argparse.Namespace) -> int:
     return 1 if args.dry_run and stale else 0
 
 
-def _suite(name: str) -> "Suite":
-    """A suite by its name or its file. Raises SuiteError also where the file is no TOML that can be read."""
-    from tracereel.engine.suite import SuiteError, suite_named
-
-    if name.endswith(".toml") and Path(name).is_file():
-        try:
-            read_toml(Path(name), dict)
-        except TomlFileError as error:
-            raise SuiteError(f"{name}: {error}") from None
-    return suite_named(name)
-
-
 def _engines(args: argparse.Namespace) -> int:
     from tracereel.engine.config import ConfigError
     from tracereel.engine.loading import choose_device, device_info
     from tracereel.engine.model_store import require_model
     from tracereel.engine.race import record_engines, suite_name
+    from tracereel.engine.suite import suite_named
     from tracereel.engine.weights import open_weights
     from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, device_folder
 
@@ -191,7 +180,7 @@ def _engines(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"{name}: engines are recorded on the best device there is, in bf16, with the default model"
             )
-    suites = [_suite(name) for name in args.suite]
+    suites = [suite_named(name) for name in args.suite]
     model = require_model()
     tokenizer = open_weights(model).tokenizer()
     device = device_folder(device_info(choose_device(None)))

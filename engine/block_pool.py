@@ -1,13 +1,13 @@
-"""The pool of KV blocks: who holds which is counted, and what free ones contain is kept until they are needed.
+"""The pool of KV blocks: counts the holders of each block, and keeps the content of free blocks until they are needed.
 
-Knows block numbers and the contents they were told to have, by key. Does not know sequences, nor whose a block is.
+Knows block numbers and, by key, the content of each block. Does not know sequences, nor which of them hold a block.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 Content = tuple[int, tuple[int, ...]]
-"""What a full block holds: which content stands before it, by its number (`START` where none), and its token ids."""
+"""What a full block holds: which content precedes it, by its number (`START` where none), and its token ids."""
 
 START = 0
 """The number of the empty content, before a sequence's first block."""
@@ -21,8 +21,8 @@ class BlockPool:
 
     After the block pool of vLLM (Kwon et al., "Efficient Memory Management for Large Language Model Serving with
     PagedAttention", SOSP 2023). There a block's key is a hash of its tokens and of its predecessor's key. Here the
-    predecessor stands in the key as a number that no other content ever has, and a dict compares what it finds by
-    value: contents with the same hash are told apart.
+    predecessor is in the key as a number that no other content ever has, and a dict compares what it finds by
+    value: contents with the same hash stay distinct.
     """
 
     def __init__(self, num_blocks: int):
@@ -38,7 +38,7 @@ class BlockPool:
 
     @property
     def num_free(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks without a holder."""
         return len(self._blank) + len(self._kept)
 
     @property
@@ -47,7 +47,7 @@ class BlockPool:
         return self.num_blocks - self.num_free
 
     def is_free(self, block: int) -> bool:
-        """Does nobody hold this block?"""
+        """Has this block no holder?"""
         return not self._holders[block]
 
     def take(self, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What an engine is told before it starts. Plain values, checked once, then recorded in every trace."""
+"""The settings of an engine. Plain values, checked once, then recorded in every trace."""
 
 from dataclasses import dataclass, fields
 

@@ -1,7 +1,7 @@
 """Runs plans with all that lasts from step to step kept on the device: block tables, newest tokens, the KV cache.
 
 A step is one upload of a few integers and, where its shape was captured, one replay of a CUDA graph, prefills or not.
-Its tokens come back in one small copy; nobody waits for them before the next step is launched. Knows plans, the model
+Its tokens come back in one small copy; the next step is launched without waiting for them. Knows plans, the model
 and torch; decides nothing.
 """
 

@@ -45,7 +45,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class EngineMetrics:
-    """Where the engine stands: requests waiting, running, finished, cancelled; tokens out; KV blocks; steps made."""
+    """The state of the engine: requests waiting, running, finished, cancelled; tokens out; KV blocks; steps made."""
 
     waiting: int
     running: int
@@ -98,7 +98,7 @@ class Engine:
         self._in_flight: InFlightStep | None = None
         """A step that was launched before the one before it had ended."""
         self._arrivals: list[Arrival] = []
-        """Requests that came while that step was on its way: they are told after it."""
+        """Requests that came while that step was in flight: they are recorded after it."""
         self._early: list[Output] = []
         """Tokens that came before they were asked for."""
         self._end_ns = 0
@@ -146,7 +146,7 @@ class Engine:
             )
             if self._in_flight is None:
                 self._recorder.record(arrival)
-            else:  # the step on its way was scheduled before
+            else:  # the step in flight was scheduled before
                 self._arrivals.append(arrival)
         self.scheduler.add(number, request, due)
         self._requests += 1
@@ -158,7 +158,7 @@ class Engine:
     def cancel(self, number: int) -> bool:
         """End a request now, wherever it is; False where it has ended already.
 
-        A step that is on its way is waited for; what it gave the others comes with the next `step`.
+        A step in flight is waited for; its tokens of other requests come with the next `step`.
         """
         if self._in_flight is not None:
             self._early += self._complete(self._in_flight, self.scheduler.update)
@@ -178,7 +178,7 @@ class Engine:
         return bool(self._early) or self.scheduler.has_work
 
     def ready_in_ns(self) -> int | None:
-        """How long until `step` has something to do if nobody comes or goes: 0 but under a policy that waits for a
+        """How long until `step` has something to do if no request comes or goes: 0 but under a policy that waits for a
         batch to fill; None where there is no work."""
         if self._early or self._in_flight is not None:
             return 0
@@ -307,7 +307,7 @@ class Engine:
         self._stops.pop(request, None)
 
     def metrics(self) -> EngineMetrics:
-        """Where the engine stands between steps."""
+        """The engine's state between steps."""
         scheduler = self.scheduler
         return EngineMetrics(
             waiting=len(scheduler.waiting),

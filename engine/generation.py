@@ -1,4 +1,4 @@
-"""Prompts in, answers out: the engine run until everybody is done.
+"""Prompts in, answers out: the engine runs until every request has ended.
 
 Knows how to ask an `Engine`. For tokens as they come use `Engine.step` or `OnlineEngine`.
 """
@@ -43,7 +43,7 @@ def generate(
     """Answer every prompt, batched under `config`; the answers are in the order of the prompts.
 
     `sampling` is one for all or one for each. `chat` puts each prompt into the model's chat template, else it is a text
-    to be continued. `progress` is told (answers done, answers in all) after each step. Raises ConfigError,
+    to be continued. `progress` is called with (answers done, answers in all) after each step. Raises ConfigError,
     RequestError, and NeverFitsError before anything is computed where a prompt is too long.
     """
     each = [sampling or SamplingParams()] * len(prompts) if not isinstance(sampling, Many) else sampling

@@ -24,7 +24,7 @@ class KVCacheManager:
     """Block tables over one pool; with `enable_prefix_caching` full blocks are found again by what they hold.
 
     A block is offered to others once the step that computed its last token is done, and only whole blocks are shared,
-    which nobody writes to any more.
+    to which nothing is written any more.
     """
 
     def __init__(self, config: EngineConfig):

@@ -1,4 +1,4 @@
-"""How many KV blocks a device has room for beside the model and what a step needs.
+"""How many KV blocks a device has room for, besides the model and what a step needs.
 
 Knows sizes in bytes. The device itself is only asked how much is free.
 """
@@ -39,7 +39,7 @@ def blocks_that_fit(
 ) -> int:
     """The most KV blocks for a pool where `free_bytes` are free. Raises DeviceError where one sequence has no room."""
     room = int(free_bytes * fraction) - step_bytes(model_config, config, dtype)
-    blocks = room // block_bytes(model_config, config, dtype) - 1  # one is nobody's: idle rows write there
+    blocks = room // block_bytes(model_config, config, dtype) - 1  # one is spare: idle rows write there
     needed = -(-config.max_model_len // config.block_size)
     if blocks < needed:
         wanted = (needed + 1) * block_bytes(model_config, config, dtype) + step_bytes(model_config, config, dtype)
@@ -54,7 +54,7 @@ def blocks_that_fit(
 def sized(config: EngineConfig, model: LlamaModel, fraction: float = FRACTION) -> EngineConfig:
     """The configuration with as many KV blocks as the model's device has room for, but no more than all slots can use.
 
-    On a CPU, whose memory is everybody's, it stays as it is. Raises DeviceError where there is too little.
+    On a CPU, whose memory other processes share, it stays as it is. Raises DeviceError where there is too little.
     """
     if model.device.type != "cuda":
         return config

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """What is supported, by the names that GGUF files (`general.architecture`) and Hugging Face (`model_type`) share."""
 
-
+MAX_VOCABULARY = 2**22
 _MOST = {
     "layers": 1024,
     "hidden": 2**20,
@@ -17,10 +17,12 @@ _MOST = {
     "kv_heads": 2**12,
     "head_dim": 512,
     "intermediate": 2**20,
-    "vocabulary": 2**22,
+    "vocabulary": MAX_VOCABULARY,
     "context": 2**20,
 }
 """A file is untrusted: sizes beyond any model's are refused before anything is made of them."""
+_MOST_ROTARY = 2**27
+"""The most elements of context times head_dim: what the tables of rotary positions take."""
 
 
 class ModelFileError(Exception):
@@ -54,13 +56,18 @@ class ModelConfig:
     qk_norm: bool = False
 
     def __post_init__(self) -> None:
-        for name, most in _MOST.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 1 and {most}")
+        for name in _MOST:
+            require_size(name, getattr(self, name))
+        if self.context * self.head_dim > _MOST_ROTARY:
+            raise ValueError(f"context: {self.context} is too long for heads of {self.head_dim}")
+        if not 0 <= self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon: {self.norm_epsilon} is not between 0 and 1")
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot be shared by {self.kv_heads} KV heads")
         if self.head_dim % 2 or len(self.rope_frequencies) != self.head_dim // 2:
             raise ValueError(f"{len(self.rope_frequencies)} rotary frequencies for heads of {self.head_dim}")
+        if not all(0 < frequency < math.inf for frequency in self.rope_frequencies):
+            raise ValueError("the rotary frequencies are not all above 0")
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every tensor that a model of this shape has, by Hugging Face's name, with its shape: [out, in] or [size]."""
@@ -100,8 +107,20 @@ def require_supported(architecture: str, model_name: str) -> None:
         )
 
 
+def require_size(name: str, size: int) -> None:
+    """Raise ValueError for a size of that name (a field of ModelConfig) that no model has."""
+    if not 1 <= size <= _MOST[name]:
+        raise ValueError(f"{name}: {size} is not between 1 and {_MOST[name]}")
+
+
 def rotary_frequencies(head_dim: int, theta: float) -> tuple[float, ...]:
-    """Frequencies of rotary positions: theta^(−2i/d) for the pairs i (Su et al., "RoFormer", 2021)."""
+    """Frequencies of rotary positions: theta^(−2i/d) for the pairs i (Su et al., "RoFormer", 2021).
+
+    Raises ValueError for a head_dim that no model has, before anything is made of it, and a theta that is not above 0.
+    """
+    require_size("head_dim", head_dim)
+    if not 0 < theta < math.inf:
+        raise ValueError(f"theta: {theta} is not above 0")
     return tuple(theta ** (-2 * i / head_dim) for i in range(head_dim // 2))
 
 

@@ -1,6 +1,6 @@
 """A step's plan as the arrays that a model computes from, for every device: one builder, one int32 buffer.
 
-All that a step needs beside the model lies in one buffer, so that a single copy takes it to a device. A step may be
+All that a step needs besides the model is in one buffer, so that a single copy takes it to a device. A step may be
 padded to the shape that a CUDA graph was captured for. Knows plans and numpy; no torch.
 """
 

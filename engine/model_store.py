@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 def model_path() -> Path:
-    """Where the default model lies once it is fetched."""
+    """The path of the default model once it is fetched."""
     return cache_folder() / FILE_SHA256[:12] / FILE_NAME
 
 

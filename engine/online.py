@@ -45,7 +45,7 @@ class Stream:
         while True:
             item = self._outputs.get()
             if isinstance(item, _End):
-                self._outputs.put(item)  # for other readers, and for whoever iterates again
+                self._outputs.put(item)  # for other readers, and for another iteration
                 self.finish_reason = item.reason
                 if item.error is not None:
                     raise _stream_error(item.error) from item.error
@@ -118,7 +118,7 @@ class OnlineEngine:
     def submit(self, request: Request, arrival_ns: int | None = None) -> Stream:
         """Put a request in the queue; returns the stream of its tokens.
 
-        `arrival_ns` is the engine time at which it was due, which is not to lie ahead; now where that is not given.
+        `arrival_ns` is the engine time at which it was due, not in the future; now where that is not given.
         Raises EngineStoppedError, and NeverFitsError or RequestError, which names the field, where the request could
         never be served: nothing has been added then.
         """

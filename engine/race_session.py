@@ -1,4 +1,4 @@
-"""One recorded run of tracereel's own engine beside others: `python -m tracereel.engine.race_session`."""
+"""A recorded run of tracereel's own engine, for a comparison of engines: `python -m tracereel.engine.race_session`."""
 
 from pathlib import Path
 

@@ -32,9 +32,10 @@ def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
         raise WorkloadError(f"{prompt.id!r} has no output_tokens; run `tracereel pin`")
     sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)
     if isinstance(prompt, Prompt):
-        return Request(prompt.id, tuple(loaded.tokenizer.encode_chat(prompt.prompt)), sampling, prompt.prompt)
+        encoded = tuple(loaded.tokenizer.encode_chat(prompt.prompt))
+        return Request(prompt.id, encoded, sampling, prompt.prompt, client=prompt.client)
     ids = prompt.token_ids(loaded.model.config.vocabulary, avoid=loaded.tokenizer.end_ids)
-    return Request(prompt.id, ids, sampling)
+    return Request(prompt.id, ids, sampling, client=prompt.client)
 
 
 def header_of(loaded: LoadedModel, config: EngineConfig, workload: Workload, run: RunInfo | None) -> Header:
@@ -72,10 +73,11 @@ def record_run(
     run: RunInfo | None = None,
     done: Callable[[int], None] = lambda finished: None,
 ) -> None:
-    """Run a workload to its end; `done` is told how many requests have ended. Without a path nothing is recorded.
+    """Run a workload to its end; without a path nothing is recorded.
 
-    The requests are made before the engine starts, by a runner of `runners` where there will be more runs. Raises
-    WorkloadError, ConfigError, NeverFitsError, RecordingError.
+    `done` is called with the number of requests that have ended. The requests are made before the engine starts, by a
+    runner of `runners` where there will be more runs. Raises WorkloadError, ConfigError, NeverFitsError,
+    RecordingError.
     """
     requests = [request_of(prompt, loaded) for _, prompt in workload.requests]
     runner = (runners or Runners(loaded)).of(config)
@@ -122,7 +124,7 @@ def record_workload(
 
 
 def _run_online(engine: Engine, workload: Workload, requests: list[Request], done: Callable[[int], None]) -> None:
-    start_ns = engine.now_ns() + 1_000_000  # the first arrivals must not lie before the engine's thread has started
+    start_ns = engine.now_ns() + 1_000_000  # the first arrivals must not come before the engine's thread has started
     with OnlineEngine(engine) as online:
 
         def due() -> Iterator[tuple[int, Request]]:

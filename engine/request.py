@@ -1,4 +1,4 @@
-"""A request as it is asked for, and a sequence as the scheduler carries it through. No torch, no clock."""
+"""A request as it is submitted, and a sequence: the request with its state in the scheduler. No torch, no clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ class SamplingParams:
 
     @property
     def is_greedy(self) -> bool:
-        """Is each token just the likeliest one, with nothing told about it?"""
+        """Is each token just the likeliest one, without log-probabilities?"""
         return self.temperature == 0 and self.repetition_penalty == 1 and self.logprobs is None
 
 
@@ -155,7 +155,7 @@ class Request:
     """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
 
     priority: lower goes first, in the queue and against preemption; the older one among equals. client: whose request
-    it is, for a policy that shares the engine fairly; None where nobody says.
+    it is, for a policy that shares the engine fairly; None where it is not known.
 
     Every field has the bounds of the trace (`trace/format/events`), so that what was run can be recorded. Raises
     RequestError where one is outside them.
@@ -204,7 +204,7 @@ def require_due(request: Request, arrival_ns: int, now_ns: int) -> None:
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """A request on its way: which tokens it has, how many of them have KV, where it sits.
+    """A request in the scheduler: which tokens it has, how many of them have KV, where it sits.
 
     `number` counts the requests in the order of their submission. `arrival_ns` is when it was due, in engine time.
     """

@@ -1,7 +1,7 @@
 """Runs a step's plan on a CPU: builds the batch, calls the model, chooses the new tokens.
 
 Knows plans, tensors and block tables. Decides nothing: that is the scheduler's. `device_runner` is for devices that
-compute beside the host.
+compute in parallel with the host.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Runner(Protocol):
 class AsyncRunner(Runner, Protocol):
     """A runner that can be given a step before the one it runs is done.
 
-    A decoding member of the second may lack the token that the first will give it; `UNKNOWN` stands in its place.
+    A decoding member of the second may lack the token that the first will give it; `UNKNOWN` takes its place.
     """
 
     def launch(self, plan: StepPlan) -> Callable[[], Samples]:
@@ -50,7 +50,7 @@ def require_context(model: LlamaModel, config: EngineConfig) -> None:
 
 
 def table_shape(config: EngineConfig) -> TableShape:
-    """The block tables of a configuration's slots; the spare block stands after those of the pool."""
+    """The block tables of a configuration's slots; the spare block follows those of the pool."""
     return TableShape(config.max_num_seqs, -(-config.max_model_len // config.block_size), config.num_blocks)
 
 

@@ -58,7 +58,7 @@ def choose(logits: torch.Tensor, fields: torch.Tensor, specs: Specs) -> torch.Te
         own = [specs[row] for row in rows]
         tokens[rows] = draw(logits[rows].float(), fields[:, rows], own)
         return tokens
-    # A device computes all rows sooner than it is told which: padding and greedy rows take their likeliest token.
+    # A device computes all rows sooner than it selects some: padding and greedy rows take their likeliest token.
     whole: list[SampleSpec | None] = [*specs, *[None] * (len(logits) - len(specs))]
     return draw(logits.float(), fields, whole)
 
@@ -96,8 +96,8 @@ def penalized(logits: torch.Tensor, specs: Specs) -> torch.Tensor:
 def probabilities(logits: torch.Tensor, fields: torch.Tensor, specs: Specs) -> torch.Tensor:
     """What each row is drawn from, fp32 [rows, vocabulary]; rows add up to at most 1, tokens left out are 0.
 
-    A row's values do not depend on the other rows; `specs` only say which filters nobody needs. Tokens are left out by
-    thresholds, not by their place in a sorted list, so that equals stay together whatever order a sort gives them.
+    A row's values do not depend on the other rows; `specs` only say which filters no request needs. Tokens are left out
+    by thresholds, not by their place in a sorted list, so that equals stay together whatever order a sort gives them.
     """
     given = [spec.params for spec in specs if spec is not None]
     temperature, top_p, min_p = (_floats(fields[i]).unsqueeze(1) for i in (0, 2, 3))

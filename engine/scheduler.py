@@ -1,8 +1,8 @@
 """The scheduler: decides, step by step, which sequences compute how many tokens in which slot and which KV blocks.
 
 `schedule()` returns a `StepPlan`, a plain value that says what the step will do; the runner executes exactly that and
-the recorder writes exactly that. `update()` takes the new tokens and says who ended. No torch, no clock, no text: token
-ids only; time comes in as a value, so that the same calls give the same steps.
+the recorder writes exactly that. `update()` takes the new tokens and says which requests ended. No torch, no clock, no
+text: token ids only; time comes in as a value, so that the same calls give the same steps.
 """
 
 import heapq
@@ -52,7 +52,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step gave: how many new tokens each member got, the tokens one after the other, and who ended."""
+    """What a step gave: how many new tokens each member got, all the tokens in order, and which requests ended."""
 
     sampled: list[int]
     tokens: list[int]
@@ -61,7 +61,7 @@ class StepOutcome:
 
 @dataclass(slots=True)
 class _Draft:
-    """A plan in the making: who decodes, who computes how many known tokens, and what changed for it."""
+    """A plan in the making: which sequences decode, which compute how many known tokens, and what changed for it."""
 
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[tuple[Sequence, int]] = field(default_factory=list)
@@ -155,7 +155,7 @@ class Scheduler:
         return bool(self.sequences)
 
     def ready_ns(self, now_ns: int) -> int | None:
-        """The engine time from which `schedule` has something to do if nobody comes or goes; None: there is no work."""
+        """The engine time from which `schedule` has something to do if no request comes or goes; None: no work."""
         if self.running:
             return now_ns
         return self.policy.opens_ns(self._batch(now_ns)) if self.waiting else None
@@ -272,7 +272,7 @@ class Scheduler:
             samples.append(end == len(sequence.token_ids))
         return StepPlan(
             requests=[sequence.number for sequence in members],
-            slots=[sequence.slot for sequence in members],  # type: ignore[misc]  # who is computed holds one
+            slots=[sequence.slot for sequence in members],  # type: ignore[misc]  # a sequence that is computed holds one
             phases=DECODE * len(decodes) + PREFILL * len(prefills),
             positions=[sequence.num_computed_tokens for sequence in members],
             token_ids=token_ids,
@@ -288,14 +288,14 @@ class Scheduler:
         )
 
     def update(self, plan: StepPlan, tokens: list[int]) -> StepOutcome:
-        """Take the step's new tokens, one for each member that samples, in the plan's order; say who ended."""
+        """Take the step's new tokens, one for each member that samples, in the plan's order; say which ended."""
         self.advance(plan)
         return self.commit_tokens(plan, tokens)
 
     def advance(self, plan: StepPlan) -> None:
-        """The half of `update` that needs no tokens: how far each has come, and who ended by its length.
+        """The half of `update` that needs no tokens: how far each has come, and which ended by their length.
 
-        After it the next step may be scheduled where `can_schedule_ahead` allows it; `UNKNOWN` stands for a missing
+        After it the next step may be scheduled where `can_schedule_ahead` allows it; `UNKNOWN` replaces a missing
         token.
         """
         sequences, kv, size = self.sequences, self.kv, self.config.block_size

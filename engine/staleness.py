@@ -20,7 +20,7 @@ from tracereel.trace.recordings.index import read_header, traces_below
 
 @dataclass(frozen=True)
 class Planned:
-    """One recording of a suite: where it lies, and why it is stale, or None."""
+    """One recording of a suite: its path, and why it is stale, or None."""
 
     repeat: int
     case: Case
@@ -29,7 +29,7 @@ class Planned:
 
 
 def plan(suite: Suite, loaded: LoadedModel, folder: Path) -> list[Planned]:
-    """Every recording of the suite in the order in which they are made, as it lies in `folder` now."""
+    """Every recording of the suite in the order in which they are made, and its state in `folder`."""
     headers = {case.name: header_of(loaded, suite.config(case), suite.workload(case), None) for case in suite.cases}
     planned = []
     for repeat, case in suite.turns():

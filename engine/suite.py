@@ -4,7 +4,6 @@ A suite's cases are recorded in turns, repeat by repeat, so that what is compare
 workloads and the engine's configuration. Does not record (`suite_recording`).
 """
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from tracereel.engine.policies import policy_named
 from tracereel.engine.workload import Arrivals, Prompt, Workload
 from tracereel.engine.workload_files import read_prompts
 from tracereel.trace.format.events import RunInfo
+from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 SUITES = Path(__file__).resolve().parent / "suites"
@@ -60,10 +60,8 @@ class Suite:
     def read(cls, path: Path) -> "Suite":
         """Read a suite file and its prompts. Raises SuiteError, WorkloadError."""
         try:
-            content = msgspec.toml.decode(path.read_bytes(), type=_SuiteFile)
-        except OSError as error:
-            raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
-        except (msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
+            content = read_toml(path, _SuiteFile)
+        except TomlFileError as error:
             raise SuiteError(f"{path}: {error}") from None
         prompts = read_prompts(path.parent / content.prompts)
         unpinned = next((prompt.id for prompt in prompts if prompt.output_tokens is None), None)

@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def unfinished_folder(folder: Path) -> Path:
-    """Where the recordings of `folder` lie until all are whole, and after an interruption."""
+    """The folder of the recordings of `folder` until all are whole, and after an interruption."""
     return folder.with_name(f".{folder.name}.new")
 
 
@@ -32,9 +32,9 @@ def record_suite(
 ) -> list[Path]:
     """Record runs of a suite into `folder`, all of them or those of `turns`; returns the files.
 
-    The recordings are made in a folder beside it and checked there; only when all are whole do they take their places,
+    The recordings are made in a folder next to it and checked there; only when all are whole do they take their places,
     so that until then what was in `folder` is as it was. Other files in it stay. However the recording is ended, what
-    was whole by then is kept, and not made again by the next call if it is still of this engine, model and suite.
+    was whole by then is kept, and not re-recorded by the next call if it is still of this engine, model and suite.
 
     Raises SuiteError where a recording does not pass its check, and leaves it to be looked at; LockedError where
     another process records into `folder`; OSError.
@@ -89,7 +89,7 @@ def _record_turns(
             continue
         before = turn * len(suite.prompts)
         if runners is None:
-            # The first step of a process pays for kernels, caches and threads: one run that nobody keeps.
+            # The first step of a process pays for kernels, caches and threads: one run that is not kept.
             progress("warming up", before, total)
             runners, first = Runners(loaded), suite.cases[0]
             record_run(loaded, suite.config(first), suite.workload(first), None, runners=runners)

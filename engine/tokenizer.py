@@ -14,10 +14,10 @@ from functools import cached_property
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tracereel.engine.chat_template import ChatTemplate
-from tracereel.engine.model_config import ModelFileError
+from tracereel.engine.model_config import MAX_VOCABULARY, ModelFileError
 
 _MARKS = range(0xF0000, 0x10FFFE)
-"""Private code points: what stands for a control token where a text spells out another."""
+"""Private code points: what replaces a control token's first character where a text spells out another."""
 
 
 class ChatTokenizer:
@@ -112,8 +112,9 @@ class ChatTokenizer:
     def _encode_guarded(self, template: ChatTemplate, control: re.Pattern[str], prompt: str) -> list[int]:
         """The same for a prompt that spells out control tokens.
 
-        While the template is rendered the first character of each of them is another, which nobody has written: so only
-        the template's own are found in what it gives. Those get names that no text can spell, and the prompt its words.
+        While the template is rendered, the first character of each of them is replaced by one that the prompt does not
+        hold: so only the template's own are found in the rendered text. Those get names that no text can spell, and the
+        prompt gets its characters back.
         """
         firsts = sorted({found[0][0] for found in control.finditer(prompt)})
         unused = (chr(code) for code in _MARKS if chr(code) not in prompt)
@@ -187,7 +188,10 @@ def stand_ins() -> dict[str, int]:
 def bytes_of_tokens(
     tokens: Iterable[tuple[int, str]], vocabulary: int, control: Iterable[int], whole: Iterable[int]
 ) -> list[bytes]:
-    """The bytes each token stands for: stand-ins are put back, control tokens and ids without a token are empty."""
+    """The bytes each token stands for: stand-ins are put back, control tokens and ids without a token are empty.
+
+    Raises ModelFileError for a token whose id no vocabulary holds, before anything is made of it.
+    """
     stand_in, silent, literal = stand_ins(), set(control), set(whole)
     pieces = {
         i: token.encode()
@@ -196,4 +200,6 @@ def bytes_of_tokens(
         for i, token in tokens
         if i not in silent
     }
-    return [pieces.get(i, b"") for i in range(max(vocabulary, max(pieces, default=0) + 1))]
+    if (highest := max(pieces, default=0)) >= MAX_VOCABULARY:
+        raise ModelFileError(f"the tokenizer: a token has the id {highest}, at most {MAX_VOCABULARY - 1} can be")
+    return [pieces.get(i, b"") for i in range(max(vocabulary, highest + 1))]

@@ -1,4 +1,4 @@
-"""What is asked of an engine: prompts with the lengths of their answers, and when each request comes.
+"""The work for an engine: prompts with the lengths of their answers, and when each request comes.
 
 Knows arrival processes, distributions of lengths, and prompts that are text or made of token ids; names every workload
 by a digest. Does not know files (`workload_files`), models or engines.
@@ -25,13 +25,14 @@ class WorkloadError(Exception):
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A prompt that is text; `output_tokens` is None before it is pinned.
 
-    `arrival_ms` is counted from the start of the run.
+    `arrival_ms` is counted from the start of the run. `client` says whose request it is, for the policy `fair`.
     """
 
     id: str
     prompt: str
     output_tokens: int | None = None
     arrival_ms: float | None = None
+    client: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TokenPrompt:
 
     Its first `block_size` tokens follow from the first of `hash_ids`, the next from the second, and so on: equal ids
     give equal tokens in all prompts, as in Mooncake's traces (Qin et al., "Mooncake: A KVCache-centric Disaggregated
-    Architecture for LLM Serving", FAST 2025). What no hash id stands for is the prompt's own.
+    Architecture for LLM Serving", FAST 2025). The tokens after the last hash id are the prompt's own.
     """
 
     id: str
@@ -50,6 +51,7 @@ class TokenPrompt:
     hash_ids: tuple[int, ...] = ()
     block_size: int = 512
     seed: int = 0
+    client: str | None = None
 
     def token_ids(self, vocabulary: int, avoid: frozenset[int] = frozenset()) -> tuple[int, ...]:
         """`prompt_tokens` ids below `vocabulary`, none of `avoid`."""
@@ -226,7 +228,7 @@ class Workload:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over every prompt, pinned length and arrival time."""
+        """SHA-256 (hex) over every prompt, pinned length, arrival time and client."""
         content = [(at, *_content(prompt)) for at, prompt in self.requests]
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
@@ -249,7 +251,8 @@ def _ns(field: str, ns: float) -> int:
 
 
 def _content(prompt: Prompt | TokenPrompt) -> tuple[object, ...]:
+    client = () if prompt.client is None else (prompt.client,)
     if isinstance(prompt, Prompt):
-        return prompt.id, prompt.prompt, prompt.output_tokens
+        return prompt.id, prompt.prompt, prompt.output_tokens, *client
     made_of = (prompt.prompt_tokens, prompt.hash_ids, prompt.block_size, prompt.seed)
-    return prompt.id, made_of, prompt.output_tokens
+    return prompt.id, made_of, prompt.output_tokens, *client

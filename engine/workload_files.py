@@ -1,9 +1,10 @@
 """Workload files, known by their shape: prompt files, traces of other services, and synthetic workloads.
 
-- A prompt file is JSON Lines: {"id", "prompt", "output_tokens", "arrival_ms"}. `output_tokens` is how long the model's
-  own greedy answer was, up to its end token or a stated cap: with it pinned, every policy decodes the same number of
-  tokens. `arrival_ms` is when the request comes where the arrivals are `given`. Without an id a prompt bears the number
-  of its line, as in the files of vLLM's custom data set.
+- A prompt file is JSON Lines: {"id", "prompt", "output_tokens", "arrival_ms", "client"}. `output_tokens` is how long
+  the model's own greedy answer was, up to its end token or a stated cap: with it pinned, every policy decodes the same
+  number of tokens. `arrival_ms` is when the request comes where the arrivals are `given`. A prompt without an id gets
+  the number of its line, as in the files of vLLM's custom data set. The policy `fair` shares the engine between the
+  `client`s.
 - Traces of lengths and times: see `workload_traces`.
 - TOML that describes a synthetic workload; see `SyntheticFile`.
 
@@ -27,6 +28,7 @@ from tracereel.trace.format.storage import replace_text
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_REQUESTS = 1_000_000
 MAX_ARRIVAL_MS = 1_000_000_000
+MAX_WEIGHT = 1_000_000
 MAX_TOML_BYTES = 1 << 20
 
 _OTHER_JSON = {
@@ -40,13 +42,17 @@ _WANTED = 'write a line {"id": …, "prompt": …, "output_tokens": …} for eac
 
 
 class SyntheticFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A synthetic workload: how many requests, how they come, how long their prompts and answers are."""
+    """A synthetic workload: how many requests, how they come, how long their prompts and answers are.
+
+    `clients` names the clients; each request is one client's, drawn with the client's number as its weight.
+    """
 
     requests: int
     prompt_tokens: Lengths
     output_tokens: Lengths
     arrivals: Arrivals = Arrivals()
     seed: int = 0
+    clients: dict[str, int] = {}
 
 
 class _PromptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +60,7 @@ class _PromptLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str | None = None
     output_tokens: int | None = None
     arrival_ms: float | None = None
+    client: str | None = None
 
 
 def read_workload(
@@ -122,7 +129,7 @@ def _prompts(source: WorkloadInput) -> list[Prompt]:
     for number, line in source.lines:
         prompt = _prompt(source, number, line)
         if prompt.id in seen:
-            raise source.fault(number, f"id: {shown(prompt.id)} stands on an earlier line")
+            raise source.fault(number, f"id: {shown(prompt.id)} is on an earlier line")
         seen.add(prompt.id)
         prompts.append(prompt)
     if not prompts:
@@ -145,7 +152,9 @@ def _prompt(source: WorkloadInput, number: int, line: bytes) -> Prompt:
         raise source.fault(number, f"output_tokens: {entry.output_tokens} {limits}")
     if entry.arrival_ms is not None and not 0 <= entry.arrival_ms <= MAX_ARRIVAL_MS:
         raise source.fault(number, f"arrival_ms: {entry.arrival_ms} is not 0 to {MAX_ARRIVAL_MS}")
-    return Prompt(request_id, entry.prompt, entry.output_tokens, entry.arrival_ms)
+    if entry.client is not None and (what := fault(entry.client, events.Name)):
+        raise source.fault(number, f"client: {shown(entry.client)}: {what}")
+    return Prompt(request_id, entry.prompt, entry.output_tokens, entry.arrival_ms, entry.client)
 
 
 def _timed(source: WorkloadInput, requests: Iterator[TokenPrompt], limit: int | None, notes: list[str]) -> Workload:
@@ -183,7 +192,7 @@ def _synthetic(source: WorkloadInput, limit: int | None) -> Workload:
     if what := fault(content.seed, events.Seed):
         raise WorkloadError(f"{path}: seed: {shown(content.seed)}: {what}")
     if content.arrivals.seed:
-        raise WorkloadError(f"{path}: arrivals: seed: one seed, beside `requests`, is for the whole workload")
+        raise WorkloadError(f"{path}: arrivals: seed: one seed, next to `requests`, is for the whole workload")
     lengths = []
     for field in ("prompt_tokens", "output_tokens"):
         try:
@@ -191,8 +200,8 @@ def _synthetic(source: WorkloadInput, limit: int | None) -> Workload:
         except WorkloadError as error:
             raise WorkloadError(f"{path}: {field}: {error}") from None
     prompts = [
-        TokenPrompt(f"request {i}", prompt, output, seed=content.seed)
-        for i, (prompt, output) in enumerate(zip(*lengths, strict=True))
+        TokenPrompt(f"request {i}", prompt, output, seed=content.seed, client=client)
+        for i, (prompt, output, client) in enumerate(zip(*lengths, _clients(path, content), strict=True))
     ]
     arrivals = msgspec.structs.replace(content.arrivals, seed=content.seed)
     try:
@@ -201,6 +210,19 @@ def _synthetic(source: WorkloadInput, limit: int | None) -> Workload:
         raise WorkloadError(f"{path}: {error}") from None
     notes = (*_first_of(limit, len(prompts)), "prompts are made up: token ids of lengths that were drawn")
     return replace(whole, requests=whole.requests[:limit], seed=content.seed, notes=notes)
+
+
+def _clients(path: Path, content: SyntheticFile) -> list[str | None]:
+    """Whose each request is. Raises WorkloadError."""
+    if not content.clients:
+        return [None] * content.requests
+    for client, weight in content.clients.items():
+        if what := fault(client, events.Name):
+            raise WorkloadError(f"{path}: clients: {shown(client)}: {what}")
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise WorkloadError(f"{path}: clients: {shown(client)}: {shown(weight)} is not 1 to {MAX_WEIGHT:,}")
+    rng = random.Random(f"{content.seed}/clients")
+    return list(rng.choices(list(content.clients), list(content.clients.values()), k=content.requests))
 
 
 def _first_of(limit: int | None, there: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 - CSV with TIMESTAMP, ContextTokens, GeneratedTokens, as in the Azure LLM inference traces (Patel et al., "Splitwise:
   Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024).
 - JSON Lines with `timestamp`, `input_length`, `output_length` and `hash_ids`: Mooncake's, in milliseconds and blocks of
-  512 tokens, or Bailian's (which bear `chat_id`, `parent_chat_id`, `turn`), in seconds and blocks of 16 tokens.
+  512 tokens, or Bailian's (which have `chat_id`, `parent_chat_id`, `turn`), in seconds and blocks of 16 tokens.
 """
 
 import csv

@@ -114,7 +114,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch
     ("content", "message"),
     [
         ('{"id": "a", "prompt": ""}\n', "line 1: prompt: 1 to"),
-        ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}\n', "line 2: id: 'a' stands on an earlier line"),
+        ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}\n', "line 2: id: 'a' is on an earlier line"),
         ('{"id": "a", "prompt": "x", "colour": 1}\n', "line 1: Object contains unknown field `colour`"),
         ('{"id": "a", "prompt": "x", "output_tokens": 0}\n', "line 1: output_tokens: 0"),
         ("not json\n", "line 1: "),

@@ -57,6 +57,9 @@ class TinyWeights:
     def names(self):
         return set(TINY.tensors())
 
+    def shape_of(self, name):
+        return TINY.tensors()[name]
+
     def read(self, name, device, dtype):
         generator = torch.Generator().manual_seed(sum(name.encode()))
         drawn = torch.randn(TINY.tensors()[name], generator=generator)

@@ -179,6 +179,28 @@ def test_cancelling_ends_one_stream_and_frees_its_blocks(tmp_path):
     assert trace.endings[1][1] == "length"
 
 
+def test_all_that_are_cancelled_before_their_end_are_aborted_and_the_others_get_their_tokens():
+    release = threading.Event()
+
+    class Held(fakes.FakeRunner):
+        def execute(self, plan):
+            assert release.wait(60)  # no request ends before all are submitted and half are cancelled
+            return super().execute(plan)
+
+    requests = [Request(str(i), (5, 6, 7), SamplingParams(max_tokens=2, min_tokens=2)) for i in range(2_000)]
+    engine = Engine(Held(SMALL), SMALL, new_stream=fakes.FakeText)
+    with OnlineEngine(engine) as online:
+        streams = [online.submit(request) for request in requests]
+        for stream in streams[::2]:
+            online.cancel(stream)
+        release.set()
+        answers = [[output.token_id for output in stream] for stream in streams]
+    assert {stream.finish_reason for stream in streams[::2]} == {"abort"}
+    assert {stream.finish_reason for stream in streams[1::2]} == {"length"}
+    assert answers[1::2] == [fakes.answer(request) for request in requests[1::2]]
+    assert engine.metrics().kv_used == 0
+
+
 def test_stop_drains_or_aborts():
     draining = OnlineEngine(slow_engine())
     draining.start()

@@ -7,12 +7,16 @@ import os
 import random
 import statistics
 import threading
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracereel.engine.recording import request_of
+from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.workload import Arrivals, Lengths, Prompt, TokenPrompt, Workload, WorkloadError
 from tracereel.engine.workload_files import read_workload
 from tracereel.trace.format.events import encoder
@@ -112,6 +116,24 @@ def test_lengths_have_the_mean_they_are_asked_for(distribution, mean):
     assert min(drawn) >= 1
 
 
+def test_a_workload_says_whose_each_request_is(tmp_path):
+    lines = '{"prompt": "a", "output_tokens": 2, "client": "one"}\n{"prompt": "b", "output_tokens": 2}\n'
+    prompts = read_workload(written(tmp_path, "a.jsonl", lines))
+    assert [prompt.client for _, prompt in prompts.requests] == ["one", None]
+    nobodys = read_workload(written(tmp_path, "b.jsonl", lines.replace(', "client": "one"', "")))
+    assert prompts.digest != nobodys.digest
+    drawn = read_workload(written(tmp_path, "c.toml", f"{SYNTHETIC}clients = {{ heavy = 9, light = 1 }}\n"))
+    clients = Counter(prompt.client for _, prompt in drawn.requests)
+    assert clients["heavy"] > 3 * clients["light"] > 0
+    plain = read_workload(written(tmp_path, "c.toml", SYNTHETIC))
+    assert lengths(drawn) == lengths(plain)
+    assert drawn.digest != plain.digest
+    model = SimpleNamespace(config=SimpleNamespace(vocabulary=300))
+    loaded = SimpleNamespace(model=model, tokenizer=ChatTokenizer.of_bytes(300))
+    assert {request_of(prompt, loaded).client for _, prompt in drawn.requests} == {"heavy", "light"}
+    assert request_of(prompts.requests[0][1], loaded).client == "one"
+
+
 def test_arrivals_come_at_their_rate():
     prompts = [Prompt(str(i), "x", 1) for i in range(4000)]
     for arrivals in (Arrivals("fixed", 20.0), Arrivals("poisson", 20.0, 7), Arrivals("bursts", 20.0, 7, burst=8)):
@@ -189,6 +211,9 @@ HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         ("s.toml", SYNTHETIC.replace("rate = 5.0", "rate = 0"), "arrivals: rate 0.0 is not above 0"),
         ("s.toml", SYNTHETIC.replace("rate = 5.0", "rate = 5.0, seed = 2"), "arrivals: seed: one seed"),
         ("s.toml", SYNTHETIC.replace("rate = 5.0", "rate = 5.0, speed = 2"), "unknown field `speed`"),
+        ("s.toml", SYNTHETIC + "clients = { a = 0 }", "clients: 'a': 0 is not 1 to 1,000,000"),
+        ("s.toml", SYNTHETIC + f"clients = {{ {'c' * 600} = 1 }}", "clients: 'ccc"),
+        ("a.jsonl", json.dumps({"prompt": "a", "client": "c" * 600}), "line 1: client: 'ccc"),
         ("s.toml", "nonsense", "s.toml: "),
         ("nowhere.csv", None, "nowhere.csv: cannot be read (No such file or directory)"),
     ],
@@ -245,7 +270,7 @@ def test_a_packed_workload_is_the_one_that_was_packed(tmp_path, name, content, s
     assert read_workload(packed).requests == read_workload(written(tmp_path, name, content)).requests
     packed.write_bytes(pack(content.encode()) * 2)
     if name == "a.jsonl":
-        with pytest.raises(WorkloadError, match="line 2001: id: 'p0' stands on an earlier line"):
+        with pytest.raises(WorkloadError, match="line 2001: id: 'p0' is on an earlier line"):
             read_workload(packed)
     packed.write_bytes(pack(content.encode())[:-9])
     with pytest.raises(WorkloadError, match="cannot be unpacked"):

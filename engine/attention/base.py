@@ -13,11 +13,11 @@ WHOLE_CHUNKS = 2**30
 class BatchLayout:
     """Where the tokens of a step are and what they may see; int32 tensors on the model's device.
 
-    The T tokens of a step lie one after the other: first `num_decodes` rows with one token each, then the chunks of the
+    The T tokens of a step follow one another: first `num_decodes` rows with one token each, then the chunks of the
     sequences that prefill, then padding. Of each token `slots` [T] is the row of `tables` [slots, width] that holds its
     sequence's KV blocks, `positions` [T] its position. The chunks are cut into tiles: `tile_starts` [N + 1] says at
     which token each tile begins and where the last one ends. A tile belongs to one sequence; one without tokens is
-    idle. What attention gives for padding after the last tile is of no use to anybody.
+    idle. What attention gives for padding after the last tile has no use.
     """
 
     num_decodes: int

@@ -1,6 +1,6 @@
 """Attention over a paged KV cache as Triton programs; the launching is `triton_paged`'s.
 
-Scores and sums are fp32. Sizes that are not a power of two are padded and masked. The cache of a layer lies as
+Scores and sums are fp32. Sizes that are not a power of two are padded and masked. The cache of a layer is
 [blocks x block tokens, KV heads, head size], contiguous.
 """
 
@@ -166,8 +166,8 @@ def decode_attention(
     """One decoding row, one KV head, one part of its context: norm and rotate, store key and value, attend.
 
     The context is cut into up to SPLITS parts (flash-decoding: Dao et al., 2023). The last part has the row's own token
-    too, whose key and value it stores; nobody reads them from the cache in this launch. The program that is the last to
-    be done with its part, by the count in `arrivals`, puts the parts together and leaves the count at 0.
+    too, whose key and value it stores; no program reads them from the cache in this launch. The last program to be done
+    with its part, by the count in `arrivals`, puts the parts together and leaves the count at 0.
 
     With PDL a part's first keys and values are loaded before the wait: they are of earlier steps. With WAIT_LAST the
     kernel in front is attention of the step's chunks, of which nothing is needed here, and which has itself waited for

@@ -1,7 +1,7 @@
 """Paged attention by torch itself: `varlen_attn` with a block table (torch 2.12 and newer, where its kernels can).
 
-Which block sizes it takes depends on the FlashAttention that torch was built with or was told to use, so that it is
-asked by a small call before it is chosen.
+Which block sizes it takes depends on the FlashAttention that torch was built with or was set to use, so a small
+call tries it before it is chosen.
 """
 
 from typing import ClassVar

@@ -2,7 +2,7 @@
 
 A decode step of a small model is bound by how many launches there are, and one of a large model at a small batch by the
 bytes of its weights: norm, gate and addition are computed where the product already has their operands. Knows launches;
-up to which size this is quicker than a library's product was measured (`benchmarks/tune_products.py`).
+up to which size this is quicker than a library's product was measured (`benchmarks/tune_kernels.py`).
 """
 
 from typing import NamedTuple

@@ -191,7 +191,7 @@ def _load() -> ctypes.CDLL:
 
 
 def _is_ours(path: Path) -> bool:
-    """Is the library what was built here: nobody else may write to it or to its folder, and its hash is as noted?
+    """Is the library what was built here: no other user may write to it or to its folder, and its hash is as noted?
 
     It runs with all that this process may do.
     """

@@ -1,8 +1,8 @@
 """Dynamic batching: static batches that do not wait for ever to be full.
 
-A batch is closed when as many wait as there are slots, or when one of them has waited for `max_wait_ms`; who comes
-later waits for the next. What inference servers do for models without a step to join at, such as Triton's dynamic
-batcher with its `max_queue_delay_microseconds`.
+A batch is closed when as many wait as there are slots, or when one of them has waited for `max_wait_ms`; a
+later request waits for the next batch. What inference servers do for models without a step to join at, such as
+Triton's dynamic batcher with its `max_queue_delay_microseconds`.
 """
 
 from itertools import takewhile

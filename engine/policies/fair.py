@@ -1,4 +1,4 @@
-"""Fair by tokens served: the client that was served least is next, whoever sends more requests.
+"""Fair by tokens served: the client that was served least is next, however many requests each sends.
 
 The virtual token counter of Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024. Each client has a
 counter of the tokens it was served, an output token weighing twice a prompt token. A free slot goes to the waiting

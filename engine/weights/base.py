@@ -10,7 +10,7 @@ from tracereel.engine.tokenizer import ChatTokenizer
 class Weights(Protocol):
     """A model as it is stored.
 
-    Tensors bear Hugging Face's names (`ModelConfig.tensors` lists them) and their rows stand in Hugging Face's order,
+    Tensors have Hugging Face's names (`ModelConfig.tensors` lists them) and their rows are in Hugging Face's order,
     whatever the store has. They are read one at a time, so that a model of any size is never held twice.
     """
 
@@ -21,6 +21,9 @@ class Weights(Protocol):
 
     def names(self) -> set[str]:
         """The tensors that there are."""
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, which is known before the tensor is read. Raises ModelFileError."""
 
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """One tensor. Raises ModelFileError where it cannot be read."""
@@ -54,9 +57,7 @@ class CheckedTensors:
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """One tensor. Raises ModelFileError where it cannot be read or is of another shape."""
-        tensor = self._weights.read(name, self._device, self._dtype)
-        if tuple(tensor.shape) != self._shapes[name]:
-            raise ModelFileError(
-                f"{self._weights.name}: {name} has the shape {list(tensor.shape)}, expected {list(self._shapes[name])}"
-            )
-        return tensor
+        found, expected = self._weights.shape_of(name), self._shapes[name]
+        if found != expected:
+            raise ModelFileError(f"{self._weights.name}: {name} has the shape {list(found)}, expected {list(expected)}")
+        return self._weights.read(name, self._device, self._dtype)

@@ -75,8 +75,9 @@ class GgufFile:
         slower = self._rope_factor(architecture)
         frequencies = tuple(f / slower for f in rotary_frequencies(head_dim, float(value("rope.freq_base", 10_000.0))))
         if _ROPE_FACTORS in self._tensors:  # Llama 3's scaling: what each frequency is divided by
-            factors = self._dequantize(_ROPE_FACTORS, torch.float64).tolist()
-            if len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
+            of_this_shape = self._tensors[_ROPE_FACTORS].shape == (len(frequencies),)
+            factors = self._dequantize(_ROPE_FACTORS, torch.float64).tolist() if of_this_shape else []
+            if not factors or not all(factor > 0 for factor in factors):
                 raise ModelFileError(f"{self.path}: {_ROPE_FACTORS} does not hold {len(frequencies)} factors")
             frequencies = tuple(f / factor for f, factor in zip(frequencies, factors, strict=True))
         return ModelConfig(
@@ -131,6 +132,10 @@ class GgufFile:
         """The tensors that there are; see the contract."""
         return set(self._own_names)
 
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape; see the contract."""
+        return self._tensors[self._own_names[name]].shape
+
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """One tensor; llama-type files store the rows of Q and K in pairs, here they are put back into halves."""
         tensor = self._dequantize(self._own_names[name], dtype)
@@ -143,7 +148,7 @@ class GgufFile:
         return tensor.to(device)
 
     def _dequantize(self, own_name: str, dtype: torch.dtype) -> torch.Tensor:
-        """A tensor in `dtype`, some rows at a time, so that there is never a whole one in fp32 beside it."""
+        """A tensor in `dtype`, some rows at a time, so that no second, whole copy in fp32 is made."""
         stored = self._tensors[own_name]
         out = torch.empty(stored.shape, dtype=dtype)
         rows = out.view(-1, stored.shape[-1])

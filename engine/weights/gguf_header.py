@@ -1,8 +1,9 @@
-"""What stands before the weights in a GGUF file: keys and values, and where each tensor lies.
+"""The header of a GGUF file: keys and values, and the place of each tensor.
 
 Our own because the `gguf` package's reader makes several arrays for every token of the vocabulary: 3 s and 160 MB for
 a file of 98 MB. Follows https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
-Trusts no size in the file: nothing is held that the file has not the bytes for. Knows no architecture.
+Trusts no size in the file: nothing is held that the file has not the bytes for, and no more than what a model needs.
+Knows no architecture.
 """
 
 import mmap
@@ -33,13 +34,16 @@ _NUMBERS: dict[GGUFValueType, np.dtype[Any]] = {
     GGUFValueType.BOOL: np.dtype("?"),
 }
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_MOST_BYTES = 64 * 2**20
+"""The size of a header: 10 MB in a file of a large vocabulary. Python's values take up to 8 times more."""
+_MOST_NAMES = 2**15
 _LEAST_STRING, _LEAST_FIELD, _LEAST_TENSOR = 8, 13, 32
 """The fewest bytes that one can take: a count that is larger than the file has room for is refused before the work."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: its shape with the rows first, its type, and its bytes' place in the file."""
+    """A tensor's shape with the rows first, its type, and the place of its bytes in the file."""
 
     shape: tuple[int, ...]
     kind: gguf.GGMLQuantizationType
@@ -59,14 +63,14 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """All that a file says of itself; a list of strings or numbers is a Python list."""
+    """A file's keys and tensors; a list of strings or numbers is a Python list."""
 
     values: dict[str, Any]
     tensors: dict[str, StoredTensor]
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read what stands before the weights. Raises OSError, and ValueError for what is no whole GGUF file."""
+    """Read a file's header. Raises OSError, and ValueError for what is no whole GGUF file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _Cursor(content).header()
 
@@ -82,6 +86,8 @@ class _Cursor:
         if version not in _VERSIONS:
             raise ValueError(f"version {version} is not supported; supported: 2 and 3, little-endian")
         tensors, fields = self._count(_LEAST_TENSOR), self._count(_LEAST_FIELD)
+        if max(tensors, fields) > _MOST_NAMES:
+            raise ValueError(f"it has {tensors} tensors and {fields} keys; at most {_MOST_NAMES:,} of each can be")
         values = self._named("key", fields, lambda: self._value(GGUFValueType(self._u32())))
         places = self._named("tensor", tensors, self._place)
         alignment = values.get("general.alignment", 32)
@@ -136,6 +142,8 @@ class _Cursor:
         end = self._at + size
         if end > self._size:
             raise ValueError("it ends too early")
+        if end > _MOST_BYTES:
+            raise ValueError(f"over {_MOST_BYTES:,} bytes precede its weights")
         taken = self._content[self._at : end]
         self._at = end
         return taken

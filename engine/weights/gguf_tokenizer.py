@@ -68,8 +68,8 @@ _END_NAMES = frozenset(
     }
 )
 """Tokens that end an answer whatever the file says of them."""
-_NO_END_BESIDE = (("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>"))
-"""Pairs of tokens beside which <|end|> ends a message, not an answer."""
+_NO_END_WITH = (("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>"))
+"""Where a vocabulary has both tokens of a pair, <|end|> ends a message, not an answer."""
 
 
 def gguf_tokenizer(values: Mapping[str, Any]) -> ChatTokenizer:
@@ -134,7 +134,7 @@ def _known(stored: Any, vocabulary: int) -> int | None:
 
 def _end_ids(tokens: list[str]) -> set[int]:
     found = {token: i for i, token in enumerate(tokens) if token in _END_NAMES}
-    if any(first in found and second in found for first, second in _NO_END_BESIDE):
+    if any(first in found and second in found for first, second in _NO_END_WITH):
         found.pop("<|end|>", None)
     return set(found.values())
 

@@ -30,6 +30,7 @@ _USED_UP = ("rotary_emb.inv_freq",)
 """Tensors of older files that say what the configuration says too."""
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _ROWS_AT_ONCE = 4096
+_COMPARED = ("F64", "F32", "F16", "BF16")
 _HEAD_DIM_OF_QWEN3 = 128
 """What a Qwen3 configuration means that does not say it."""
 
@@ -70,7 +71,7 @@ class _Config(msgspec.Struct):
     attention_bias: bool = False
     mlp_bias: bool = False
     use_sliding_window: bool = False
-    quantization_config: dict[str, Any] | None = None
+    quantization_config: dict[str, msgspec.Raw] | None = None
     eos_token_id: Ids | list[Ids] | None = None
 
 
@@ -144,10 +145,11 @@ class HuggingFaceFolder:
         """Do two matrices hold the same numbers? Compared some rows at a time."""
         if other not in self._files:
             return False
-        first, second = (self._opened[self._files[name]].get_slice(name) for name in (one, other))
-        if first.get_shape() != second.get_shape() or first.get_dtype() != second.get_dtype():
+        first, second = self._slice(one), self._slice(other)
+        shape, kind = first.get_shape(), first.get_dtype()
+        if shape != second.get_shape() or kind != second.get_dtype() or len(shape) != 2 or kind not in _COMPARED:
             return False
-        rows = first.get_shape()[0]
+        rows = shape[0]
         return all(
             torch.equal(first[at : at + _ROWS_AT_ONCE], second[at : at + _ROWS_AT_ONCE])
             for at in range(0, rows, _ROWS_AT_ONCE)
@@ -203,6 +205,17 @@ class HuggingFaceFolder:
     def names(self) -> set[str]:
         """The tensors that there are; see the contract."""
         return set(self._files)
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape; see the contract."""
+        return tuple(self._slice(name).get_shape())
+
+    def _slice(self, name: str) -> Any:
+        path = self._files[name]
+        try:
+            return self._opened[path].get_slice(name)
+        except SafetensorError as error:
+            raise ModelFileError(f"{path}: the tensor {name} cannot be read ({error})") from None
 
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """One tensor; see the contract."""

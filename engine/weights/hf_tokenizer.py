@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tracereel.engine.chat_template import ChatTemplate
-from tracereel.engine.json_file import read_json
+from tracereel.engine.json_file import read_bounded, read_json
 from tracereel.engine.model_config import ModelFileError
 from tracereel.engine.tokenizer import ChatTokenizer, bytes_of_tokens
 from tracereel.engine.weights.gguf_tokenizer import QWEN2_PATTERN
@@ -26,6 +26,8 @@ TOKENIZER_FILES = (
 )
 """What decides how a folder's text is made into tokens and when an answer ends, besides config.json."""
 _OTHER_TOKENIZERS = ("vocab.json", "merges.txt", "tokenizer.model", "vocab.txt", "spiece.model", "tekken.json")
+MAX_TOKENIZER_BYTES = 64 * 2**20
+MAX_TEMPLATE_BYTES = 2**20
 TEMPLATES = "additional_chat_templates"
 """The folder of further templates, by their names."""
 _STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -51,13 +53,20 @@ class _Token(msgspec.Struct):
         )
 
 
+class _Stored(msgspec.Struct):
+    """What of tokenizer.json is looked at here; all else is the library's."""
+
+    decoder: Any = None
+    padding: Any = None
+
+
 class _NamedTemplate(msgspec.Struct):
     name: str
     template: str
 
 
 class _TokenizerConfig(msgspec.Struct):
-    """What of tokenizer_config.json is used besides the special tokens, which bear names of their own."""
+    """What of tokenizer_config.json is used besides the special tokens, which have names of their own."""
 
     chat_template: str | list[_NamedTemplate] | dict[str, str] | None = None
     added_tokens_decoder: dict[int, _Token] | None = None
@@ -81,7 +90,7 @@ def folder_tokenizer(
                 " with transformers, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
             )
         return None
-    stored = read_json(path, dict[str, Any])
+    stored = read_json(path, _Stored, MAX_TOKENIZER_BYTES)
     try:
         bpe = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
@@ -91,8 +100,8 @@ def folder_tokenizer(
     raw = read_json(settings, dict[str, Any]) if settings.is_file() else {}
     _rebuild(bpe, config, architecture, byte_level=_is_byte_level(stored))
     names, special = _special_tokens(folder, config, raw)
-    if isinstance(padding := stored.get("padding"), dict) and "pad_token" in padding:
-        names.setdefault("pad_token", str(padding["pad_token"]))
+    if isinstance(stored.padding, dict) and "pad_token" in stored.padding:
+        names.setdefault("pad_token", str(stored.padding["pad_token"]))
     _add_tokens(bpe, config, names, special)
     added = bpe.get_added_tokens_decoder()
     control = [i for i, token in added.items() if token.special]
@@ -107,9 +116,8 @@ def folder_tokenizer(
     )
 
 
-def _is_byte_level(stored: dict[str, Any]) -> bool:
-    decoder = stored.get("decoder")
-    return isinstance(decoder, dict) and decoder.get("type") == "ByteLevel"
+def _is_byte_level(stored: _Stored) -> bool:
+    return isinstance(stored.decoder, dict) and stored.decoder.get("type") == "ByteLevel"
 
 
 def _rebuild(bpe: Tokenizer, config: _TokenizerConfig, architecture: str, *, byte_level: bool) -> None:
@@ -196,6 +204,6 @@ def _template_source(folder: Path, config: _TokenizerConfig) -> str | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path}: cannot be read ({error})") from None
+        return read_bounded(path, MAX_TEMPLATE_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: is not UTF-8 (byte {error.start})") from None

@@ -111,6 +111,10 @@ class RandomWeights:
         """The tensors that there are; see the contract."""
         return set(self._shapes)
 
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape; see the contract."""
+        return self._shapes[name]
+
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Draw one tensor: norms are ones, all else is uniform about 0."""
         shape = self._shapes[name]
@@ -119,7 +123,7 @@ class RandomWeights:
         seed = int.from_bytes(hashlib.sha256(f"{self.name} {name}".encode()).digest()[:7], "big")
         generator = torch.Generator(device).manual_seed(seed)
         reach = SPREAD * 3**0.5
-        # In the dtype itself: an embedding in fp32 beside it would be the largest thing in memory.
+        # In the dtype itself: a second embedding in fp32 would be the largest thing in memory.
         return torch.empty(shape, dtype=dtype, device=device).uniform_(-reach, reach, generator=generator)
 
     def tokenizer(self) -> ChatTokenizer:
