@@ -18,6 +18,7 @@ from tracereel.cli import (
     doctor,
     export,
     fetch,
+    follow,
     inspect,
     ledger,
     merge,
@@ -36,6 +37,7 @@ from tracereel.trace import __version__
 
 COMMANDS = (
     record,
+    follow,
     render,
     slides,
     check,
