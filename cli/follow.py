@@ -2,8 +2,8 @@
 
 Looks at /slots again and again, and sends prompts itself where they are given: JSON Lines with id, prompt and, if
 wanted, output_tokens (the most, default: 128) and arrival_ms. Ends when they are answered; without prompts after
---seconds, or with Ctrl-C. A step of the trace is the time between two looks in which a slot advanced. What cannot be
-seen from outside is absent; docs/engines.md says what that is.
+--seconds, or with Ctrl-C. A step of the trace is the time from one look that saw a slot advance to the next one. What
+cannot be seen from outside is absent; docs/engines.md says what that is.
 """
 
 import argparse

@@ -63,6 +63,19 @@ def test_looks_that_keep_up_give_a_step_for_each_pass():
     assert not ledger.busy
 
 
+def test_a_look_in_the_middle_of_a_pass_does_not_part_it():
+    ledger, mine = Ledger(), sent()
+    ledger.send(mine)
+    for at_ns, processed, decoded in ((100, 0, 0), (200, 0, 0), (300, 5, 1), (400, 5, 1), (500, 5, 2)):
+        ledger.look([seen(0, 1, processed, decoded, seed=7)] if at_ns > 100 else [], at_ns)
+    ledger.look([], 600)
+    answer(mine, [1, 2, 3])
+    ledger.look([], 700)
+    ledger.look([], 800)
+    steps = steps_of(ledger.records())
+    assert [(step.start_ns, step.end_ns) for step in steps] == [(100, 300), (300, 500), (500, 600)]
+
+
 def test_several_passes_between_two_looks_stand_at_its_end():
     ledger, mine = Ledger(), sent(max_tokens=9)
     ledger.send(mine)
@@ -272,7 +285,7 @@ def test_a_server_that_answers_prompts_is_recorded_whole(tmp_path):
     assert header["slots"] == ANSWERS["props"]["total_slots"]
     assert header["model"]["parameters"] == ANSWERS["models"]["data"][0]["meta"]["n_params"]
     assert header["device"]["kind"] == "unknown"
-    assert "looks" in header["config"]["a_step_is"]
+    assert "from one look" in header["config"]["a_step_is"]
     assert "kv_used" not in steps[0]
 
 

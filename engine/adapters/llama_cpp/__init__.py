@@ -2,8 +2,8 @@
 
     tracereel follow http://127.0.0.1:8080 --prompts prompts.jsonl --out run.jsonl.zst
 
-The server answers `/slots` between two of its passes. A step of the trace is therefore the time between two looks in
-which a slot advanced: one pass where the looks keep up, several where they do not. What no look shows is not in the
+A step of the trace is the time from one look that saw a slot advance to the next one that did: one pass where the looks
+keep up, several where they do not. What no look shows is not in the
 trace; `ledger` says what that is. Follows tools/server of llama.cpp, builds as in `server.TRIED`. Needs neither
 llama.cpp nor torch.
 """

@@ -26,7 +26,7 @@ from tracereel.trace.format.recorder import Recorder, start_clock
 MOST_PROMPTS = 256
 """Each has a connection and a thread."""
 IDLE_SECONDS = 0.02
-STEPS = "the time between two looks at /slots in which a slot advanced"
+STEPS = "the time from one look at /slots that saw a slot advance, or saw all idle, to the next that saw it"
 UNKNOWN = "when a pass began and ended, KV in use, the device; of others' requests arrival, prompt, tokens, last tokens"
 
 

@@ -1,11 +1,12 @@
 """Turns looks at a server's slots into the records of a trace. Knows neither HTTP nor a clock.
 
-What lies between two looks is a step where a slot advanced in it; each of its tokens has the time of the look that saw
-it. A row can say a prefill with its first token, or tokens decoded: where a slot did more than one of these between two
-looks, or was handed over, further steps of a microsecond at the end of that time say the rest.
+A step ends at a look that sees that slots have advanced, and begins at the look before that saw the same, or at the
+last one that saw all of them idle; each of its tokens has the time at which it ends. A row can say a prefill with its
+first token, or tokens decoded: where a slot did more than one of these in a step's time, or was handed over, further
+steps of a microsecond at the end of that time say the rest.
 
 What cannot be known from outside:
-- when the pass began and ended within the time between two looks, and how many passes it was;
+- when a pass began and ended within a step's time, and how many passes it was;
 - of requests of other clients: when they arrived (the look before the first one that shows them is taken), their
   prompts, tokens, texts, why they ended, and the tokens since the last look at them;
 - requests that came and went between two looks: such a request of one's own ends as `unseen`, others are not there;
@@ -87,7 +88,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """The time between two looks: how far each task had come at the second, and which had left."""
+    """A time at whose end slots had advanced: how far each task had come then, and which had left."""
 
     from_ns: int
     to_ns: int
@@ -125,6 +126,8 @@ class Ledger:
         self._intervals: deque[_Interval] = deque()
         self._requests = self._steps = self._running = self._waiting = 0
         self._looked_ns: int | None = None
+        self._since_ns = 0
+        """When the next step begins."""
         self._last_ns = 0
 
     def send(self, sent: Sent) -> None:
@@ -142,12 +145,13 @@ class Ledger:
         """The slots that work, as they were at this time; tasks are told apart by their numbers."""
         before_ns = at_ns if self._looked_ns is None else self._looked_ns
         self._looked_ns = at_ns
-        rows = []
+        rows, advanced = [], False
         for seen in slots:
             task = self._tasks.get(seen.task)
             if task is None:
                 sent = self._unseen.pop(seen.seed, None)
                 task = self._tasks[seen.task] = Task(seen.slot, sent, before_ns, f"task {seen.task}")
+            advanced = advanced or (seen.processed, seen.decoded) != (task.processed, task.decoded)
             task.cached, task.processed, task.decoded = seen.cached, seen.processed, seen.decoded
             if seen.remain >= 0:
                 task.max_tokens = seen.decoded + seen.remain
@@ -157,8 +161,10 @@ class Ledger:
         self._tasks = {number: task for number, task in self._tasks.items() if number in present}
         for task in gone:
             task.gone = True
-        if rows or gone:
-            self._intervals.append(_Interval(before_ns, at_ns, rows, gone))
+        if advanced or gone:
+            self._intervals.append(_Interval(self._since_ns, at_ns, rows, gone))
+        if advanced or not rows:
+            self._since_ns = at_ns
 
     def records(self, *, all_of_it: bool = False) -> Iterator[Arrival | Step | Finish]:
         """What is known by now; `all_of_it`: the following ends, nothing more will be known."""
@@ -205,7 +211,7 @@ class Ledger:
         self, from_ns: int, to_ns: int, rows: list[_Row], leaving: list[Task]
     ) -> Iterator[Arrival | Step | Finish]:
         enter = [row.task for row in rows if not row.task.in_slot]
-        from_ns = max([from_ns, self._last_ns, *(task.sent.submitted_ns for task in enter if task.sent)])
+        from_ns = max([from_ns, self._last_ns, *map(_submitted_ns, enter)])
         to_ns = max(to_ns, from_ns)
         yield from self._arrivals(from_ns, enter)
         yield self._step(from_ns, to_ns, rows, enter, [task for task in leaving if _reason(task)])
@@ -216,8 +222,7 @@ class Ledger:
     def _leave_without_a_row(self, task: Task, at_ns: int) -> Iterator[Arrival | Finish]:
         """A request left, and nothing more is known of it than at the look before."""
         yield from self._arrivals(at_ns, [] if task.in_slot else [task])
-        submitted_ns = task.sent.submitted_ns if task.sent else 0
-        yield self._finish(task, max(at_ns, self._last_ns, submitted_ns))
+        yield self._finish(task, max(at_ns, self._last_ns, _submitted_ns(task)))
 
     def _step(self, from_ns: int, to_ns: int, rows: list[_Row], enter: list[Task], finished: list[Task]) -> Step:
         admitted = []
@@ -312,6 +317,11 @@ def _complete(task: Task) -> None:
         task.cached = task.sent.cached
     task.processed = task.prompt_tokens - task.cached
     task.decoded = max(task.sent.received, task.outputs)
+
+
+def _submitted_ns(task: Task) -> int:
+    """When it was sent; another client's at the earliest."""
+    return task.since_ns if task.sent is None else task.sent.submitted_ns
 
 
 def _number(task: Task) -> int:
