@@ -303,7 +303,8 @@ def test_following_without_prompts_ends_after_its_seconds(tmp_path):
 @pytest.mark.parametrize(
     ("path", "status", "content", "said"),
     [
-        ("/slots", 501, ANSWERS["slots_refused"], "start llama-server with --slots"),
+        ("/slots", 501, ANSWERS["slots_refused"], "Start it with `--slots`"),
+        ("/slots", 501, {"error": {"message": "not supported"}}, "start llama-server with --slots"),
         ("/props", 401, {"error": {"message": "Invalid API Key"}}, "LLAMA_API_KEY"),
         ("/props", 200, {"name": "another server"}, "is not what llama.cpp's server answers"),
         ("/props", 200, None, "is not what llama.cpp's server answers"),

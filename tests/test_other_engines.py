@@ -1,4 +1,4 @@
-"""The recordings of vLLM and transformers in the package: every tool and every scene works on them."""
+"""The recordings of other engines in the package: every tool and every scene works on them."""
 
 import json
 from pathlib import Path
@@ -80,5 +80,17 @@ def test_a_recording_of_vllms_kinds_says_what_only_it_has_and_can_be_filmed(kind
     assert main(["check", "--strict", str(path)]) == 0
     assert main(["inspect", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])[says]
+    film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
+    assert main(film) == 0
+
+
+def test_a_recording_of_llama_cpps_server_keeps_to_the_schema_and_can_be_filmed(capsys, tmp_path):
+    path = PACKAGE_RECORDINGS / "llama-cpp" / "cpu" / "film-12.jsonl.zst"
+    assert main(["check", "--strict", str(path)]) == 0
+    trace = Trace.read(path)
+    assert trace.header.engine.name == "llama.cpp"
+    assert trace.header.device.kind == "unknown"
+    assert {len(trace.tokens_of(i)) for i in range(len(trace.arrivals))} <= set(range(1, 65))
+    assert (trace.steps.kv_used < 0).all()
     film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
     assert main(film) == 0

@@ -172,7 +172,7 @@ class Server:
         if answer.status == 200:
             return answer
         said = _refusal(answer.read(_MOST_LINE))
-        if answer.status == 501 and path == "/slots":
+        if answer.status == 501 and "--slots" not in said:
             said = f"{said}; start llama-server with --slots"
         elif answer.status in (401, 403):
             said = f"{said}; let LLAMA_API_KEY hold the server's key"
