@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from configparser import ConfigParser
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,9 @@ from tracereel.film.schedule import frames_of, schedule
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.sound import voice
+from tracereel.film.staging import staged
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import DARK, GROUND, Palette
-from tracereel.trace.format.locks import Lock
 from tracereel.trace.format.text import printable
 
 Paint = Callable[[Canvas], None]
@@ -168,17 +168,38 @@ class _Encoder(VideoSegmentEncoder):
 
 
 # The encoder uses Manim's private fields: where they are not there, Manim's own encoder does the work.
-_KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame") and hasattr(SceneFileWriter, "_create_segment_encoder")
+_KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame")
 
 
 class _Writer(SceneFileWriter):
+    folder: Path | None = None
+    """Where the film is made until it is whole."""
+    made: Callable[[], None] = staticmethod(lambda: None)
+    """Called when Manim has made the film, before it is opened for a preview."""
+
     @property
-    def movie_file_path(self) -> Path:
-        """Where the film goes; also a GIF bears its scene's name alone, without Manim's version."""
+    def target(self) -> Path:
+        """The film's place; also a GIF has its scene's name alone, without Manim's version."""
         path: Path = super().movie_file_path
         return path.with_name(f"{self.output_plan.output_stem}{path.suffix}")
 
+    @property
+    def movie_file_path(self) -> Path:
+        """Where Manim writes the film."""
+        return self.target if self.folder is None else self.folder / self.target.name
+
+    def print_file_ready_message(self, file_path: Any) -> None:
+        """Note and report the film's place, which it has when `made` has been called."""
+        super().print_file_ready_message(file_path if self.folder is None else self.target)
+
+    def finish(self) -> None:
+        """Join the film's parts."""
+        super().finish()
+        self.made()
+
     def _create_segment_encoder(self, target: Any) -> VideoSegmentEncoder:
+        if not _KNOWS_ENCODER:
+            return super()._create_segment_encoder(target)
         assert self.video_encoder is not None
         return _Encoder(target=target, spec=self.video_encoder)
 
@@ -192,8 +213,7 @@ class FilmRenderer(CairoRenderer):
     camera: LayerCamera
 
     def __init__(self, palette: Palette = DARK, on_frame: Callable[[int], None] = lambda frames: None) -> None:
-        writer = _Writer if _KNOWS_ENCODER else SceneFileWriter
-        super().__init__(file_writer_class=writer, camera_class=LayerCamera)
+        super().__init__(file_writer_class=_Writer, camera_class=LayerCamera)
         self.ledger = Ledger()
         self.camera.ledger = self.ledger
         self.camera.palette = palette
@@ -249,19 +269,26 @@ class FilmScene(Scene):
 
     def render(self, preview: bool = False) -> bool:
         """Render; recordings that cannot be played end it with one line and exit code 2."""
-        with _one_line():
+        with _one_line(), ExitStack() as stage:
             if self.show.settings.narration:
                 voice()  # rather now than after an hour of rendering
-            with self._alone():
-                rerun = super().render(preview)
-                self._publish()
-        return rerun
+            self._set(stage)
+            return super().render(preview)
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """Manim writes the film in its place: another process must not do so meanwhile. Raises LockedError."""
-        writes = not (config.save_last_frame or config.dry_run)
-        target = getattr(self.renderer.file_writer, "movie_file_path", None)
-        return Lock(Path(target)) if writes and target else nullcontext()
+    def _set(self, stage: ExitStack) -> None:
+        """Have the film made aside: an earlier one is whole until the new one is. Raises LockedError, OSError."""
+        writer = self.renderer.file_writer
+        target = getattr(writer, "target", None)
+        if target is None or config.save_last_frame or config.dry_run:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writer.folder = stage.enter_context(staged(target))
+
+        def made() -> None:
+            self._publish(writer.movie_file_path)
+            stage.close()  # the film and its files take their places
+
+        writer.made = made
 
     def construct(self) -> None:
         """Play what the storyboard says."""
@@ -308,24 +335,23 @@ class FilmScene(Scene):
         # A tracker left in the scene would make everything that is added later move with it.
         self.remove(layer, film_time)
 
-    def _publish(self) -> None:
+    def _publish(self, path: Path) -> None:
         """Write what goes with the film, where there is one."""
-        path = getattr(self.renderer.file_writer, "final_file_path", None)
         ledger = self.renderer.ledger
-        if path is None or not ledger.frames or not Path(path).is_file():
+        if not ledger.frames or not path.is_file():
             return
         beats = [beat for _, beat in self.timed_beats]
         name = getattr(self, "name", type(self).__name__)
         recipe = Recipe.of(name, self.show, config.frame_rate, transparent=config.transparent)
         file = LedgerFile(
-            film=Path(path).name,
+            film=path.name,
             frames=ledger.frames,
             frame_rate=float(config.frame_rate),
             provenance={**provenance_of(list(self.show.shown.values())), **recipe.facts, **self._facts},
             clock=passages_of(instants_of(beats, schedule(beats, config.frame_rate))),
             claims=ledger.claims(),
         )
-        publish(Path(path), self.show, self.timed_beats, file)
+        publish(path, self.show, self.timed_beats, file)
 
 
 @contextmanager

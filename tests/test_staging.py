@@ -232,12 +232,14 @@ def test_no_manim_cfg_changes_a_film(tmp_path, monkeypatch):
         assert config.from_animation_number == 3
 
 
-def manim(folder: Path) -> subprocess.CompletedProcess[str]:
+def manim_command(folder: Path) -> list[str]:
     scene = Path(__file__).parents[1] / "scenes" / "opening.py"
     command = [sys.executable, "-m", "manim", "-ql", "--fps", "1", "--progress_bar", "none", str(scene)]
-    return subprocess.run(
-        [*command, "--media_dir", str(folder)], capture_output=True, text=True, timeout=120, check=False
-    )
+    return [*command, "--media_dir", str(folder)]
+
+
+def manim(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(manim_command(folder), capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.slow
@@ -248,13 +250,29 @@ def test_manim_alone_says_what_a_film_takes_and_makes_none_that_another_process_
     (film,) = tmp_path.rglob("Opening.mp4")
     ledger, _ = read_ledger(film)
     assert re.search(rf"INFO {ledger.frames} frames, \d+ s of film; to draw ", said), said
+    assert str(film) in "".join((done.stdout + done.stderr).split()), "it says where the film is"
     assert not list(tmp_path.rglob("*.lock"))
+    assert not list(tmp_path.rglob("*.making"))
     before = film.stat().st_mtime_ns
     with Lock(film):
         second = manim(tmp_path)
     assert second.returncode == 2
     assert f"process {os.getpid()} on" in second.stderr
     assert film.stat().st_mtime_ns == before
+    killed_while_it_joins(film, manim_command(tmp_path))
+
+
+def killed_while_it_joins(film: Path, command: list[str]) -> None:
+    """A run that is killed when it has begun to join the film leaves all files of the earlier one as they were."""
+    names = [film, *film.parent.glob(f"{film.stem}.*")]
+    before = {path: path.read_bytes() for path in names}
+    maker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(film.parent.glob(f".{film.stem}.*.making/{film.name}")):
+        assert maker.poll() is None, "it ended before it was killed"
+        time.sleep(0.001)
+    maker.kill()
+    maker.wait()
+    assert {path: path.read_bytes() for path in names} == before
 
 
 @pytest.mark.slow
