@@ -94,3 +94,11 @@ def test_a_recording_of_llama_cpps_server_keeps_to_the_schema_and_can_be_filmed(
     assert (trace.steps.kv_used < 0).all()
     film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
     assert main(film) == 0
+
+
+def test_kv_that_vllm_took_from_elsewhere_is_told_by_its_source(capsys):
+    """A run of vLLM 0.32 with its ExampleConnector: the same prompts twice, the second time partly from files."""
+    path = Path(__file__).parent / "data" / "vllm-elsewhere.jsonl.zst"
+    assert main(["check", "--strict", str(path)]) == 0
+    assert main(["inspect", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["cached_tokens_by_source"] == "external 448"

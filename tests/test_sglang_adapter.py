@@ -1,0 +1,187 @@
+"""The SGLang adapter with stand-ins of the shapes in SGLang 0.5.23's source: SGLang was not run."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.sglang import plugin, taps
+from tracereel.trace.check.conformance import strictly
+from tracereel.trace.check.invariants import check
+from tracereel.trace.state.columns import Trace
+
+
+def request(rid, prompt, most):
+    return SimpleNamespace(
+        rid=rid,
+        origin_input_ids=list(range(prompt)),
+        output_ids=[],
+        sampling_params=SimpleNamespace(max_new_tokens=most),
+        priority=None,
+        finished_reason=None,
+        done=0,
+        known=prompt,
+    )
+
+
+class Scheduler:
+    """As much of SGLang's scheduler as the adapter touches; a prefill goes first, in chunks of four tokens."""
+
+    def __init__(self, *, overlap=False, speculative=False):
+        self.enable_overlap = overlap
+        self.spec_algorithm = SimpleNamespace(is_none=lambda: not speculative)
+        self.disaggregation_mode = SimpleNamespace(value="null")
+        self.dllm_config, self.is_generation = None, True
+        self.is_hybrid_swa = self.is_hybrid_ssm = False
+        self.page_size, self.max_total_num_tokens, self.max_running_requests = 4, 64, 2
+        self.tokenizer, self.chunked_prefill_size, self.schedule_policy = None, 4, "fcfs"
+        self.server_args = SimpleNamespace(model_path="models/tiny", load_format="dummy", device="cpu")
+        self.model_config = SimpleNamespace(dtype="torch.bfloat16")
+        self.token_to_kv_pool_allocator = SimpleNamespace(available_size=lambda: 64 - self.held())
+        self.tree_cache = SimpleNamespace(evictable_size=lambda: 0)
+        self.waiting_queue, self.running, self.results = [], [], []
+
+    def held(self):
+        return sum(-(-req.done // 4) * 4 for req in self.running)
+
+    def _add_request_to_queue(self, req, is_retracted=False):
+        self.waiting_queue.append(req)
+
+    def abort_request(self, rid):
+        self.waiting_queue = [req for req in self.waiting_queue if req.rid != rid]
+
+    def get_next_batch_to_run(self):
+        unread = [req for req in self.running if req.done < len(req.origin_input_ids)]
+        if not unread and self.waiting_queue and len(self.running) < self.max_running_requests:
+            unread = [self.waiting_queue.pop(0)]
+            self.running += unread
+        if unread:
+            (req,) = unread
+            batch = self.batch([req], True, [req.done], [min(4, req.known - req.done)])
+        elif self.running:
+            batch = self.batch(list(self.running), False, None, [1] * len(self.running))
+        else:
+            return SimpleNamespace(batch_to_run=None)
+        for req, width in zip(batch.reqs, batch.extend_lens, strict=True):
+            req.done += width
+            batch.samples.append(req.done == req.known)
+            req.known += req.done == req.known
+        return SimpleNamespace(batch_to_run=batch)
+
+    @staticmethod
+    def batch(reqs, extend, prefixes, widths):
+        mode = SimpleNamespace(is_extend=lambda: extend)
+        return SimpleNamespace(reqs=reqs, forward_mode=mode, prefix_lens=prefixes, extend_lens=widths, samples=[])
+
+    def process_batch_result(self, batch, result):
+        for req, samples in zip(batch.reqs, batch.samples, strict=True):
+            if req.finished_reason is not None or not samples:
+                continue
+            req.output_ids.append(100 + len(req.output_ids))
+            if len(req.output_ids) == req.sampling_params.max_new_tokens:
+                req.finished_reason = SimpleNamespace(to_json=lambda: {"type": "length"})
+                self.running = [other for other in self.running if other is not req]
+
+    def run_event_loop(self):
+        """Without overlap, or with one batch on its way while the one before is processed."""
+        while True:
+            batch = self.get_next_batch_to_run().batch_to_run
+            if batch is not None:
+                self.results.append(batch)
+            while self.results and (len(self.results) > self.enable_overlap or batch is None):
+                self.process_batch_result(self.results.pop(0), None)
+            if batch is None and not self.results:
+                return
+
+
+class Registry:
+    """SGLang's registry of hooks: this one wraps at once."""
+
+    @staticmethod
+    def register(target, hook, kind):
+        assert kind == "around"
+        name = target.rsplit(".", 1)[1]
+        original = getattr(Wrapped, name)
+        setattr(Wrapped, name, lambda *args, **kwargs: hook(original, *args, **kwargs))
+
+
+class Wrapped(Scheduler):
+    pass
+
+
+@pytest.fixture
+def wrapped(monkeypatch, tmp_path):
+    """The scheduler's class as SGLang has it once its plugins are loaded, and the folder of the recordings."""
+    for name in plugin.METHODS:
+        monkeypatch.setattr(Wrapped, name, getattr(Scheduler, name))
+    parallel = SimpleNamespace(tp_rank=0, pp_size=1, dp_rank=None)
+    kinds = SimpleNamespace(AROUND="around")
+    for name, what in {
+        plugin.SCHEDULER: {"Scheduler": Wrapped},
+        "sglang.srt.plugins.hook_registry": {"HookRegistry": Registry, "HookType": kinds},
+        "sglang.srt.runtime_context": {"get_parallel": lambda: parallel},
+    }.items():
+        module = ModuleType(name)
+        vars(module).update(what)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv(plugin.ENVIRONMENT, str(tmp_path))
+    plugin.plugin()
+    return Wrapped
+
+
+def recorded(scheduler, folder, *requests):
+    def loop(self):
+        for each in requests:
+            self._add_request_to_queue(each)
+        self.abort_request("gone")
+        Scheduler.run_event_loop(self)
+
+    taps.run_event_loop(loop, scheduler)
+    (path,) = folder.glob("*.jsonl.zst")
+    return path
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_batches_are_steps_with_overlap_and_without(wrapped, tmp_path, overlap):
+    asked = [request("a", 6, 3), request("b", 3, 4), request("gone", 3, 4), request("c", 9, 2)]
+    path = recorded(wrapped(overlap=overlap), tmp_path, *asked)
+    report = check(path)
+    assert report.ok, report.violations
+    assert not list(strictly(path))
+    trace = Trace.read(path)
+    assert [arrival.id for arrival in trace.arrivals] == ["a", "b", "gone", "c"]
+    assert [len(trace.tokens_of(i)) for i in range(4)] == [3, 4, 0, 2]
+    assert trace.header.engine.name == "SGLang"
+    assert trace.header.model.weights == "random"
+    assert trace.header.kv_blocks == 16
+    assert (trace.steps.padding.sum() > 0) == overlap  # a request's end is seen when it runs once more already
+
+
+def test_what_cannot_be_recorded_is_said_and_the_server_goes_on(wrapped, tmp_path, caplog):
+    scheduler = wrapped(speculative=True)
+    asked = request("a", 3, 2)
+    taps.run_event_loop(lambda self: (self._add_request_to_queue(asked), Scheduler.run_event_loop(self)), scheduler)
+    assert asked.output_ids == [100, 101]
+    assert "speculative decoding cannot be recorded" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_recording_does_not_reach_the_server(wrapped, tmp_path, caplog):
+    scheduler = wrapped()
+    asked = request("a", 3, 2)
+    asked.sampling_params = SimpleNamespace()
+    taps.run_event_loop(lambda self: (self._add_request_to_queue(asked), None), scheduler)
+    assert scheduler.waiting_queue == [asked]
+    assert "the recording ends here" in caplog.text
+
+
+def test_a_missing_method_is_named(wrapped, monkeypatch):
+    monkeypatch.setattr(sys.modules[plugin.SCHEDULER], "Scheduler", SimpleNamespace(run_event_loop=None))
+    with pytest.raises(AdapterError, match=r"no Scheduler\._add_request_to_queue"):
+        plugin.plugin()
+
+
+def test_without_the_variable_nothing_is_imported(monkeypatch):
+    monkeypatch.delenv(plugin.ENVIRONMENT, raising=False)
+    monkeypatch.setitem(sys.modules, plugin.SCHEDULER, None)
+    plugin.plugin()
