@@ -7,7 +7,13 @@ from itertools import pairwise
 
 import pytest
 import zstandard
+from films import SIZES
 from tracereel.cli.main import main
+from tracereel.film.frames import BeatFrames
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.stalls import stalls
 from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_bounds
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
@@ -82,3 +88,50 @@ def test_inspect_says_both(capsys):
     out = capsys.readouterr().out
     assert f"R{first.worst}" in out
     assert "nobody waiting" in out
+
+
+@pytest.mark.parametrize("path", [UNCHUNKED, CHUNKED], ids=lambda path: path.name)
+def test_what_a_prefill_does_to_the_others_is_asked_by_request(path):
+    run = Run.read(path)
+    request = max(range(len(run.trace.arrivals)), key=lambda i: run.trace.arrivals[i].prompt_tokens)
+    lines = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read().decode().splitlines()
+    steps = [record for record in map(json.loads, lines) if record["event"] == "step"]
+    own = {
+        s["index"] for s in steps for r, p in zip(s["requests"], s["phases"], strict=True) if (r, p) == (request, "P")
+    }
+    want = {key: ms for key, ms in stalls_of_lines(path).items() if key[0] in own}
+    longest = max(want, key=want.get)
+    assert run.measure("longest_stall_ms", request=request).value == pytest.approx(want[longest])
+    who = int(run.measure("longest_stalled", request=request).value[1:]) - 1
+    assert max(ms for (_, other), ms in want.items() if other == who) == pytest.approx(want[longest])
+    assert run.measure("all_stalls_ms", request=request).value == pytest.approx(sum(want.values()))
+    assert run.measure("stalling_steps", request=request).value == len({step for step, _ in want})
+    alone = sum(step == longest[0] for step, _ in want)
+    assert run.measure("stalled_requests", request=request).value == alone
+
+
+def test_nobody_is_stalled_by_a_request_that_is_read_alone():
+    with pytest.raises(ValueError, match="no request decodes"):
+        Run.read(UNCHUNKED).measure("longest_stall_ms", request=0)
+
+
+def test_the_film_says_who_is_stalled_and_what_it_comes_to():
+    show = Show(Settings(device="cpu"), SIZES["wide"])
+    (beat,) = storyboard("chunked_prefill", show)
+    whole, chunks = (
+        sum(ms for (step, _), ms in stalls_of_lines(run.trace.path).items() if step in _reading(run, 7))
+        for run in beat.runs
+    )
+    said = beat.captions[-1].phrase
+    assert {stated.key for stated in said.stated} == {f"chunked_prefill.stalls_{'more' if whole < chunks else 'less'}"}
+    assert f"read whole, {whole:,.0f} ms" in said.text
+    assert f"{chunks:,.0f} ms" in said.text
+    phrases = []
+    BeatFrames(beat, show, note=lambda phrase, text: phrases.append(phrase)).said_at(beat.clock.film_s)
+    queries = [figure.source.query for phrase in phrases for figure in phrase.figures]
+    assert queries.count("longest_stalled") == queries.count("longest_stall_ms") == 2
+
+
+def _reading(run, request):
+    steps = run.trace.steps
+    return set(steps.member_step[(steps.member_request == request) & ~steps.member_decode].tolist())

@@ -4,29 +4,33 @@ What the viewer should understand: a prompt is computed by the same steps that g
 a long one makes all the others wait. Beat one: several requests are being answered, a token each in every step. Beat
 two: one with a long prompt arrives. Beat three, on one clock: read whole it takes one step, and nobody gets a token
 until that step ends; the time since the others' last token climbs. In chunks it takes many steps, each a little slower,
-and the others go on. At the end the longest gap of both, over all runs, and what the chunks cost the one who came.
+and the others go on. At the end the longest gap of both, over all runs, what the chunks cost the one who came, and
+which stall was the longest and what all stalls come to: chunks make each short, and not all of them together.
 """
 
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid
-from tracereel.film.components.waits import Waits, longest_gap, ms_style
+from tracereel.film.components.waits import Waits, ms_style
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, case_colour
+from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, case_colour
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import long_prompt
-from tracereel.trace.analysis.queries import measure
+from tracereel.trace.analysis.queries import Measured, measure
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "chunked"
 _BEFORE, _AFTER = 0.25, 0.18
 """What is shown before the long prompt arrives and after its first token, in shares of the time between the two."""
 _SLOWER = 5.0
+_VERDICT_S, _STALLS_S = 5.4, 5.6
+_GROWS_S = 2.4
+"""How long the bars of all stalls take to grow."""
 
 
 class _Side:
@@ -46,10 +50,22 @@ class _Side:
             Waits(self.run, self.request, show.say),
         )
 
+    def stall(self, query: str) -> Measured | None:
+        """What the request's prefill did to those that decode; None where nobody decodes in a step that prefills it."""
+        try:
+            return self.run.measure(query, request=self.request)
+        except ValueError:
+            return None
+
     def gap(self, which: str) -> Phrase:
         """The lowest or the highest of the runs' longest gaps."""
         value = measure(f"gap_beside_{which}_ms", self.runs, request=self.request, percentile=100)
         return figure(value, ms_style(float(value.value)))
+
+
+def _value(said: Phrase) -> float:
+    """A figure as it is printed."""
+    return float(said.text.replace(",", ""))
 
 
 @scene("chunked_prefill", suite=SUITE, order=80, films=(FULL_LENGTH,))
@@ -71,6 +87,7 @@ class Storyboard:
         self.before_ns, self.after_ns = round(longest * _BEFORE), round(longest * (1 + _AFTER))
         gaps = [side.waits.longest for side in sides]
         self.most_ns = max(end - begin for begin, end in filter(None, gaps))
+        self.most_stall_ms = self.most_stalls_ms = 0.0
         self._write_script()
 
     def _write_script(self) -> None:
@@ -86,7 +103,11 @@ class Storyboard:
         end = side.arrival_ns + self.after_ns
         script.run(end, shown)
         self.verdict_s = script.film_s
-        script.hold(4.6)
+        script.hold(_VERDICT_S)
+        self.stalls_s = script.film_s
+        told = self._stalls()
+        if told:
+            script.hold(_STALLS_S)
         self.clock = script.clock()
         name = quote(run.measure("request_name", request=request))
         self.captions = (
@@ -112,7 +133,24 @@ class Storyboard:
                     chunks_high=self.chunks.gap("high"),
                 ),
             ),
+            *([Caption(self.stalls_s, told)] if told else []),
         )
+
+    def _stalls(self) -> Phrase | None:
+        """What all stalls come to, read whole and in chunks; None where one of the two stalls nobody."""
+        totals = [side.stall("all_stalls_ms") for side in (self.whole, self.chunks)]
+        longest = [side.stall("longest_stall_ms") for side in (self.whole, self.chunks)]
+        whole, chunks, one, other = (each and figure(each, ms_style(float(each.value))) for each in (*totals, *longest))
+        if not (whole and chunks and one and other):
+            return None
+        self.most_stalls_ms = max(float(each.value) for each in totals if each)
+        self.most_stall_ms = max(float(each.value) for each in longest if each)
+        short = _value(other) < _value(one)
+        key = "stalls_more" if short and _value(whole) < _value(chunks) else "stalls"
+        key = "stalls_less" if short and _value(chunks) < _value(whole) else key
+        name = quote(self.whole.run.measure("request_name", request=self.whole.request))
+        said = {"request": name, "whole": whole, "chunks": chunks, "one": one, "other": other}
+        return self.say(f"chunked_prefill.{key}", **said)
 
     def _others(self, at_s: float, name: Phrase) -> list[Caption]:
         """Where it is so: the others go on while the prompt is read in chunks, and their steps take longer."""
@@ -133,7 +171,7 @@ class Storyboard:
 
     def parts(self, place: Box) -> tuple[Box, Box, Box]:
         """The parts of a run's place: its slots, the waits of the others, and its figures."""
-        top, foot = place.y + 54, 92.0
+        top, foot = place.y + 54, 138.0
         room = place.bottom - foot - top
         grid = Box(place.x, top, place.w, (room - 66) * 0.46)
         waits = Box(place.x, grid.bottom + 66, place.w, place.bottom - foot - grid.bottom - 66)
@@ -143,10 +181,10 @@ class Storyboard:
         """Draw both runs at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.whole.arrival_ns
         for side, place in zip((self.whole, self.chunks), self.places(), strict=True):
-            self._paint_side(canvas, side, place, side.arrival_ns + since_ns)
+            self._paint_side(canvas, side, place, side.arrival_ns + since_ns, film_s)
 
-    def _paint_side(self, canvas: Canvas, side: _Side, place: Box, now_ns: int) -> None:
-        say, run = self.say, side.run
+    def _paint_side(self, canvas: Canvas, side: _Side, place: Box, now_ns: int, film_s: float) -> None:
+        say = self.say
         grid, waits, foot = self.parts(place)
         view = View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
         canvas.text(side.name, place.x, place.y + 34, HEADING, side.colour)
@@ -155,13 +193,12 @@ class Storyboard:
         head = say("chunked_prefill.since")
         canvas.text(head, waits.x, waits.y - 16, SMALL, DIM, room=waits.w)
         side.waits.paint(canvas, waits, view, self.most_ns, now_ns, side.colour, x)
-        name = quote(run.measure("request_name", request=side.request))
         if now_ns >= side.arrival_ns:
             # Not through the words between the two.
             for top, bottom in ((grid.y - 8, grid.bottom + 8), (waits.y, waits.bottom)):
                 canvas.line([(x, top), (x, bottom)], TEXT, 0.8, thickness=3, dashes=(4, 8))
             self._reading(canvas, side, grid, view, now_ns)
-        self._facts(canvas, side, foot, now_ns, name)
+        self._facts(canvas, side, foot, now_ns, film_s)
 
     def _reading(self, canvas: Canvas, side: _Side, grid: Box, view: View, now_ns: int) -> None:
         """A frame around the long prompt while it is read."""
@@ -177,28 +214,47 @@ class Storyboard:
             occupant = side.grid.residency_box(grid, view, slot, from_ns, min(now_ns, side.first_ns))
             canvas.card(occupant.x - 3, occupant.y - 3, occupant.w + 6, occupant.h + 6, TEXT, radius=6, outline=4)
 
-    def _facts(self, canvas: Canvas, side: _Side, foot: Box, now_ns: int, name: Phrase) -> None:
-        """What was measured, once it has happened."""
+    def _facts(self, canvas: Canvas, side: _Side, foot: Box, now_ns: int, film_s: float) -> None:
+        """What was measured, once it has happened; what all stalls come to at the end."""
         say, run = self.say, side.run
+        name = quote(run.measure("request_name", request=side.request))
         longest, ttft = side.waits.longest, run.measure("request_ttft_ms", request=side.request)
-        facts = (
-            (
-                longest[1] if longest else 0,
+        stall, who = side.stall("longest_stall_ms"), side.stall("longest_stalled")
+        if stall is not None and who is not None:
+            first_row = say("chunked_prefill.stalled", request=name, who=quote(who)), stall
+        else:
+            first_row = (
                 say("chunked_prefill.longest"),
-                longest_gap(run, side.request),
-            ),
-            (
-                side.first_ns,
-                say("chunked_prefill.first", request=name),
-                figure(ttft, ms_style(float(ttft.value))),
-            ),
+                run.measure("gap_beside_ms", request=side.request, percentile=100),
+            )
+        facts = (
+            (longest[1] if longest else 0, *first_row),
+            (side.first_ns, say("chunked_prefill.first", request=name), ttft),
         )
-        for row, (at_ns, words, value) in zip(foot.rows(2, 0), facts, strict=True):
+        *rows, last = foot.rows(3, 0)
+        for row, (at_ns, words, value) in zip(rows, facts, strict=True):
             canvas.text(words, row.x, row.y + 30, SMALL, DIM, room=row.w - 150)
             span = max(self.clock.passage_at(self.clock.film_second(at_ns)).engine_s * 1e9, 1)
             shown = ease((now_ns - at_ns) / (0.03 * span) + 0.2) if now_ns >= at_ns else 0.0
             if shown:
-                canvas.text(say("chunked_prefill.ms", ms=value), row.right, row.y + 30, STRONG, TEXT, shown, align=1)
+                self._ms(canvas, row, value, shown)
+        if stall is not None:
+            shown = ease((film_s - self.verdict_s - 0.6) / _GROWS_S)
+            self._bar(canvas, rows[0], stall, self.most_stall_ms, shown, side.colour)
+        total, grown = side.stall("all_stalls_ms"), ease((film_s - self.stalls_s - 0.3) / _GROWS_S)
+        if total is not None and grown:
+            canvas.text(say("chunked_prefill.together"), last.x, last.y + 30, SMALL, DIM, grown, room=last.w - 150)
+            self._ms(canvas, last, total, grown)
+            self._bar(canvas, last, total, self.most_stalls_ms, grown, side.colour)
+
+    def _bar(self, canvas: Canvas, row: Box, value: Measured, most_ms: float, grown: float, colour: Colour) -> None:
+        """Under a row a bar, as long as its milliseconds are a share of the most."""
+        canvas.box(row.x, row.y + 40, row.w * float(value.value) / max(most_ms, 1e-9) * grown, 6, colour)
+
+    def _ms(self, canvas: Canvas, row: Box, value: Measured, shown: float) -> None:
+        """A number of milliseconds at the right of a row."""
+        ms = self.say("chunked_prefill.ms", ms=figure(value, ms_style(float(value.value))))
+        canvas.text(ms, row.right, row.y + 30, STRONG, TEXT, shown, align=1)
 
     def beat(self) -> Beat:
         """The beat."""

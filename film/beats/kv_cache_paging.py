@@ -17,7 +17,8 @@ from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.block_pool import BlockPool, paint_free
+from tracereel.film.components.block_pool import BlockPool, paint_free, paint_reserved
+from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
@@ -30,6 +31,8 @@ from tracereel.trace.format.storage import TraceError
 
 SUITE = "paging"
 _MARK_S = 0.4
+_LEGEND = 36.0
+"""What a row of the legend takes."""
 
 
 def stretch_of_the_blocks(show: Show) -> Beat:
@@ -76,13 +79,15 @@ class PagingPicture:
         content, shape = self.stage.content, self.stage.shape
         if shape is Shape.WIDE:
             left, right = content.columns((44, 56), 64)
-            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 60)
+            legend = _LEGEND * len(self._legend_rows(left.w))
+            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 24 - legend)
             tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
             waiting = Box(right.x, right.bottom - 48, right.w, 48)
             return pool, tables, waiting
         high = 0.43 if shape is Shape.TALL else 0.39
         pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
-        top = pool.bottom + (128 if shape is Shape.TALL else 104)
+        legend = _LEGEND * len(self._legend_rows(content.w))
+        top = pool.bottom + (92 if shape is Shape.TALL else 68) + legend
         waiting = Box(content.x, content.bottom - 46, content.w, 46)
         tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
         return pool, tables, waiting
@@ -109,24 +114,34 @@ class PagingPicture:
         self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
         self.pool.paint_waiting(canvas, waiting, now_ns)
 
+    def _legend_rows(self, room: float) -> list[list[tuple[str, float]]]:
+        """What the looks of a block are called, in rows no wider than the room: each key with its place in its row."""
+        caches = bool(self.run.measure("caches_prefixes").value)
+        rows: list[list[tuple[str, float]]] = [[]]
+        x = 0.0
+        for key in ("held", "reserved", "shared", "kept" if caches else "was_held", "free"):
+            wide = 36 + width(self.say(f"kv_cache_paging.{key}").text, SMALL)
+            if rows[-1] and x + wide > room:
+                rows.append([])
+                x = 0.0
+            rows[-1].append((key, x))
+            x += wide + 14
+        return rows
+
     def _legend(self, canvas: Canvas, box: Box) -> None:
-        """What the looks of a block mean, as far as there is room."""
-        say, x = self.say, box.x
+        """What the looks of a block mean."""
         one, other = REQUESTS[:2]
-        looks: tuple[tuple[str, tuple[Colour, ...]], ...] = (
-            ("held", (one,)),
-            ("shared", (one, other)),
-            ("was_held", ()),
-            ("free", ()),
-        )
-        for key, colours in looks:
-            words = say(f"kv_cache_paging.{key}")
-            swatch = Box(x, box.y + 6, 34, 24)
-            if not colours:
-                paint_free(canvas, swatch, one if key == "was_held" else None)
-            for band, colour in zip(swatch.rows(max(len(colours), 1), 0), colours, strict=False):
-                canvas.box(*band.sides, colour)
-            x += 44 + canvas.text(words, x + 44, box.y + 27, SMALL, DIM) + 28
+        looks: dict[str, tuple[Colour, ...]] = {"held": (one,), "shared": (one, other)}
+        for i, row in enumerate(self._legend_rows(box.w)):
+            for key, x in row:
+                swatch = Box(box.x + x, box.y + 6 + _LEGEND * i, 28, 24)
+                if key == "reserved":
+                    paint_reserved(canvas, swatch, one, 0.4)
+                elif key not in looks:
+                    paint_free(canvas, swatch, None if key == "free" else one)
+                for band, colour in zip(swatch.rows(2 if key == "shared" else 1, 0), looks.get(key, ()), strict=False):
+                    canvas.box(*band.sides, colour)
+                canvas.text(self.say(f"kv_cache_paging.{key}"), swatch.x + 36, swatch.y + 21, SMALL, DIM)
 
 
 class Storyboard:

@@ -118,9 +118,7 @@ class BlockPool:
                 colour = self.colours[request]
                 # A shared block is full: it is only shared whole.
                 share = self._filled(computed[request], places[block])
-                canvas.box(*band.sides, mix(PANEL, colour, _HELD))
-                if share:
-                    canvas.box(band.x, band.y, band.w * share, band.h, colour)
+                paint_reserved(canvas, band, colour, share)
             if block in marked:
                 canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=10, outline=5)
 
@@ -232,6 +230,13 @@ class BlockPool:
             at = left + fits * (_CHIP + 10)
             if width(more.text, SMALL) <= box.right - at:
                 canvas.text(more, at, box.y + box.h / 2 + 9, SMALL, DIM)
+
+
+def paint_reserved(canvas: Canvas, fill: Box, colour: Colour, share: float) -> None:
+    """A block that a request holds, written as far as the share says."""
+    canvas.box(*fill.sides, mix(PANEL, colour, _HELD))
+    if share:
+        canvas.box(fill.x, fill.y, fill.w * share, fill.h, colour)
 
 
 def paint_free(canvas: Canvas, fill: Box, last: Colour | None) -> None:

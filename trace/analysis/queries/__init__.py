@@ -15,6 +15,7 @@ from tracereel.trace.analysis.queries import (
     ratios,
     requests,
     sentences,
+    stalls,
     steps,
     stretches,
     totals,
@@ -43,7 +44,7 @@ from tracereel.trace.analysis.query import (
 
 SUBJECTS = (
     *(film_clock, gains, instants, kv_cache, latencies, life, provenance, ratios, requests),
-    *(sentences, steps, stretches, totals, waterfalls),
+    *(sentences, stalls, steps, stretches, totals, waterfalls),
 )
 """The modules that register this package's own queries."""
 

@@ -93,6 +93,12 @@ def share_blocks(*runs: Run, first: int, second: int, t_ns: int) -> Answer:
 
 
 @query
+def caches_prefixes(*runs: Run) -> Answer:
+    """Does a block that the first run gives back keep its KV for others: is KV taken from the prefix cache?"""
+    return _answer(bool((runs[0].trace.residencies.cached > 0).any()), runs)
+
+
+@query
 def is_read_in_one_step(*runs: Run, request: int) -> Answer:
     """Is a request's prompt computed in a single step of the first run?"""
     return _answer(len(_prefills(runs[0], request)) == 1, runs)
