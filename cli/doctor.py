@@ -9,7 +9,7 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -78,9 +78,10 @@ def _python() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     from tracereel.cli.errors import EXTRAS
 
+    sources = metadata.packages_distributions()  # reads what every installed package holds: once
     for extra, modules in {"": ("msgspec", "numpy", "rich", "zstandard"), **EXTRAS}.items():
         name = f"tracereel[{extra}]" if extra else "tracereel"
-        found = {module: _version(module) for module in modules}
+        found = {module: _version(module, sources) for module in modules}
         missing = [module for module, version in found.items() if version is None]
         said = ", ".join(f"{module} {version}" for module, version in found.items() if version)
         if not missing:
@@ -92,12 +93,11 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, PROBLEM, f"lacks {', '.join(missing)} (has {said})", f"pip install '{name}'")
 
 
-def _version(module: str) -> str | None:
-    """The version of a module's distribution; None where it cannot be imported from."""
+def _version(module: str, sources: Mapping[str, list[str]]) -> str | None:
+    """The version of a module's distribution, which `sources` names; None where it cannot be imported."""
     if util.find_spec(module) is None:
         return None
-    names = metadata.packages_distributions().get(module, [module])
-    return metadata.version(names[0])
+    return metadata.version(sources.get(module, [module])[0])
 
 
 def _memory() -> Iterator[Finding]:

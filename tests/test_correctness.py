@@ -165,9 +165,17 @@ def test_tokens_are_those_of_transformers_alone(tiny, name):
         assert answer(subject.loaded, [prompt], GREEDY, alone).answers == [expected]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=named)
-@pytest.mark.parametrize("name", ["llama3-rope", "qwen2", "qwen3"])
+FAMILIES = ("llama3-rope", "qwen2", "qwen3")
+
+
+def every_combination():
+    """Each combination with one family, and each of the three families with a third of them; the rest is exhaustive."""
+    for (i, combination), (j, name) in itertools.product(enumerate(COMBINATIONS), enumerate(FAMILIES)):
+        mark = pytest.mark.long if i % len(FAMILIES) == j else pytest.mark.exhaustive
+        yield pytest.param(name, combination, marks=mark, id=f"{name}-{named(combination)}")
+
+
+@pytest.mark.parametrize(("name", "combination"), list(every_combination()))
 def test_tokens_are_those_of_transformers_in_every_combination(tiny, name, combination):
     subject = tiny(name)
     config = config_of(combination, subject.prompts, TOKENS, SLOTS, families.CONTEXT)

@@ -25,6 +25,14 @@ def test_it_names_what_is_here(capsys, model_file):
     assert "torch" in found["tracereel[engine]"]["says"]
 
 
+def test_what_is_installed_is_read_once(monkeypatch):
+    counted, read = [], doctor.metadata.packages_distributions
+    monkeypatch.setattr(doctor.metadata, "packages_distributions", lambda: counted.append(1) or read())
+    assert "msgspec" in next(doctor._packages()).says
+    assert list(doctor._packages())
+    assert len(counted) == 2
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("lacking", [[*EXTRAS], ["engine"], ["scenes"], ["analysis"]])
 def test_it_works_with_any_extras_and_says_how_to_get_the_others(lacking, tmp_path):

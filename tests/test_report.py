@@ -122,8 +122,10 @@ def test_runs_that_cannot_be_compared_are_refused_by_what_differs(film_recording
 def test_a_figure_of_many_strokes_goes_in_as_pixels(small_trace, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     from tracereel.cli import report as command
+    from tracereel.trace.plots import gallery
 
     monkeypatch.setattr(command, "LARGEST_SVG", 1000)
+    monkeypatch.setattr(gallery, "FIGURES", {"slots": gallery.FIGURES["slots"]})
     text = report(tmp_path, small_trace)
     assert "data:image/png;base64," in text
     assert "tracereel plot --figure slots" in text
