@@ -24,6 +24,7 @@ def test_each_file_has_its_test():
     assert there == {*BROKEN, *CUT, "continuous-96-threads", "two-records-one-file"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_altered_recording_is_refused_and_with_the_word_every_output_says_so(name, film_recordings, capsys):
     found, reason = BROKEN[name]

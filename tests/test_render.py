@@ -171,6 +171,7 @@ def test_a_clip_is_held_to_its_traces(two_cases, tmp_path, capsys):
     assert "a clip is a .gif" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, capsys):
     film = made(capsys, "opening", "--fps", "1", "--size", "256x144", "--media", str(tmp_path))[-1]
     assert len(read_stamp(Path(film))["traces"].split()) == 1

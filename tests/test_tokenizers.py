@@ -234,6 +234,7 @@ def test_whatever_was_saved_the_ids_are_those_of_transformers(bases, tmp_path, s
             assert ours.encode_prompt(prompt) == theirs.encode(prompt), prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_whatever_the_template_does_the_ids_are_those_of_transformers(bases, tmp_path, template):
     state = configured(image_token="<img>", pad_token="<pad>")
