@@ -7,7 +7,7 @@ from films import SIZES
 from tracereel.film.frames import BeatFrames
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
-from tracereel.film.storyboards import storyboard
+from tracereel.film.storyboards import FILMS, names, storyboard
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,17 @@ def test_the_film_takes_60_to_90_seconds(film):
 
 
 def test_no_picture_stands_still_for_long(film):
-    show, beats = film
+    stand_still(*film)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in names() if name not in FILMS])
+def test_no_scene_stands_still_for_long(name):
+    show = Show(SHOWS["cpu"], (428, 240))
+    stand_still(show, storyboard(name, show))
+
+
+def stand_still(show, beats):
     for beat in beats:
         frames, still_s, before = BeatFrames(beat, show), 0.0, None
         for i in range(int(beat.clock.film_s * 2)):

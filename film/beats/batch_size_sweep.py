@@ -236,9 +236,9 @@ class Storyboard:
         self._spreads(canvas, plot, 0.45 * ease((film_s - self.all_s) / 1.2))
         ended = self.run.timeline.steps_ended(now_ns)
         self._dots(canvas, plot, self.run, ended, 0.75 - 0.45 * ease((film_s - self.all_s) / 1.2))
-        drawn = ease((film_s - self.all_s - 0.4) / 1.6)
+        drawn = ease((film_s - self.all_s - 0.4) / 2.2)
         plot.medians(canvas, self.curve, CONTINUOUS, drawn, dot=5)
-        plot.labels(canvas, 1, self.step_labels, CONTINUOUS, ease((film_s - self.all_s - 1.4) / 0.6))
+        plot.labels(canvas, 1, self.step_labels, CONTINUOUS, ease((film_s - self.free_s - 0.2) / 1.6))
 
     def _spreads(self, canvas: Canvas, plot: Plot, alpha: float) -> None:
         """The middle half of all runs' steps, a bar for each number of rows."""

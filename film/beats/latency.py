@@ -27,6 +27,8 @@ from tracereel.trace.analysis.queries import Measured, Run, measure
 _RACE_S = 10.0
 _VERDICT_S = {TTFT: _RACE_S + 1.0, ITL: _RACE_S + 4.6}
 """When the medians of each metric are said."""
+_TOLD_S = 2.2
+"""How long the medians take to appear: nothing else moves then."""
 _MOST_MARKS = 5
 _LINE, _FOOT = 42.0, 40.0
 """What a line above a lane takes, and the ends of the axis below the last one."""
@@ -150,7 +152,7 @@ class Storyboard:
         """Draw both metrics of both sides at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
         for metric, half in self.halves().items():
-            self._metric(canvas, half, metric, since_ns, ease((film_s - _VERDICT_S[metric]) / 0.6))
+            self._metric(canvas, half, metric, since_ns, ease((film_s - _VERDICT_S[metric]) / _TOLD_S))
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say

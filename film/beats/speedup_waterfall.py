@@ -40,6 +40,8 @@ from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 
 _RACE_S, _PART_S = 5.0, 4.2
+_GROWS_S = 2.0
+"""How long a bar takes to grow: nothing else moves then."""
 _VALUE = 190.0
 """What a row's figure takes at its right."""
 
@@ -195,9 +197,9 @@ class Storyboard:
                 made = say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
                 bar = self.bar(at, 0.0, 0.0)
                 canvas.text(made, bar.x, bar.bottom + 44, SMALL, DIM, raced)
-        ghost = ease((film_s - self.ghost_s) / 0.8)
+        ghost = ease((film_s - self.ghost_s) / _GROWS_S)
         for i, (row, place) in enumerate(zip(self.rows, places[1:-1], strict=True)):
-            grown = ease((film_s - self.parts_s - _PART_S * i) / 0.9)
+            grown = ease((film_s - self.parts_s - _PART_S * i) / _GROWS_S)
             if not grown:
                 continue
             if i == 0 and self.split.ceiling:

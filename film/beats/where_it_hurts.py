@@ -190,7 +190,7 @@ class Storyboard:
         plot = self.plot_of(content)
         canvas.text(self.axis_name, content.x, content.y + 28, STRONG, DIM, room=content.w)
         canvas.box(*plot.sides, PANEL)
-        come = ease((film_s - _SWEEP_S) / 0.5) if self.pause is not None else 0.0
+        come = ease((film_s - _SWEEP_S) / 1.6) if self.pause is not None else 0.0
         labels, covered = self.labels(plot) if come else ((), frozenset())
         shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
         xs = [self.across(plot, at_ns) for at_ns in self.dots.at_ns[:shown].tolist()]
