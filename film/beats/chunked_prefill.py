@@ -28,7 +28,7 @@ SUITE = "chunked"
 _BEFORE, _AFTER = 0.25, 0.18
 """What is shown before the long prompt arrives and after its first token, in shares of the time between the two."""
 _SLOWER = 5.0
-_VERDICT_S, _STALLS_S = 5.4, 5.6
+_VERDICT_S, _STALLS_S = 5.4, 5.2
 _GROWS_S = 2.4
 """How long the bars of all stalls take to grow."""
 
@@ -94,12 +94,12 @@ class Storyboard:
         side, say = self.whole, self.say
         run, request = side.run, side.request
         begin = max(side.arrival_ns - self.before_ns, run.timeline.begin_ns)
-        script = Script(begin).hold(1.0).run(side.arrival_ns, 1.8)
+        script = Script(begin).hold(1.7).run(side.arrival_ns, 1.9)
         arrives = script.film_s
-        script.hold(2.0)
+        script.hold(2.3)
         read = script.film_s
         # Long enough to see the wait, whatever the device.
-        shown = min(max(self.after_ns / 1e9 * _SLOWER, 7.0), 9.5)
+        shown = min(max(self.after_ns / 1e9 * _SLOWER, 9.4), 9.5)
         end = side.arrival_ns + self.after_ns
         script.run(end, shown)
         self.verdict_s = script.film_s
