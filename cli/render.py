@@ -42,7 +42,7 @@ FORMATS = ("mp4", "webm", "gif")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 _GRACE_S = 5.0
 _DEFAULT = "continuous_batching"
-_SETTINGS = ("recordings", "device", "brand", "theme", "language", "captions")
+_SETTINGS = ("recordings", "device", "brand", "theme", "language", "captions", "voice")
 """The options that are settings of the film, as they are called there."""
 _STRETCH = {"run": "digest", "from": "from_s", "to": "to_s", "slots": "slots"}
 """The same for the options of a stretch, whose own names argparse or Python keep."""
@@ -65,7 +65,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="mp4", help="default: mp4")
     parser.add_argument("--transparent", action="store_true", help="no ground: a .mov with an alpha channel, or .webm")
     parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
-    parser.add_argument("--narration", action="store_true", help="let espeak-ng read the captions")
+    parser.add_argument("--narration", action="store_true", help="let a voice read the captions")
+    parser.add_argument(
+        "--voice", metavar="VOICE", help="who reads them: espeak-ng (default) or piper:MODEL.onnx; means --narration"
+    )
     stretch = parser.add_argument_group(
         "a stretch of one run", "for decode_batching, pipeline_flow and kv_cache_paging"
     )
@@ -149,6 +152,8 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     asked = {name: str(value) for name in _SETTINGS if (value := getattr(args, name)) is not None}
     asked |= {name: text for name, option in _STRETCH.items() if (text := getattr(args, option)) is not None}
     asked |= {name: "on" for name in ("sound", "narration") if getattr(args, name)}
+    if args.voice:
+        asked["narration"] = "on"
     if args.allow_broken:
         asked["allow_broken"] = "on"
     if args.font:

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("slides"), help="folder of the presentations (default: slides)"
     )
     film_options(parser)
-    whole_and_silent = {"format": "mp4", "transparent": False, "sound": False, "narration": False}
+    whole_and_silent = {"format": "mp4", "transparent": False, "sound": False, "narration": False, "voice": None}
     parser.set_defaults(**whole_and_silent, digest=None, from_s=None, to_s=None, slots=None)
 
 

@@ -27,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-frames", action="store_true", help="compare every frame")
     parser.add_argument("--brand", type=Path, metavar="FILE", help="the brand file that the film was made with")
     parser.add_argument("--font", type=Path, action="append", default=[], help="a font file that it was made with")
+    parser.add_argument(
+        "--voice", default="espeak-ng", metavar="VOICE", help="the voice that reads it: piper:MODEL.onnx"
+    )
     parser.add_argument("--scene", type=Path, metavar="FILE.py", help="the file of your own scene; it is run")
 
 
@@ -41,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
         return _verify_page(args.film, traces)
     from tracereel.cli.progress import ProgressReport
     from tracereel.film.verification import Wanted, verify
+    from tracereel.film.voices import Voice
 
     if args.scene:
         _load(args.scene)
-    wanted = Wanted(args.brand, tuple(args.font), args.all_frames)
+    wanted = Wanted(args.brand, tuple(args.font), args.all_frames, Voice.read(args.voice))
     with ProgressReport() as report:
         verdict = verify(args.film, traces, wanted, lambda done, total: report(f"verifying {args.film}", done, total))
     for note in verdict.notes:

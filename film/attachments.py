@@ -16,9 +16,11 @@ from tracereel.film.pictures import distance, planes_of
 from tracereel.film.provenance import PREFIX
 from tracereel.film.redrawing import Redrawing, pixels_of
 from tracereel.film.schedule import starts_of
-from tracereel.film.sound import SoundError, soundtrack
+from tracereel.film.settings import VOICE
+from tracereel.film.sound import soundtrack
 from tracereel.film.sound_comparison import sound_faults
 from tracereel.film.stills import still_of
+from tracereel.film.voices import ESPEAK, SoundError
 
 _LARGEST_TEXT = 4 * 2**20
 _TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "comment", "creation_time", "duration"}
@@ -84,11 +86,21 @@ def _sound_faults(
     wanted = ["audio", "video"] if settings.sound or settings.narration else ["video"]
     if [kind for kind in kinds if kind != "data"] != wanted:
         return [f"the film has tracks of {', '.join(kinds)}; it was made with {', '.join(wanted)}"]
+    read_by, voice = redrawing.recipe.settings.get(VOICE, ESPEAK), settings.voice.fact
+    if settings.narration and read_by != voice:
+        said = f"{_short(read_by)} reads its captions, not {_short(voice)}"
+        return [f"its sound was not compared: {said}; name its voice with --voice"]
     try:
         made = soundtrack(settings, timed_beats, cues, film_s)
         return [] if made is None else sound_faults(film, made)
     except (SoundError, av.FFmpegError) as error:
         return [f"its sound was not compared: {error}"]
+
+
+def _short(voice: str) -> str:
+    """A voice with the first digits of its digest."""
+    name, colon, digest = voice.rpartition(":")
+    return f"{name}{colon}{digest[:12]}"
 
 
 def _tag_faults(film: Path) -> list[str]:

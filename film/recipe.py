@@ -11,17 +11,18 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from tracereel.film.settings import ALLOW_BROKEN, Settings
+from tracereel.film.settings import ALLOW_BROKEN, VOICE, Settings
 from tracereel.film.show import Show
 from tracereel.film.window import NAMES as WINDOW
 
 _SIZE = re.compile(r"([0-9]{2,4})x([0-9]{2,4})")
 _RECORDINGS = re.compile(r"[\w.-]{1,100}(:[0-9a-f]{64}){1,500}")
+_VOICE = re.compile(r"piper:[^:\x00-\x1f\x7f]{1,200}:[0-9a-f]{64}")
 _SIDES, _RATES = (16, 7680), (0.1, 240.0)
 _NEAR = 1e-6
 """What rounding may add to a number of frames."""
 _SETTINGS = ("theme", "accent", "language", "captions", "sound", "narration")
-_UNUSUAL = (*WINDOW, ALLOW_BROKEN)
+_UNUSUAL = (*WINDOW, ALLOW_BROKEN, VOICE)
 """Settings that are said where they were asked for."""
 _CLIP = ("clip_from", "clip_to", "clip_rate", "clip_width")
 NAMES = frozenset(
@@ -118,6 +119,8 @@ class Recipe:
         size = _SIZE.fullmatch(facts["size"])
         if not size:
             raise RecipeError(f"size: {facts['size'][:40]!r} is not WIDTHxHEIGHT")
+        if VOICE in facts and not _VOICE.fullmatch(facts[VOICE]):
+            raise RecipeError(f"{VOICE}: {facts[VOICE][:40]!r} is not piper, a model's name and its digest")
         recordings = {}
         for text in facts["recordings"].split():
             if not _RECORDINGS.fullmatch(text):

@@ -5,6 +5,7 @@ Knows recipes, traces and beats. Does not know the film's file.
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cairo
@@ -15,9 +16,10 @@ from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import Ledger
 from tracereel.film.recipe import Recipe, RecipeError, files_digest
 from tracereel.film.schedule import schedule
-from tracereel.film.settings import Settings
+from tracereel.film.settings import VOICE, Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
+from tracereel.film.voices import Voice
 from tracereel.trace.recordings.index import Recording, RecordingIndex, read_digest, read_header, traces_below
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,9 +50,18 @@ class Redrawing:
     TraceError and NotComparableError as making it does.
     """
 
-    def __init__(self, recipe: Recipe, traces: Traces, brand: Path | None = None, fonts: tuple[Path, ...] = ()):
+    def __init__(
+        self,
+        recipe: Recipe,
+        traces: Traces,
+        brand: Path | None = None,
+        fonts: tuple[Path, ...] = (),
+        voice: Voice | None = None,
+    ):
         self.recipe = recipe
-        self.show = Show(_settings(recipe, brand, fonts), recipe.size, _indexes(recipe, traces))
+        self.show = Show(
+            replace(_settings(recipe, brand, fonts), voice=voice or Voice()), recipe.size, _indexes(recipe, traces)
+        )
         self.beats: list[Beat] = storyboard(recipe.scene, self.show)
         self.film = schedule(self.beats, recipe.rate)
         self.shown = (
@@ -84,7 +95,7 @@ def pixels_of(surface: cairo.ImageSurface) -> Pixels:
 
 
 def _settings(recipe: Recipe, brand: Path | None, fonts: tuple[Path, ...]) -> Settings:
-    asked = {name: text for name, text in recipe.settings.items() if name != "accent"}
+    asked = {name: text for name, text in recipe.settings.items() if name not in ("accent", VOICE)}
     files = {"brand": str(brand) if brand else "", "fonts": os.pathsep.join(map(str, fonts))}
     settings = Settings.read({**asked, **files})
     if files_digest(settings) != recipe.brand:

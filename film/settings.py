@@ -13,11 +13,13 @@ from pathlib import Path
 import msgspec
 from tracereel.film.phrases import CATALOGUES, Phrase, TypedDigitError, holds_number, words
 from tracereel.film.theme import DARK, PALETTES, Palette, rgb_of
+from tracereel.film.voices import ESPEAK, SoundError, Voice
 from tracereel.film.window import Window
 from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
 PREFIX = "TRACEREEL_"
 ALLOW_BROKEN = "allow_broken"
+VOICE = "voice"
 
 
 class SettingsError(Exception):
@@ -160,7 +162,7 @@ class Settings:
     `captions`: are they lettered into the picture? `recordings` is a folder or a trace file, `device` leaves those of
     one device (`tracereel.trace.recordings.index` says what is played where they are None). `window` is the stretch of
     one run that is shown in place of a whole scene. `allow_broken`: are recordings played that do not hold what was
-    recorded? Every frame of theirs says so.
+    recorded? Every frame of theirs says so. `voice` reads where there is `narration`.
     """
 
     brand: Brand = field(default_factory=Brand)
@@ -173,6 +175,7 @@ class Settings:
     device: str | None = None
     window: Window | None = None
     allow_broken: bool = False
+    voice: Voice = field(default_factory=Voice)
 
     @property
     def palette(self) -> Palette:
@@ -192,14 +195,16 @@ class Settings:
         unusual = dict(self.window.facts) if self.window else {}
         if self.allow_broken:
             unusual[ALLOW_BROKEN] = _SWITCH[True]
+        if self.narration and self.voice.model is not None:
+            unusual[VOICE] = self.voice.fact
         return {**colours, "language": self.language, **{name: _SWITCH[on] for name, on in switches.items()}, **unusual}
 
     @classmethod
     def read(cls, asked: Mapping[str, str]) -> "Settings":
         """From texts by name: brand, theme, language, captions, sound, narration, fonts, recordings, device.
 
-        And run, from, to and slots, of a stretch; allow_broken. `fonts` are joined as in $PATH. Raises SettingsError
-        that names the setting, and WindowError.
+        And run, from, to and slots, of a stretch; allow_broken; voice, of a narration. `fonts` are joined as in $PATH.
+        Raises SettingsError that names the setting, and WindowError.
         """
 
         def refuse(name: str, text: str, wanted: str) -> SettingsError:
@@ -211,6 +216,11 @@ class Settings:
                 raise refuse(name, text, "neither on nor off")
             return text == _SWITCH[True]
 
+        narration = switch("narration", False)
+        try:
+            voice = Voice.read(asked.get(VOICE) or ESPEAK) if narration else Voice()
+        except SoundError as error:
+            raise SettingsError(f"{VOICE} (--{VOICE} or ${PREFIX}{VOICE.upper()}): {error}") from None
         brand = read_brand(Path(asked["brand"])) if asked.get("brand") else Brand()
         if theme := asked.get("theme"):
             if theme not in PALETTES:
@@ -224,18 +234,19 @@ class Settings:
             language,
             switch("captions", True),
             switch("sound", False),
-            switch("narration", False),
+            narration,
             tuple(Path(name) for name in asked.get("fonts", "").split(os.pathsep) if name),
             Path(asked["recordings"]) if asked.get("recordings") else None,
             asked.get("device") or None,
             Window.read(asked),
             switch(ALLOW_BROKEN, False),
+            voice,
         )
 
     @classmethod
     def from_environment(cls, asked: Mapping[str, str] | None = None) -> "Settings":
-        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION, _FONTS, _RECORDINGS, _DEVICE, and a
-        window's _RUN, _FROM, _TO and _SLOTS.
+        """From TRACEREEL_BRAND, _THEME, _LANGUAGE, _CAPTIONS, _SOUND, _NARRATION, _VOICE, _FONTS, _RECORDINGS, _DEVICE,
+        and a window's _RUN, _FROM, _TO and _SLOTS.
 
         What was `asked` for goes before the environment. Raises SettingsError and
         WindowError.

@@ -1,13 +1,9 @@
 """What a film sounds like: each token a soft tick at its measured time, in its request's pitch; and the captions read.
 
-Synthesised with numpy; nothing is composed. A local voice engine (espeak-ng) reads, where one is installed. Knows beats
+Synthesised with numpy; nothing is composed. A local voice engine reads (`voices`), where one is installed. Knows beats
 and their clocks; draws nothing.
 """
 
-import io
-import shutil
-import subprocess
-import wave
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +12,7 @@ from tracereel.film.beat import Beat
 from tracereel.film.captions import Cue
 from tracereel.film.clock import FilmClock
 from tracereel.film.settings import Settings
+from tracereel.film.voices import Mono, Voice
 from tracereel.trace.analysis.queries import Run
 
 Samples = npt.NDArray[np.float32]
@@ -26,12 +23,8 @@ _TICK_S = 0.09
 _PENTATONIC = (0, 2, 4, 7, 9)
 _LOWEST_HZ = 261.63
 _OCTAVES = 2
-_VOICES = ("espeak-ng", "espeak")
-_WORDS_A_MINUTE, _FASTEST = 165, 260
-
-
-class SoundError(Exception):
-    """The sound cannot be made; the message is one line."""
+_FASTEST = 260 / 165
+"""How many times as fast as usual a voice reads at most."""
 
 
 def soundtrack(
@@ -43,7 +36,7 @@ def soundtrack(
         # Under a voice the ticks stay in the background.
         tracks.append(ticks(timed_beats, film_s) * (0.35 if settings.narration else 1.0))
     if settings.narration:
-        tracks.append(narration(cues, film_s, settings.language))
+        tracks.append(narration(settings.voice, cues, film_s, settings.language))
     return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
 
 
@@ -126,44 +119,26 @@ def _tick(pitch: int) -> npt.NDArray[np.float32]:
     return (tone * np.exp(-t * 55) * np.minimum(t / 0.002, 1)).astype(np.float32)
 
 
-def voice() -> str:
-    """The voice engine that is installed. Raises SoundError where none is."""
-    for name in _VOICES:
-        if found := shutil.which(name):
-            return found
-    raise SoundError("no voice engine is installed; install espeak-ng, or render without narration")
-
-
-def narration(cues: Sequence[Cue], film_s: float, language: str) -> Samples:
+def narration(voice: Voice, cues: Sequence[Cue], film_s: float, language: str) -> Samples:
     """The captions read aloud, each from its second on; faster where it would run into the next one.
 
-    Raises SoundError where there is no voice engine, or it cannot speak the language.
+    Raises SoundError where the voice is not installed, or cannot speak the language.
     """
-    engine = voice()
+    voice.ready(language)
     track = np.zeros((round(film_s * RATE), 2), dtype=np.float32)
     for cue in cues:
         room = cue.to_s - cue.from_s
-        spoken = _say(engine, cue.text, language, _WORDS_A_MINUTE)
+        spoken = _resampled(*voice.say(cue.text, language, 1.0))
         if len(spoken) / RATE > room:
-            speed = min(round(_WORDS_A_MINUTE * len(spoken) / RATE / room * 1.05), _FASTEST)
-            spoken = _say(engine, cue.text, language, speed)
+            pace = min(len(spoken) / RATE / room * 1.05, _FASTEST)
+            spoken = _resampled(*voice.say(cue.text, language, pace))
         first = round(cue.from_s * RATE)
         end = min(first + min(len(spoken), round(room * RATE)), len(track))
         track[first:end] += spoken[: end - first, None]
     return track
 
 
-def _say(engine: str, text: str, language: str, speed: int) -> npt.NDArray[np.float32]:
-    voice_name = {"zh": "cmn"}.get(language, language)
-    # The text goes in by a pipe: nothing in it can be an option.
-    command = [engine, "--stdout", "--stdin", "-v", voice_name, "-s", str(speed)]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
-    if done.returncode or not done.stdout:
-        raise SoundError(f"{engine} cannot read {voice_name!r}: {done.stderr.decode(errors='replace').strip()[:200]}")
-    with wave.open(io.BytesIO(done.stdout)) as file:
-        rate = file.getframerate()
-        # A pipe's header does not know the length.
-        samples = np.frombuffer(file.readframes(2**30), dtype="<i2").astype(np.float32) / 2**15
+def _resampled(samples: Mono, rate: int) -> Mono:
     at = np.arange(round(len(samples) * RATE / rate)) * rate / RATE
-    resampled: npt.NDArray[np.float32] = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
-    return resampled
+    found: Mono = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return found

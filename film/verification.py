@@ -23,6 +23,7 @@ from tracereel.film.redrawing import Redrawing, Traces
 from tracereel.film.registry import UnknownSceneError
 from tracereel.film.settings import SettingsError
 from tracereel.film.spoken_time import LyingClockError
+from tracereel.film.voices import Voice
 from tracereel.film.window import WindowError
 from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
@@ -52,11 +53,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a film is to be verified: with which brand and fonts, and by each of its frames?"""
+    """How a film is to be verified: with which brand, fonts and voice, and by each of its frames?"""
 
     brand: Path | None = None
     fonts: tuple[Path, ...] = ()
     every_frame: bool = False
+    voice: Voice = field(default_factory=Voice)
 
 
 def verify(
@@ -79,7 +81,7 @@ def verify(
     known = Traces(traces)
     try:
         recipe = Recipe.read(ledger.provenance)
-        redrawing = Redrawing(recipe, known, wanted.brand, wanted.fonts)
+        redrawing = Redrawing(recipe, known, wanted.brand, wanted.fonts, wanted.voice)
     except _CANNOT as error:
         verdict.faults.append(f"it cannot be made again, and its pictures were not looked at: {error}")
         verdict.faults += recomputed_faults(ledger, known)

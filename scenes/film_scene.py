@@ -50,7 +50,6 @@ from tracereel.film.registry import class_name
 from tracereel.film.schedule import frames_of, schedule
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
-from tracereel.film.sound import voice
 from tracereel.film.staging import staged
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import DARK, GROUND, Palette
@@ -270,8 +269,8 @@ class FilmScene(Scene):
     def render(self, preview: bool = False) -> bool:
         """Render; recordings that cannot be played end it with one line and exit code 2."""
         with _one_line(), ExitStack() as stage:
-            if self.show.settings.narration:
-                voice()  # rather now than after an hour of rendering
+            if (settings := self.show.settings).narration:
+                settings.voice.ready(settings.language)  # rather now than after an hour of rendering
             self._set(stage)
             return super().render(preview)
 
