@@ -274,6 +274,8 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
     from tracereel.film.assembly import is_fresh, join
     from tracereel.film.storyboards import FILMS
 
+    if settings.narration:
+        settings.voice.ready(settings.language)  # once, rather than by each worker
     plan = _plan(settings, options)
     cast = [name for name in plan.beats if name not in FILMS]
     if args.part:

@@ -227,6 +227,14 @@ def test_a_model_that_is_missing_is_one_line_and_exit_code_2(command, tmp_path, 
     assert "no.onnx: no such file" in err
 
 
+def test_a_program_that_is_missing_is_one_line_and_exit_code_2(path, model, tmp_path, capsys):
+    assert main(("render", "--all", "--voice", f"piper:{model}", "--media", str(tmp_path))) == 2
+    assert capsys.readouterr() == (
+        "",
+        "tracereel: piper is not installed; put its program on PATH, or: pip install piper-tts\n",
+    )
+
+
 @pytest.mark.slow
 def test_a_narrated_film_is_made_again_with_its_voice_alone(film_recordings, log, model, tmp_path, capsys):
     options = ("--from", "2.5", "--to", "2.6", "--slots", "0-1", "--fps", "2", "--size", "256x144")
