@@ -33,6 +33,10 @@ class Box:
         """(x, y, w, h)."""
         return self.x, self.y, self.w, self.h
 
+    def grown(self, by: float) -> "Box":
+        """The place of an outline around this one, `by` units outside each side."""
+        return Box(self.x - by, self.y - by, self.w + 2 * by, self.h + 2 * by)
+
     def rows(self, count: int, gap: float) -> list["Box"]:
         """Split into equal rows, the first on top."""
         height = (self.h - gap * (count - 1)) / count

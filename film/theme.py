@@ -190,5 +190,15 @@ SMALL_STRONG = Type(26, 600)
 MONO = Type(30, 400, mono=True)
 FIGURE = Type(64, 650)
 HUGE = Type(168, 700)
+HEADING_LINE = 34.0
+"""From the top of a panel to the baseline of the heading in it."""
+LABEL_LINE = 30.0
+"""From the top of a panel to the baseline of a label in it (STRONG or smaller)."""
+OVER_PANEL = 20.0
+"""From the baseline of a heading to the panel below it."""
+UNDER_PLOT = 40.0
+"""From the lower edge of a plot to the baseline of the words under it."""
+CARD_INSET = 26.0
+"""From a request's card's left edge to the words in it: its bar of colour and a gap."""
 LEAST_SIZE = 26.0
 """Nothing is set smaller: 26 units are 11.5 pixels at 480p."""

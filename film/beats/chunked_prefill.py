@@ -17,7 +17,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, HEADING, SMALL, STRONG, TEXT, Colour, case_colour
+from tracereel.film.theme import DIM, HEADING, HEADING_LINE, LABEL_LINE, SMALL, STRONG, TEXT, Colour, case_colour
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import long_prompt
@@ -187,7 +187,7 @@ class Storyboard:
         say = self.say
         grid, waits, foot = self.parts(place)
         view = View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
-        canvas.text(side.name, place.x, place.y + 34, HEADING, side.colour)
+        canvas.text(side.name, place.x, place.y + HEADING_LINE, HEADING, side.colour)
         side.grid.paint(canvas, grid, view, now_ns)
         x = view.along(grid).x(side.arrival_ns)
         head = say("chunked_prefill.since")
@@ -212,7 +212,7 @@ class Storyboard:
         )
         if slot < len(side.grid.rows(grid)):
             occupant = side.grid.residency_box(grid, view, slot, from_ns, min(now_ns, side.first_ns))
-            canvas.card(occupant.x - 3, occupant.y - 3, occupant.w + 6, occupant.h + 6, TEXT, radius=6, outline=4)
+            canvas.card(*occupant.grown(3).sides, TEXT, radius=6, outline=4)
 
     def _facts(self, canvas: Canvas, side: _Side, foot: Box, now_ns: int, film_s: float) -> None:
         """What was measured, once it has happened; what all stalls come to at the end."""
@@ -233,7 +233,7 @@ class Storyboard:
         )
         *rows, last = foot.rows(3, 0)
         for row, (at_ns, words, value) in zip(rows, facts, strict=True):
-            canvas.text(words, row.x, row.y + 30, SMALL, DIM, room=row.w - 150)
+            canvas.text(words, row.x, row.y + LABEL_LINE, SMALL, DIM, room=row.w - 150)
             span = max(self.clock.passage_at(self.clock.film_second(at_ns)).engine_s * 1e9, 1)
             shown = ease((now_ns - at_ns) / (0.03 * span) + 0.2) if now_ns >= at_ns else 0.0
             if shown:
@@ -243,7 +243,9 @@ class Storyboard:
             self._bar(canvas, rows[0], stall, self.most_stall_ms, shown, side.colour)
         total, grown = side.stall("all_stalls_ms"), ease((film_s - self.stalls_s - 0.3) / _GROWS_S)
         if total is not None and grown:
-            canvas.text(say("chunked_prefill.together"), last.x, last.y + 30, SMALL, DIM, grown, room=last.w - 150)
+            canvas.text(
+                say("chunked_prefill.together"), last.x, last.y + LABEL_LINE, SMALL, DIM, grown, room=last.w - 150
+            )
             self._ms(canvas, last, total, grown)
             self._bar(canvas, last, total, self.most_stalls_ms, grown, side.colour)
 
@@ -254,7 +256,7 @@ class Storyboard:
     def _ms(self, canvas: Canvas, row: Box, value: Measured, shown: float) -> None:
         """A number of milliseconds at the right of a row."""
         ms = self.say("chunked_prefill.ms", ms=figure(value, ms_style(float(value.value))))
-        canvas.text(ms, row.right, row.y + 30, STRONG, TEXT, shown, align=1)
+        canvas.text(ms, row.right, row.y + LABEL_LINE, STRONG, TEXT, shown, align=1)
 
     def beat(self) -> Beat:
         """The beat."""

@@ -26,6 +26,7 @@ from tracereel.film.theme import (
     GROUND,
     HEADING,
     IDLE_SLOT,
+    OVER_PANEL,
     SMALL,
     SMALL_STRONG,
     TEXT,
@@ -202,7 +203,7 @@ class Storyboard:
         self._spotlight(canvas, box, view, film_s)
 
     def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, note: Phrase) -> None:
-        say, y = self.say, box.y - 20
+        say, y = self.say, box.y - OVER_PANEL
         name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
         wide = canvas.text(name, box.x, y, HEADING, case_colour(key), room=box.w * 0.4)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
@@ -259,4 +260,4 @@ class Storyboard:
         before = handover.taken_step - 1
         begin, end = int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
         occupant = self.grid.residency_box(box, view, handover.slot, begin, end, self.close_slots)
-        canvas.card(occupant.x - 5, occupant.y - 5, occupant.w + 10, occupant.h + 10, TEXT, shown, radius=10, outline=4)
+        canvas.card(*occupant.grown(5).sides, TEXT, shown, radius=10, outline=4)

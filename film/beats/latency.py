@@ -19,7 +19,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
+from tracereel.film.theme import DIM, LABEL_LINE, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.queries import Measured, Run, measure
@@ -158,7 +158,7 @@ class Storyboard:
         say = self.say
         axis, lanes = self.axes[metric], self.lanes(box)
         key = f"{metric}_log" if axis.logarithmic else metric
-        canvas.text(say(f"latency.{key}"), box.x, box.y + 30, STRONG, TEXT, room=box.w)
+        canvas.text(say(f"latency.{key}"), box.x, box.y + LABEL_LINE, STRONG, TEXT, room=box.w)
         fullest = max(side.histogram.fullest for side in self.sides)
         for side, place in zip(self.sides, lanes, strict=True):
             name_y = place.y - 15 - _LINE * self.fact_lines

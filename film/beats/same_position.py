@@ -15,7 +15,7 @@ from tracereel.film.phrases import figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import STRONG, TEXT, case_colour
+from tracereel.film.theme import STRONG, TEXT, UNDER_PLOT, case_colour
 from tracereel.trace.analysis.batching_facts import longest_waiting_first
 from tracereel.trace.analysis.queries import Run
 
@@ -56,7 +56,9 @@ def same_position(show: Show) -> Beat:
                 until_ns = clock.engine_ns(clock.film_s) + shift_ns
                 measured = run.measure("mean_decoding", from_ns=begin + shift_ns, to_ns=until_ns)
                 mean = say("same_position.mean", mean=figure(measured, ".1f"))
-                canvas.text(mean, box.x + box.w / 2, box.bottom + 40, STRONG, TEXT, shown, align=0.5, room=box.w)
+                canvas.text(
+                    mean, box.x + box.w / 2, box.bottom + UNDER_PLOT, STRONG, TEXT, shown, align=0.5, room=box.w
+                )
 
     name = say("same_position.name")
     return Beat("same_position", name, captions, clock, (same, continuous), paint)

@@ -24,6 +24,7 @@ from tracereel.film.theme import (
     FINISHED,
     HEADING,
     IDLE,
+    LABEL_LINE,
     LINE,
     PANEL,
     SMALL,
@@ -234,9 +235,9 @@ class Storyboard:
             if spread:
                 canvas.text(spread, place.x, middle + 36, SMALL, DIM, room=340)
         else:
-            wide = canvas.text(name, place.x, place.y + 30, HEADING, colour)
+            wide = canvas.text(name, place.x, place.y + LABEL_LINE, HEADING, colour)
             if spread and wide + 30 + width(spread.text, SMALL) < place.w:
-                canvas.text(spread, place.right, place.y + 30, SMALL, DIM, align=1)
+                canvas.text(spread, place.right, place.y + LABEL_LINE, SMALL, DIM, align=1)
         if value:
             canvas.text(value, place.right, bar.y + bar.h / 2 + 11, STRONG, TEXT, align=1, room=_VALUE - 14)
 

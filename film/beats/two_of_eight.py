@@ -26,6 +26,7 @@ from tracereel.film.theme import (
     FIGURE,
     GROUND,
     HEADING,
+    HEADING_LINE,
     HUGE,
     IDLE_SLOT,
     SMALL_STRONG,
@@ -182,7 +183,7 @@ class _ColdOpen:
         """How many slots are shown and write, and the count of what was idle while requests waited."""
         say, run = self.say, self.run
         idle = figure(run.measure("idle_while_waiting", t_ns=t_ns), ",d")
-        y = box.y + 34
+        y = box.y + HEADING_LINE
         counted = say("two_of_eight.idle_while_waiting")
         number = canvas.text(idle, box.right, y + 6, FIGURE, TEXT, align=1)
         label = min(width(counted.text, SMALL_STRONG), box.w * 0.5)

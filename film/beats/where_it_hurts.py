@@ -274,7 +274,7 @@ class Storyboard:
             if slots.get(request, -1) in self.close_slots:
                 seat = self.grid.residency_box(box, close, slots[request] - first, self.pause.from_ns, until_ns)
                 own = request == self.pause.request
-                canvas.card(seat.x - 5, seat.y - 5, seat.w + 10, seat.h + 10, TEXT, radius=10, outline=5 if own else 3)
+                canvas.card(*seat.grown(5).sides, TEXT, radius=10, outline=5 if own else 3)
         self._measure_wait(canvas, box, until_ns)
 
     def _measure_wait(self, canvas: Canvas, box: Box, until_ns: int) -> None:

@@ -15,9 +15,11 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Stage
 from tracereel.film.theme import (
+    CARD_INSET,
     DECODE,
     DIM,
     FINISHED,
+    LABEL_LINE,
     LINE,
     PANEL,
     PREFILL,
@@ -145,7 +147,7 @@ class PipelineView:
             move = newest.get(request)
             if move is not None:
                 age = (film_s - move.from_s) / MOVE_S
-                canvas.card(box.x - 2, box.y - 2, box.w + 4, box.h + 4, TEXT, 0.7 * (1 - age), radius=8, outline=2)
+                canvas.card(*box.grown(2).sides, TEXT, 0.7 * (1 - age), radius=8, outline=2)
 
     def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State, closing: float) -> None:
         """A card on its way; one that joins the queue while it closes up goes to where its end is by then."""
@@ -178,9 +180,9 @@ class PipelineView:
             style = places.heading
             number = width(count.text, style)
             wide = canvas.text(
-                say.say(f"pipeline_flow.{key}"), head.x, head.y + 30, style, colour, room=head.w - number - 14
+                say.say(f"pipeline_flow.{key}"), head.x, head.y + LABEL_LINE, style, colour, room=head.w - number - 14
             )
-            canvas.text(count, head.x + wide + 14, head.y + 30, style, TEXT)
+            canvas.text(count, head.x + wide + 14, head.y + LABEL_LINE, style, TEXT)
             if self._wide and i:
                 x, y = (places.heads[i - 1].right + head.x) / 2, head.y + 18
                 canvas.line([(x - 6, y - 10), (x + 6, y), (x - 6, y + 10)], LINE, thickness=4)
@@ -267,7 +269,7 @@ class PipelineView:
     ) -> None:
         tall = box.h >= 72
         first = box.y + (34 if tall else box.h / 2 + 10)
-        left = box.x + 26
+        left = box.x + CARD_INSET
         letters = Letters(colour)
         name = canvas.text(self._names[request], left, first, SMALL_STRONG, letters, room=max(box.w - 36, 1))
         room = box.w - 26 - name - 14 - 18

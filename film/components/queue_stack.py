@@ -7,7 +7,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.phrases import Phrasebook, figure, quote
 from tracereel.film.stage import Box
-from tracereel.film.theme import DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
+from tracereel.film.theme import CARD_INSET, DIM, HEADING, HEADING_LINE, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
 from tracereel.trace.analysis.queries import Run
 
 HEAD = 62.0
@@ -34,7 +34,7 @@ class QueueStack:
         say, run = self._say.say, self._run
         state = run.timeline.at(t_ns)
         count = figure(run.measure("waiting", t_ns=t_ns), ",d")
-        canvas.text(say("two_of_eight.waiting", count=count), box.x, box.y + 34, HEADING, TEXT, room=box.w)
+        canvas.text(say("two_of_eight.waiting", count=count), box.x, box.y + HEADING_LINE, HEADING, TEXT, room=box.w)
         room = self.room(box)
         for place, request in enumerate(state.waiting[:room]):
             if request != without:
@@ -50,8 +50,8 @@ class QueueStack:
         canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
         y = box.y + box.h / 2 + 9
         name = quote(run.measure("request_name", request=request))
-        wide = canvas.text(name, box.x + 26, y, SMALL_STRONG, Letters(colour), room=box.w - 36)
+        wide = canvas.text(name, box.x + CARD_INSET, y, SMALL_STRONG, Letters(colour), room=box.w - 36)
         room = box.w - 26 - wide - 14 - 18
         if room > 60:
             prompt = quote(run.measure("prompt", request=request))
-            canvas.text(prompt, box.x + 26 + wide + 14, y, SMALL, DIM, room=room)
+            canvas.text(prompt, box.x + CARD_INSET + wide + 14, y, SMALL, DIM, room=room)

@@ -12,7 +12,22 @@ from tracereel.film.clock import ease
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
-from tracereel.film.theme import DIM, FIGURE, GROUND, HEADING, LINE, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour
+from tracereel.film.theme import (
+    DIM,
+    FIGURE,
+    GROUND,
+    HEADING,
+    HEADING_LINE,
+    LABEL_LINE,
+    LINE,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    STRONG,
+    TEXT,
+    UNDER_PLOT,
+    Colour,
+)
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
@@ -46,7 +61,7 @@ class Curves:
         """Draw what has come out within `since_ns` of the beginning into a box."""
         plot = self.plot(box)
         say, end_ns = self._say.say, self._main.timeline.begin_ns + self._span_ns
-        canvas.text(say("throughput_comparison.tokens"), plot.x, box.y + 30, STRONG, DIM)
+        canvas.text(say("throughput_comparison.tokens"), plot.x, box.y + LABEL_LINE, STRONG, DIM)
         canvas.line([(plot.x, plot.y), (plot.x, plot.bottom), (plot.right, plot.bottom)], LINE, thickness=3)
         top = say(
             "throughput_comparison.total",
@@ -59,7 +74,7 @@ class Curves:
             "throughput_comparison.end",
             seconds=figure(self._longest.measure("span_s"), ".1f"),
         )
-        canvas.text(end, plot.right, plot.bottom + 40, SMALL, DIM, align=1)
+        canvas.text(end, plot.right, plot.bottom + UNDER_PLOT, SMALL, DIM, align=1)
         labels: list[tuple[float, Contender]] = []
         for contender in self._contenders:
             labels.append((self._curve(canvas, plot, contender, since_ns), contender))
@@ -161,9 +176,9 @@ class Bars:
 
     def _bar(self, canvas: Canvas, row: Box, contender: Contender, index: int, grown: float) -> None:
         say, ratios, bar = self._say.say, self._ratios[index], self.bar_box(index)
-        name = canvas.text(contender.name, row.x, row.y + 34, HEADING, contender.colour)
+        name = canvas.text(contender.name, row.x, row.y + HEADING_LINE, HEADING, contender.colour)
         if index == 0:
-            canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + 34, SMALL, DIM)
+            canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + HEADING_LINE, SMALL, DIM)
         canvas.card(*bar.sides, PANEL, radius=10)
         canvas.card(bar.x, bar.y, max(bar.w * self.share(index) * grown, 8), bar.h, contender.colour, radius=10)
         for ratio in self._dots[index] if index else ():

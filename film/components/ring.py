@@ -15,6 +15,7 @@ from tracereel.film.theme import (
     DIM,
     FIGURE,
     HEADING,
+    HEADING_LINE,
     INK,
     LINE,
     PANEL,
@@ -61,7 +62,7 @@ class Ring:
         t_ns = self._clock.engine_ns(film_s) + self._shift_ns
         state = self._run.timeline.at(t_ns)
         say = self._say.say
-        canvas.text(self._title, box.x + box.w / 2, box.y + 34, HEADING, self._colour, align=0.5, room=box.w)
+        canvas.text(self._title, box.x + box.w / 2, box.y + HEADING_LINE, HEADING, self._colour, align=0.5, room=box.w)
         middle, radius, node, places = self.places(box)
         canvas.disc(*middle, radius, LINE, outline=4)
         members = self._members(state)
