@@ -115,6 +115,10 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "kv_cache_paging.shares": (
         Ask("share_blocks", places=(("first", "first"), ("second", "second"), ("t_ns", "blocks"))),
     ),
+    "kv_cache_paging.frees": (Ask("has_blocks_freed_while_it_runs", places=(*_REQUEST, ("t_ns", "blocks"))),),
+    "kv_cache_paging.group_full": (Ask("has_kv_group_of_kind", (("kind", "full"),)),),
+    "kv_cache_paging.group_sliding_window": (Ask("has_kv_group_of_kind", (("kind", "sliding_window"),)),),
+    "kv_cache_paging.held_when_preempted": (Ask("was_preempted", places=_REQUEST),),
     "kv_cache_paging.kept": (Ask("caches_prefixes"),),
     "kv_cache_paging.returned": (Ask("has_ended", places=_REQUEST),),
     "kv_cache_paging.preempted": (Ask("was_preempted", places=_REQUEST),),
@@ -169,6 +173,7 @@ NO_FACTS: dict[str, str] = {
                 "where_it_hurts.worst_tied",
                 "end.same_tokens",
                 "kv_cache_paging.pool",
+                "kv_cache_paging.pool_of_groups",
             ),
             *("chunked_prefill.arrives", "chunked_prefill.verdict", "chunked_prefill.stalls"),
             *("speedup_waterfall.about_ceiling", "batch_size_sweep.faster", "batch_size_sweep.faster_alone"),
@@ -247,7 +252,7 @@ NO_FACTS: dict[str, str] = {
         (
             *("two_of_eight.idle", "two_of_eight.idle_while_waiting", "you_are.in_line", "you_are.ahead"),
             *("you_are.prefill", "kv_cache_paging.held", "kv_cache_paging.shared", "kv_cache_paging.was_held"),
-            *("kv_cache_paging.free", "kv_cache_paging.reserved"),
+            *("kv_cache_paging.free", "kv_cache_paging.reserved", "kv_cache_paging.freed"),
         ),
         _STATE,
     ),

@@ -17,7 +17,10 @@ from tracereel.trace.analysis.queries import QUERIES, Run, slot_ranges
 from tracereel.trace.export.merge import merge
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
-RECORDED = ("film/cpu/continuous-1", "film/cpu/static-1", "paging/cpu/prefix-caching-1", "chunked/cpu/chunked-1")
+RECORDED = (
+    *("film/cpu/continuous-1", "film/cpu/static-1", "paging/cpu/prefix-caching-1", "chunked/cpu/chunked-1"),
+    "vllm-kinds/cpu/sliding-window",
+)
 PROBES = (0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 30, 31)
 MANY = 3
 """An argument that comes back so often, and is different each time, comes back."""

@@ -18,6 +18,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool, paint_free, paint_reserved
+from tracereel.film.components.group_tables import paint_freed
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
@@ -25,7 +26,7 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.comparable import require_comparable
-from tracereel.trace.analysis.moments import Eviction, Sharing, first_eviction, first_sharing
+from tracereel.trace.analysis.moments import Eviction, Release, Sharing, first_eviction, first_release, first_sharing
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.storage import TraceError
 
@@ -54,7 +55,7 @@ def stretch_of_the_blocks(show: Show) -> Beat:
 
 
 def _require_blocks(run: Run) -> None:
-    if not run.trace.header.kv_blocks or not len(run.trace.grants.block):
+    if not run.trace.header.kv_blocks or not (len(run.trace.grants.block) or len(run.trace.group_grants.block)):
         raise TraceError(run.trace.path, "does not say which KV blocks its requests held")
 
 
@@ -85,6 +86,8 @@ class PagingPicture:
             waiting = Box(right.x, right.bottom - 48, right.w, 48)
             return pool, tables, waiting
         high = 0.43 if shape is Shape.TALL else 0.39
+        if self.pool.groups is not None:
+            high -= 0.12  # for the tables, of which each request has several
         pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
         legend = _LEGEND * len(self._legend_rows(content.w))
         top = pool.bottom + (92 if shape is Shape.TALL else 68) + legend
@@ -119,7 +122,8 @@ class PagingPicture:
         caches = bool(self.run.measure("caches_prefixes").value)
         rows: list[list[tuple[str, float]]] = [[]]
         x = 0.0
-        for key in ("held", "reserved", "shared", "kept" if caches else "was_held", "free"):
+        early = ("freed",) if self.run.trace.header.kv_groups else ()
+        for key in ("held", "reserved", "shared", *early, "kept" if caches else "was_held", "free"):
             wide = 36 + width(self.say(f"kv_cache_paging.{key}").text, SMALL)
             if rows[-1] and x + wide > room:
                 rows.append([])
@@ -135,7 +139,9 @@ class PagingPicture:
         for i, row in enumerate(self._legend_rows(box.w)):
             for key, x in row:
                 swatch = Box(box.x + x, box.y + 6 + _LEGEND * i, 28, 24)
-                if key == "reserved":
+                if key == "freed":
+                    paint_freed(canvas, swatch, one)
+                elif key == "reserved":
                     paint_reserved(canvas, swatch, one, 0.4)
                 elif key not in looks:
                     paint_free(canvas, swatch, None if key == "free" else one)
@@ -181,12 +187,11 @@ class Storyboard:
     def _write_script(self) -> None:
         run, steps = self.run, self.run.trace.steps
         script = Script(run.timeline.begin_ns)
-        self._caption(
-            script,
-            "pool",
-            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
-            tokens=figure(run.measure("header", field="kv_block_tokens")),
-        )
+        blocks = figure(run.measure("header", field="kv_blocks"), ",d")
+        if run.trace.header.kv_groups:
+            self._caption(script, "pool_of_groups", blocks=blocks, groups=figure(run.measure("kv_groups")))
+        else:
+            self._caption(script, "pool", blocks=blocks, tokens=figure(run.measure("header", field="kv_block_tokens")))
         first = int(steps.end_ns[0])
         script.hold(0.8).run(min(first, self._before(self.sharing.at_ns)) if self.sharing else first, 2.0)
         if self.sharing:
@@ -197,6 +202,9 @@ class Storyboard:
             request = run.timeline.ended_order[run.timeline.ended_times.index(ended)]
             self._caption(script, "returned", request=self._name(request))
             script.hold(2.3)
+        release = first_release(run.timeline, script.at_ns)
+        if release and (self.eviction is None or release.at_ns < self.eviction.at_ns):
+            self._free(script, release)
         if self.eviction:
             self._evict(script, self.eviction)
         # Not to the very end, where all that is left to see is an empty pool.
@@ -226,14 +234,20 @@ class Storyboard:
         self.still_s = script.film_s + 1.5
         script.hold(3.2)
 
+    def _free(self, script: Script, release: Release) -> None:
+        script.run(self._within(release.at_ns), 1.4)
+        freed = self.run.measure("blocks_freed_early", request=release.request, t_ns=release.at_ns)
+        self._caption(script, "frees", request=self._name(release.request), blocks=figure(freed))
+        script.hold(2.4)
+
     def _evict(self, script: Script, eviction: Eviction) -> None:
         run, at_ns = self.run, eviction.at_ns
         full_ns = self._before(at_ns)
         script.run(full_ns, 2.6)
-        lost = run.timeline.at(full_ns).block_table(eviction.request)
+        lost = run.timeline.at(full_ns).blocks_of(eviction.request)
         self._caption(
             script,
-            "preempted",
+            "held_when_preempted" if run.trace.header.kv_groups else "preempted",
             used=figure(run.measure("kv_used", t_ns=full_ns), ",d"),
             blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
             request=self._name(eviction.request),
@@ -247,9 +261,9 @@ class Storyboard:
         again = figure(run.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns))
         cached = figure(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns))
         self._caption(script, "back", request=self._name(eviction.request), cached=cached, again=again)
-        found = run.timeline.at(eviction.back_ns).block_table(eviction.request)
         tokens = int(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns).value)
-        self.marks.append((script.film_s, script.film_s + 2.6, found[: tokens // self.picture.pool.block_tokens]))
+        found = self.picture.pool.first_blocks(eviction.request, eviction.back_ns, tokens)
+        self.marks.append((script.film_s, script.film_s + 2.6, found))
         script.hold(2.6)
 
     def paint(self, canvas: Canvas, film_s: float) -> None:

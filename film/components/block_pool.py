@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
+from tracereel.film.components.group_tables import GroupTables, filled
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box
@@ -38,6 +39,10 @@ _NUMBER = 30.0
 _HELD = 0.36
 """How much of a holder's colour is in the empty part of its block."""
 _CHIP = 84.0
+_ABOVE = 50.0
+"""What the request's name takes above its table."""
+_BETWEEN = 12.0
+"""What is between the tables of requests where each has several."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class BlockPool:
         self.blocks = min(header.kv_blocks or 0, _MOST_BLOCKS)
         self.block_tokens = header.kv_block_tokens or 1
         self.longest = _longest_table(run)
-        self._grants = grants
+        self.groups = GroupTables(run, say) if header.kv_groups else None
+        self._given = run.trace.group_grants if self.groups else grants
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
 
     # The pool.
@@ -99,9 +105,9 @@ class BlockPool:
         """Draw the pool; `marked` blocks get an outline as strong as `lit`."""
         state = self._run.timeline.at(now_ns)
         computed = {occupant.request: occupant.computed_tokens for occupant in state.occupancy if occupant is not None}
-        places: dict[int, int] = {}
+        places: dict[int, tuple[int, int]] = {}
         for request in computed:
-            places.update({block: i for i, block in enumerate(state.block_table(request))})
+            places.update(self._places(request, now_ns))
         last, columns = self._last_holder(now_ns), self.columns(box)
         for block, cell in enumerate(self.cells(box)):
             holders = state.block_holders.get(block, ())
@@ -117,20 +123,29 @@ class BlockPool:
             for band, request in zip(fill.rows(len(holders), 0), holders, strict=True):
                 colour = self.colours[request]
                 # A shared block is full: it is only shared whole.
-                share = self._filled(computed[request], places[block])
+                share = filled(computed[request], *places[block])
                 paint_reserved(canvas, band, colour, share)
             if block in marked:
                 canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=10, outline=5)
 
-    def _filled(self, computed: int, place: int) -> float:
-        """How much of a block is written: the one at this place of a table with KV for so many tokens."""
-        return min(max(computed - place * self.block_tokens, 0), self.block_tokens) / self.block_tokens
+    def _places(self, request: int, now_ns: int) -> dict[int, tuple[int, int]]:
+        """For each block of the request its place in its table, and how many tokens a block of that table holds."""
+        state = self._run.timeline.at(now_ns)
+        if self.groups is None:
+            return {block: (i, self.block_tokens) for i, block in enumerate(state.block_table(request))}
+        tables = zip(state.group_tables(request), self.groups.block_tokens, strict=True)
+        return {block: (place, tokens) for table, tokens in tables for place, block in table.items()}
+
+    def first_blocks(self, request: int, now_ns: int, tokens: int) -> tuple[int, ...]:
+        """The blocks of a request that hold whole its first so many tokens."""
+        places = self._places(request, now_ns)
+        return tuple(block for block, (place, holds) in places.items() if (place + 1) * holds <= tokens)
 
     def _last_holder(self, now_ns: int) -> list[int]:
         """For each block the request that it was given to last, -1 where it never was."""
         last = np.full(max(self._run.trace.header.kv_blocks or 0, 1), -1)
-        past = int(np.searchsorted(self._grants.step, self._run.timeline.steps_started(now_ns)))
-        last[self._grants.block[:past]] = self._grants.request[:past]
+        past = int(np.searchsorted(self._given.step, self._run.timeline.steps_started(now_ns)))
+        last[self._given.block[:past]] = self._given.request[:past]
         return [int(request) for request in last]
 
     # The tables.
@@ -138,19 +153,28 @@ class BlockPool:
     def rows_of(self, box: Box) -> list[Box]:
         """The place of each slot's block table, of as many as there is room for."""
         slots = self._run.trace.header.slots
-        shown = min(slots, max(int(box.h // 56), 1))
-        return box.rows(shown, min(16.0, box.h / shown * 0.14))
+        least = 56.0 if self.groups is None else self.groups.least_height + _BETWEEN
+        shown = min(slots, max(int((box.h + (0 if self.groups is None else _BETWEEN)) // least), 1))
+        return box.rows(shown, min(_BETWEEN if self.groups else 16.0, box.h / shown * 0.14))
+
+    def _slim(self, row: Box) -> bool:
+        """Does the table stand next to the request's name, for lack of height?"""
+        return row.h < (100 if self.groups is None else _ABOVE + self.groups.least_height)
+
+    def table_of(self, row: Box) -> Box:
+        """The part of a row that holds the block table: next to the request's name, or below it."""
+        if self._slim(row):
+            return Box(row.x + _CHIP + 12, row.y, row.w - _CHIP - 12, row.h)
+        return Box(row.x, row.y + _ABOVE, row.w, row.h - _ABOVE)
 
     def table_cells(self, row: Box, count: int) -> list[Box]:
         """The place of each entry of a table that is `count` long; of one too long for the row, of its last ones."""
-        slim = row.h < 100
-        left = row.x + _CHIP + 12 if slim else row.x
-        top, high = (row.y, row.h) if slim else (row.y + 50, row.h - 50)
-        room = row.right - left
-        most = max(int(room // 12), 1)
-        pitch = min(room / max(min(self.longest, most), 1), 74.0)
+        room = self.table_of(row)
+        most = max(int(room.w // 12), 1)
+        pitch = min(room.w / max(min(self.longest, most), 1), 74.0)
         return [
-            Box(left + i * pitch, top, pitch - min(4.0, pitch * 0.15), min(high, 64.0)) for i in range(min(count, most))
+            Box(room.x + i * pitch, room.y, pitch - min(4.0, pitch * 0.15), min(room.h, 64.0))
+            for i in range(min(count, most))
         ]
 
     def paint_tables(
@@ -159,7 +183,7 @@ class BlockPool:
         """Draw the tables, one a slot."""
         state = self._run.timeline.at(now_ns)
         for row, occupant in zip(self.rows_of(box), state.occupancy, strict=False):
-            slim = row.h < 100
+            slim = self._slim(row)
             if occupant is None:
                 high = min(row.h, 64.0)
                 canvas.card(row.x, row.y, _CHIP, high if slim else 40, LINE, radius=8, outline=2)
@@ -176,12 +200,15 @@ class BlockPool:
                 self._facts(
                     canvas, Box(chip.right + 16, row.y, row.right - chip.right - 16, 40), occupant.request, now_ns
                 )
+            if self.groups is not None:
+                self.groups.paint(canvas, self.table_of(row), occupant, now_ns, colour, marked, lit)
+                continue
             cells = self.table_cells(row, len(table))
             first, before = len(table) - len(cells), self._run.timeline.blocks_before(occupant.request, now_ns)
             for place, cell in enumerate(cells, first):
                 block = table[place]
                 shared = len(state.block_holders.get(block, ())) > 1
-                full = self._filled(occupant.computed_tokens, place)
+                full = filled(occupant.computed_tokens, place, self.block_tokens)
                 ground = colour if full >= 1 else mix(PANEL, colour, _HELD)
                 canvas.box(*cell.sides, ground)
                 if 0 < full < 1 and not self._lettered(cell):

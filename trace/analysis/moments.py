@@ -30,11 +30,27 @@ def first_sharing(timeline: Timeline) -> Sharing | None:
     for i in np.flatnonzero(residencies.cached > 0).tolist():
         request, at_ns = int(residencies.request[i]), int(residencies.from_ns[i])
         state = timeline.at(at_ns)
-        table = state.block_table(request)
-        blocks = tuple(block for block in table if len(state.block_holders.get(block, ())) > 1)
+        held = state.blocks_of(request)
+        blocks = tuple(block for block in held if len(state.block_holders.get(block, ())) > 1)
         if blocks:
             owner = next(other for other in state.block_holders[blocks[0]] if other != request)
             return Sharing(request, owner, blocks, at_ns)
+    return None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Blocks left a request's tables at `at_ns`, and it ran on: layers of some groups read them no more."""
+
+    request: int
+    at_ns: int
+
+
+def first_release(timeline: Timeline, after_ns: int) -> Release | None:
+    """The first schedule later than `after_ns` that frees blocks in the middle of a request; of several the first."""
+    releases, starts = timeline.trace.group_releases, timeline.trace.steps.start_ns
+    for i in np.flatnonzero(starts[releases.step] > after_ns).tolist():
+        return Release(int(releases.request[i]), int(starts[releases.step[i]]))
     return None
 
 

@@ -1,5 +1,7 @@
 """The block tables of a model whose layers keep different KV: which block stands where in which group."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from tracereel.trace.state.columns import Trace, group_by
 
@@ -17,8 +19,24 @@ class GroupTables:
 
     def at(self, request: int, first_step: int, started: int) -> tuple[Table, ...]:
         """Its tables, one a group, from what the schedules of the steps `first_step` to `started` (exclusive) did."""
+        tables: tuple[Table, ...] = tuple({} for _ in self._trace.header.kv_groups)
+        for group, place, block, left in self._granted(request, first_step, started):
+            if not left:
+                tables[group][place] = block
+        return tables
+
+    def freed_at(self, request: int, first_step: int, started: int) -> tuple[tuple[int, ...], ...]:
+        """For each group the places of its table whose block has left it since, in the same steps as in `at`."""
+        held = self.at(request, first_step, started)
+        freed: tuple[set[int], ...] = tuple(set() for _ in held)
+        for group, place, _, _ in self._granted(request, first_step, started):
+            if place not in held[group]:
+                freed[group].add(place)
+        return tuple(tuple(sorted(places)) for places in freed)
+
+    def _granted(self, request: int, first_step: int, started: int) -> Iterator[tuple[int, int, int, bool]]:
+        """Each block that it was given: the group, the place, the block, and whether it has left since."""
         trace = self._trace
-        tables: tuple[Table, ...] = tuple({} for _ in trace.header.kv_groups)
         order, bounds = self._releases
         rows = order[bounds[request] : bounds[request + 1]]
         releases = trace.group_releases
@@ -35,6 +53,4 @@ class GroupTables:
         for step, group, place, block in zip(
             *(column[rows].tolist() for column in (grants.step, grants.group, grants.place, grants.block)), strict=True
         ):
-            if left.get((group, block), -1) <= step:
-                tables[group][place] = block
-        return tables
+            yield group, place, block, left.get((group, block), -1) > step

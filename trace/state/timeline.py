@@ -123,6 +123,10 @@ class State:
         """Its block tables by group of layers, each as the block at each place; empty where there are no groups."""
         return self._timeline.group_tables_at(request, self.t_ns)
 
+    def freed_places(self, request: int) -> tuple[tuple[int, ...], ...]:
+        """For each group of layers the places of the request's table whose block was freed while it held its slot."""
+        return self._timeline.freed_places_at(request, self.t_ns)
+
     def blocks_of(self, request: int) -> tuple[int, ...]:
         """All KV blocks that the request holds, of whichever group."""
         tables = self.group_tables(request)
@@ -331,11 +335,20 @@ class Timeline:
 
     def group_tables_at(self, request: int, t_ns: int) -> tuple[Table, ...]:
         """The request's block tables by group of layers at t; () where the trace has no groups."""
+        steps = self._steps_with_groups(request, t_ns)
+        return () if steps is None else self._group_tables.at(request, *steps)
+
+    def freed_places_at(self, request: int, t_ns: int) -> tuple[tuple[int, ...], ...]:
+        """The places of the request's tables whose block was freed by t in this stay; () where there are no groups."""
+        steps = self._steps_with_groups(request, t_ns)
+        return () if steps is None else self._group_tables.freed_at(request, *steps)
+
+    def _steps_with_groups(self, request: int, t_ns: int) -> tuple[int, int] | None:
+        """The steps, first and exclusive last, whose schedules made the request's tables by group at t."""
         residency = self.residency_of(request, t_ns) if self.trace.header.kv_groups else None
         if residency is None:
-            return ()
-        first_step = int(self.trace.residencies.first_step[residency])
-        return self._group_tables.at(request, first_step, self.steps_started(t_ns))
+            return None
+        return int(self.trace.residencies.first_step[residency]), self.steps_started(t_ns)
 
     @cached_property
     def _group_tables(self) -> GroupTables:

@@ -38,16 +38,38 @@ def kv_used(run: Run, *, t_ns: int) -> Answer:
 
 @query
 def blocks_of_request(run: Run, *, request: int, t_ns: int) -> Answer:
-    """KV blocks in a request's block table at engine time t."""
-    return len(run.timeline.at(t_ns).block_table(request)), lines_so_far(run, t_ns)
+    """KV blocks in a request's block table at engine time t; in all of them where groups of layers have their own."""
+    return len(run.timeline.at(t_ns).blocks_of(request)), lines_so_far(run, t_ns)
 
 
 @query
 def shared_blocks(run: Run, *, request: int, t_ns: int) -> Answer:
-    """KV blocks of a request's block table that stand in another's too, at engine time t."""
+    """KV blocks of a request's block tables that stand in another's too, at engine time t."""
     state = run.timeline.at(t_ns)
-    table = state.block_table(request)
-    return sum(len(state.block_holders.get(block, ())) > 1 for block in table), lines_so_far(run, t_ns)
+    held = state.blocks_of(request)
+    return sum(len(state.block_holders.get(block, ())) > 1 for block in held), lines_so_far(run, t_ns)
+
+
+@query
+def blocks_freed_early(run: Run, *, request: int, t_ns: int) -> Answer:
+    """KV blocks that left a request's tables by engine time t, since it got the slot that it still holds."""
+    freed = run.timeline.at(t_ns).freed_places(request)
+    return sum(map(len, freed)), lines_so_far(run, t_ns)
+
+
+@query
+def kv_groups(run: Run) -> Answer:
+    """Groups of layers that have a block table of their own."""
+    return len(run.trace.header.kv_groups), (1, 1)
+
+
+@query
+def kv_group_kind(run: Run, *, group: int) -> Answer:
+    """What the engine calls the KV that a group of layers keeps, such as `mamba`; the group by its place in the header.
+
+    Raises IndexError where there is no such group.
+    """
+    return run.trace.header.kv_groups[group].kind, (1, 1)
 
 
 @query

@@ -89,7 +89,19 @@ def is_done_first(*runs: Run) -> Answer:
 def share_blocks(*runs: Run, first: int, second: int, t_ns: int) -> Answer:
     """Do two requests of the first run hold some of the same KV blocks at engine time t?"""
     state = runs[0].timeline.at(t_ns)
-    return _answer(bool(set(state.block_table(first)) & set(state.block_table(second))), runs)
+    return _answer(bool(set(state.blocks_of(first)) & set(state.blocks_of(second))), runs)
+
+
+@query
+def has_blocks_freed_while_it_runs(*runs: Run, request: int, t_ns: int) -> Answer:
+    """Does the first run's request hold a slot at engine time t, with blocks that left its tables since it got it?"""
+    return _answer(any(runs[0].timeline.at(t_ns).freed_places(request)), runs)
+
+
+@query
+def has_kv_group_of_kind(*runs: Run, kind: str) -> Answer:
+    """Does the model of the first run have a group of layers with block tables of its own that keeps KV so?"""
+    return _answer(any(group.kind == kind for group in runs[0].trace.header.kv_groups), runs)
 
 
 @query
