@@ -3,6 +3,7 @@
 What is drawn is held against the records themselves, as they stand in the recording of a model with a sliding window.
 """
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from films import SIZES, laid_out
 from tracereel.film import theme
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool
+from tracereel.film.components.group_tables import GroupTables
 from tracereel.film.frames import BeatFrames
 from tracereel.film.phrases import Phrasebook
 from tracereel.film.settings import Settings
@@ -22,6 +24,7 @@ from tracereel.film.stage import Box
 from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.moments import first_release
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.format.events import KvGroup
 from tracereel.trace.format.storage import LineReader
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
@@ -133,6 +136,13 @@ def test_the_pool_shows_the_blocks_of_all_groups(run, pool):
             assert near(pixel(picture, fill.right - 5, fill.y + 3), free) == (block not in holders), (step, block)
             seen[block in holders] += 1
     assert min(seen.values()) > 20, seen
+
+
+def test_an_engines_own_word_for_a_group_leaves_room_for_its_bands(run):
+    header = msgspec.structs.replace(run.trace.header, kv_groups=[KvGroup(kind="W" * 200), KvGroup(kind="full")])
+    groups = GroupTables(Run(replace(run.trace, header=header)), Phrasebook())
+    for band in groups.bands(Box(0, 0, 700, 90)):
+        assert band.w >= 0.6 * 700 - 1
 
 
 def test_no_band_or_word_lies_on_another(pool):

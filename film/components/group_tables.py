@@ -52,9 +52,14 @@ class GroupTables:
         """The place of each group's table, right of the words."""
         bands: list[Box] = []
         for kind, groups in zip(self.kind_boxes(box), self.kinds, strict=True):
-            right = Box(kind.x + self._label, kind.y, kind.w - self._label, kind.h)
+            label = self._label_of(box)
+            right = Box(kind.x + label, kind.y, kind.w - label, kind.h)
             bands.extend(right.rows(len(groups), min(_GAP, right.h / (4 * len(groups)))))
         return bands
+
+    def _label_of(self, box: Box) -> float:
+        """What the words take of a row: an engine's own word may be of any length."""
+        return min(self._label, 0.4 * box.w)
 
     def cells(self, band: Box, tokens_reach: int) -> dict[int, Box]:
         """The place on the picture of each place of a table that reaches so far; of one too long its last ones."""
@@ -81,7 +86,7 @@ class GroupTables:
         state = self._run.timeline.at(now_ns)
         for kind, word in zip(self.kind_boxes(box), self.words, strict=True):
             if kind.h > _LINE - 0.5:
-                canvas.text(word, kind.x, kind.y + min(kind.h, 48.0) / 2 + 8, SMALL, DIM)
+                canvas.text(word, kind.x, kind.y + min(kind.h, 48.0) / 2 + 8, SMALL, DIM, room=self._label_of(box) - 16)
         tables, freed = state.group_tables(occupant.request), state.freed_places(occupant.request)
         for band, table, gone, tokens in zip(self.bands(box), tables, freed, self.block_tokens, strict=True):
             for place, cell in self.cells(band, max((*table, *gone), default=-1) + 1).items():
