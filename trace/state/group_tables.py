@@ -17,26 +17,31 @@ class GroupTables:
         self._grants = group_by(trace.group_grants.request.astype(np.int32), len(trace.arrivals))
         self._releases = group_by(trace.group_releases.request.astype(np.int32), len(trace.arrivals))
 
-    def at(self, request: int, first_step: int, started: int) -> tuple[Table, ...]:
-        """Its tables, one a group, from what the schedules of the steps `first_step` to `started` (exclusive) did."""
+    def at(self, request: int, residency: int | None, started: int) -> tuple[Table, ...]:
+        """Its tables, one a group, from what the schedules of its residency's steps below `started` did; () of None."""
+        if residency is None:
+            return ()
         tables: tuple[Table, ...] = tuple({} for _ in self._trace.header.kv_groups)
-        for group, place, block, left in self._granted(request, first_step, started):
+        for group, place, block, left in self._granted(request, residency, started):
             if not left:
                 tables[group][place] = block
         return tables
 
-    def freed_at(self, request: int, first_step: int, started: int) -> tuple[tuple[int, ...], ...]:
+    def freed_at(self, request: int, residency: int | None, started: int) -> tuple[tuple[int, ...], ...]:
         """For each group the places of its table whose block has left it since, in the same steps as in `at`."""
-        held = self.at(request, first_step, started)
+        if residency is None:
+            return ()
+        held = self.at(request, residency, started)
         freed: tuple[set[int], ...] = tuple(set() for _ in held)
-        for group, place, _, _ in self._granted(request, first_step, started):
+        for group, place, _, _ in self._granted(request, residency, started):
             if place not in held[group]:
                 freed[group].add(place)
         return tuple(tuple(sorted(places)) for places in freed)
 
-    def _granted(self, request: int, first_step: int, started: int) -> Iterator[tuple[int, int, int, bool]]:
+    def _granted(self, request: int, residency: int, started: int) -> Iterator[tuple[int, int, int, bool]]:
         """Each block that it was given: the group, the place, the block, and whether it has left since."""
         trace = self._trace
+        first_step = int(trace.residencies.first_step[residency])
         order, bounds = self._releases
         rows = order[bounds[request] : bounds[request + 1]]
         releases = trace.group_releases

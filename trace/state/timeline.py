@@ -335,20 +335,15 @@ class Timeline:
 
     def group_tables_at(self, request: int, t_ns: int) -> tuple[Table, ...]:
         """The request's block tables by group of layers at t; () where the trace has no groups."""
-        steps = self._steps_with_groups(request, t_ns)
-        return () if steps is None else self._group_tables.at(request, *steps)
+        return self._group_tables.at(request, self._grouped(request, t_ns), self.steps_started(t_ns))
 
     def freed_places_at(self, request: int, t_ns: int) -> tuple[tuple[int, ...], ...]:
         """The places of the request's tables whose block was freed by t in this stay; () where there are no groups."""
-        steps = self._steps_with_groups(request, t_ns)
-        return () if steps is None else self._group_tables.freed_at(request, *steps)
+        return self._group_tables.freed_at(request, self._grouped(request, t_ns), self.steps_started(t_ns))
 
-    def _steps_with_groups(self, request: int, t_ns: int) -> tuple[int, int] | None:
-        """The steps, first and exclusive last, whose schedules made the request's tables by group at t."""
-        residency = self.residency_of(request, t_ns) if self.trace.header.kv_groups else None
-        if residency is None:
-            return None
-        return int(self.trace.residencies.first_step[residency]), self.steps_started(t_ns)
+    def _grouped(self, request: int, t_ns: int) -> int | None:
+        """The residency of the request at t in a trace with groups."""
+        return self.residency_of(request, t_ns) if self.trace.header.kv_groups else None
 
     @cached_property
     def _group_tables(self) -> GroupTables:
