@@ -77,7 +77,7 @@ def work(count: int, seed: int, folder: Path) -> None:
     print(json.dumps({"files": len(damaged), "verdicts": verdicts, "peak": peak}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damaged_files_end_in_a_verdict(tmp_path):
     command = [sys.executable, __file__, str(FILES), "0", str(tmp_path)]
     support = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("support"))}

@@ -95,7 +95,10 @@ def test_the_bands_have_the_timelines_numbers(open_page, film_recordings):
         assert numbers == [state.num_waiting, batch, state.kv_used, pytest.approx(rate, abs=0.51)], step
 
 
-@pytest.mark.parametrize("steps", [20_000, pytest.param(1_000_000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "steps",
+    [pytest.param(20_000, marks=pytest.mark.long), pytest.param(1_000_000, marks=pytest.mark.exhaustive)],
+)
 def test_many_steps_are_drawn_fast_and_read_right(open_page, tmp_path, steps):
     """The million's page takes minutes to make."""
     player = benchmark("player")

@@ -217,6 +217,7 @@ def assert_same_differences(page, runs):
         assert row == [second - first for first, second in zip(*counts, strict=True)], t
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", SETS, ids=lambda folder: f"{folder.parts[-2]}-{folder.name}")
 def test_of_every_recording_set_the_page_computes_what_python_computes(open_page, folder):
     paths = cases_of(folder)
