@@ -278,11 +278,14 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
         settings.voice.ready(settings.language)  # once, rather than by each worker
     plan = _plan(settings, options)
     cast = [name for name in plan.beats if name not in FILMS]
+    whole: list[str] = []  # films whose chapters are not their scenes' pictures: a request is followed through them
     if args.part:
         k, n = args.part
         cast = cast[k - 1 :: n]
-    paths = {name: _path(name, options) for name in cast}
-    todo = {name: plan.jobs[name] for name in cast if not is_fresh(paths[name], plan.jobs[name])}
+    elif options["format"] != "gif":
+        whole = [name for name in FILMS if any(beat.follow is not None for beat in plan.beats.get(name, ()))]
+    paths = {name: _path(name, options) for name in (*cast, *whole)}
+    todo = {name: plan.jobs[name] for name, path in paths.items() if not is_fresh(path, plan.jobs[name])}
     _work_off(todo, settings, options, args.jobs)
     for name in cast:
         say(paths[name])
@@ -290,7 +293,8 @@ def _render_all(args: argparse.Namespace, settings: "Settings", options: dict[st
         return 0
     for film in (name for name in FILMS if name in plan.beats):
         target, beats = _path(film, options), plan.beats[film]
-        if not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, plan.jobs[film]):
+        stale = not todo.keys().isdisjoint(beat.name for beat in beats) or not is_fresh(target, plan.jobs[film])
+        if film not in whole and stale:
             join(film, [paths[beat.name] for beat in beats], beats, target, plan.shows[film], plan.jobs[film])
         say(target)
     return 0
