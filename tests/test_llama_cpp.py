@@ -366,3 +366,9 @@ def test_a_prompt_file_is_refused_by_its_line(tmp_path, capsys, lines, said):
     file = prompts_file(tmp_path, *lines)
     assert main(["follow", "http://127.0.0.1:1", "--prompts", str(file), "--out", str(tmp_path / "run.jsonl")]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_prompt_file_without_an_end_of_line_takes_no_memory_beyond_its_bound(tmp_path, capsys):
+    out = tmp_path / "run.jsonl"
+    assert main(["follow", "http://127.0.0.1:1", "--prompts", "/dev/zero", "--out", str(out)]) == 2
+    assert "/dev/zero, line 1: longer than 1,048,576 bytes" in capsys.readouterr().err

@@ -25,6 +25,8 @@ from tracereel.trace.format.recorder import Recorder, start_clock
 
 MOST_PROMPTS = 256
 """Each has a connection and a thread."""
+MOST_LINE_BYTES = 2**20
+"""A line of a prompt file."""
 IDLE_SECONDS = 0.02
 STEPS = "the time from one look at /slots that saw a slot advance, or saw all idle, to the next that saw it"
 UNKNOWN = "when a pass began and ended, KV in use, the device; of others' requests arrival, prompt, tokens, last tokens"
@@ -54,7 +56,9 @@ def read_prompts(path: Path) -> list[Prompt]:
     """The prompts of a file of JSON Lines. Raises AdapterError, which names the line."""
     prompts: list[Prompt] = []
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), start=1):
+            if len(line) > MOST_LINE_BYTES:
+                raise AdapterError(f"{path}, line {number}: longer than {MOST_LINE_BYTES:,} bytes")
             if not line.strip():
                 continue
             try:

@@ -2,6 +2,7 @@
 
 from tracereel.trace.analysis.life import BLOCKS, followed, stage_of
 from tracereel.trace.analysis.moments import even_handover
+from tracereel.trace.analysis.queries.requests import request_name
 from tracereel.trace.analysis.query import Answer, Run, lines_of_steps, lines_so_far, query
 
 
@@ -27,8 +28,7 @@ def followed_request(run: Run, *, request_id: str) -> Answer:
 @query
 def followed_request_name(run: Run, *, request_id: str) -> Answer:
     """What `followed_request` is called on screen."""
-    request = followed(run.timeline, request_id)
-    return f"R{request + 1}", (run.trace.arrival_lines[request],) * 2
+    return request_name(run, request=followed(run.timeline, request_id))
 
 
 @query
