@@ -10,16 +10,17 @@ import argparse
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tracereel.cli.options import trace_file
 from tracereel.cli.terminal import say, warn
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `follow`."""
     parser.add_argument("url", metavar="URL", help="the server's address, such as http://127.0.0.1:8080")
-    parser.add_argument("--out", type=Path, required=True, help="the trace file, .jsonl or .jsonl.zst")
+    parser.add_argument("--out", type=trace_file, required=True, help="the trace file, .jsonl or .jsonl.zst")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="send these prompts")
     parser.add_argument("--seconds", type=_positive, metavar="S", help="follow for so long (default: until Ctrl-C)")
     parser.add_argument(
@@ -36,14 +37,23 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Follow, and print the file."""
-    from tracereel.engine.adapters.llama_cpp.follow import follow, read_prompts
+    from tracereel.engine.adapters.llama_cpp.follow import OUTPUT_TOKENS, Prompt, follow
     from tracereel.engine.adapters.llama_cpp.server import Server
+    from tracereel.engine.workload_files import read_prompts
 
-    prompts = read_prompts(args.prompts) if args.prompts else []
-    stop = threading.Event()
-    with _set_by_signals(stop):
+    prompts = [
+        Prompt(each.id, each.prompt, each.output_tokens or OUTPUT_TOKENS, each.arrival_ms or 0.0)
+        for each in (read_prompts(args.prompts) if args.prompts else ())
+    ]
+    stop, server = threading.Event(), Server(args.url)
+
+    def end() -> None:
+        stop.set()
+        server.interrupt()
+
+    with _called_by_signals(end):
         outcome = follow(
-            Server(args.url),
+            server,
             args.out,
             prompts=prompts,
             workload=args.prompts.stem if args.prompts else "what came",
@@ -62,14 +72,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _set_by_signals(stop: threading.Event) -> Iterator[None]:
+def _called_by_signals(end: Callable[[], None]) -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM end the recording in order; the file is whole then."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: end())
     try:
         yield
     finally:

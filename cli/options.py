@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 
 def across_option(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,13 @@ def allow_broken_option(parser: argparse.ArgumentParser) -> None:
         help="read recordings that are broken (changed after they were written, steps or requests missing) all the"
         " same; every output says that they are",
     )
+
+
+def trace_file(text: str) -> Path:
+    """The name of a trace file that is to be written, as an option's type."""
+    if not text.endswith((".jsonl", ".jsonl.zst")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .jsonl or .jsonl.zst")
+    return Path(text)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -1,9 +1,13 @@
 """llama.cpp's server followed from outside: a stand-in that makes a pass at each look, in the real answers' shapes."""
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -329,7 +333,7 @@ def test_an_answer_without_end_and_a_server_that_does_not_answer(tmp_path, capsy
     with serving(changed={"/props": (200, b" " * 2000)}) as url:
         assert main(["follow", url, "--out", out]) == 2
     assert "answers more than" in capsys.readouterr().err
-    monkeypatch.setattr(server_module, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(server_module.Server, "timeout_s", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert main(["follow", url, "--out", out]) == 2
@@ -346,7 +350,10 @@ def test_an_answer_that_breaks_off_is_an_error_in_the_trace(tmp_path, capsys):
     assert main(["check", "--strict", str(out)]) == 0
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://x:99999", "http://x:port"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://x", "http://", "http://x:99999", "http://x:port", "http://[::1", "http://..", f"http://{'a' * 70}"],
+)
 def test_what_is_no_address_is_refused(tmp_path, capsys, url):
     assert main(["follow", url, "--out", str(tmp_path / "run.jsonl")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -357,18 +364,171 @@ def test_what_is_no_address_is_refused(tmp_path, capsys, url):
     [
         ([], "holds no prompt"),
         ([{"id": "a"}], "line 1: Object missing required field `prompt`"),
-        ([{"id": "a", "prompt": "x"}, {"id": "b", "prompt": ""}], "line 2: a prompt"),
-        ([{"id": "a", "prompt": "x", "output_tokens": 0}], "line 1: a prompt, output_tokens from 1 on"),
-        ([{"id": str(i), "prompt": "x"} for i in range(MOST_PROMPTS + 1)], f"more than {MOST_PROMPTS} prompts"),
+        ([{"id": "a", "prompt": "x"}, {"id": "b", "prompt": ""}], "line 2: prompt"),
+        ([{"id": "a", "prompt": "x", "output_tokens": 0}], "line 1: output_tokens: 0 is less than 1"),
+        ([{"id": "a" * 600, "prompt": "x"}], "line 1: id: "),
+        ([{"id": "a", "prompt": "x"}] * 2, "line 2: id: 'a' is on an earlier line"),
+        ([{"id": str(i), "prompt": "x"} for i in range(MOST_PROMPTS + 1)], f"more than the {MOST_PROMPTS}"),
     ],
 )
-def test_a_prompt_file_is_refused_by_its_line(tmp_path, capsys, lines, said):
+def test_a_prompt_file_is_refused_as_every_workload_file_is(tmp_path, capsys, lines, said):
     file = prompts_file(tmp_path, *lines)
     assert main(["follow", "http://127.0.0.1:1", "--prompts", str(file), "--out", str(tmp_path / "run.jsonl")]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_prompt_file_without_an_end_of_line_takes_no_memory_beyond_its_bound(tmp_path, capsys):
+def test_a_trace_is_named_as_one(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["follow", "http://127.0.0.1:1", "--out", str(tmp_path / "run.txt")])
+    assert ended.value.code == 2
+    assert "does not end in .jsonl or .jsonl.zst" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/props", b'{"total_slots": 1, "default_generation_settings": ' + b'{"a": ' * 5000 + b"1" + b"}" * 5001),
+        ("/props", b'{"total_slots": 1, "model_path": "\xff\xfe"}'),
+        ("/props", b'{"total_slots": 1' + b"0" * 400 + b"}"),
+        ("/props", b'{"total_slots": 0}'),
+        ("/slots", b'[{"id": -1, "is_processing": true}]'),
+        ("/slots", b'[{"id": 0, "is_processing": true, "next_token": [{"n_decoded": 4611686018427387904}]}]'),
+        ("/apply-template", b'{"prompt": ["a"]}'),
+        ("/tokenize", b'{"tokens": "none"}'),
+        ("/tokenize", b'{"tokens": [{"id": 1}]}'),
+    ],
+)
+def test_an_answer_beyond_all_bounds_is_refused(tmp_path, capsys, path, content):
+    file, out = prompts_file(tmp_path, {"id": "a", "prompt": "a b"}), tmp_path / "run.jsonl"
+    with serving(changed={path: (200, content)}) as url:
+        assert main(["follow", url, "--prompts", str(file), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tracereel: {url}{path}: is not what llama.cpp's server answers")
+    assert not out.exists()
+
+
+def test_a_key_that_no_header_holds_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LLAMA_API_KEY", "two\nlines")
+    with serving() as url:
+        assert main(["follow", url, "--out", str(tmp_path / "run.jsonl")]) == 2
+    assert "Invalid header value" in capsys.readouterr().err
+
+
+@contextmanager
+def dragging(begin, more, every_s=0.02):
+    """A server that answers every request with `begin`, and then with `more` again and again."""
+    ended = threading.Event()
+
+    def drag(connection):
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(begin)
+            while not ended.wait(every_s):
+                connection.sendall(more)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+
+        def accept():
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    threading.Thread(target=drag, args=(listening.accept()[0],), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["header", "body"])
+def test_a_server_that_drags_its_answer_out_has_only_its_time(tmp_path, capsys, monkeypatch, begin):
+    monkeypatch.setattr(server_module.Server, "timeout_s", 0.3)
+    began = time.monotonic()
+    with dragging(begin, b" ") as url:
+        assert main(["follow", url, "--out", str(tmp_path / "run.jsonl")]) == 2
+    assert time.monotonic() - began < 5
+    assert capsys.readouterr().err == f"tracereel: {url}/props: no answer in 0.3 s\n"
+
+
+class Stalled(StandIn):
+    """Takes prompts, works on none of them, and streams comments until `tokens` are wanted."""
+
+    def __init__(self, tokens=False):
+        super().__init__()
+        self.endless = tokens
+
+    def look(self):
+        return [self._slot(place, None) for place in range(2)]
+
+    def chunks(self, task):
+        number = 0
+        while True:
+            number += 1
+            time.sleep(0.001)
+            token = {"content": "x", "tokens": [1], "tokens_predicted": number if self.endless else 0}
+            yield ANSWERS["chunk"] | token
+
+
+def test_an_answer_ends_with_the_tokens_that_were_asked_for(tmp_path, capsys):
+    file, out = prompts_file(tmp_path, {"id": "a", "prompt": "a b", "output_tokens": 5}), tmp_path / "run.jsonl"
+    with serving(Stalled(tokens=True)) as url:
+        assert main(["follow", url, "--prompts", str(file), "--out", str(out)]) == 1
+    assert "goes on beyond the 5 tokens that were asked for" in capsys.readouterr().err
+    assert main(["check", "--strict", str(out)]) == 0
+
+
+def test_where_no_slot_works_an_answer_is_not_waited_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(server_module.Server, "timeout_s", 0.3)
+    monkeypatch.setattr(server_module, "_MOST_OTHERS", 10**9)
+    file, out = prompts_file(tmp_path, {"id": "a", "prompt": "a b"}), tmp_path / "run.jsonl"
+    with serving(Stalled()) as url:
+        assert main(["follow", url, "--prompts", str(file), "--out", str(out)]) == 1
+    assert "1 answers broke off (no slot has worked for 0.3 s)" in capsys.readouterr().err
+    assert main(["check", "--strict", str(out)]) == 0
+
+
+def test_an_answer_may_wait_longer_for_its_slot_than_a_look_may_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module.Server, "timeout_s", 0.4)
+    stand_in = StandIn()
+    for seed in range(2):
+        stand_in.submit({"prompt": [1], "n_predict": 40, "seed": seed})  # another client has both slots for long
+    file, out = prompts_file(tmp_path, {"id": "a", "prompt": "a b", "output_tokens": 2}), tmp_path / "run.jsonl"
+    with serving(stand_in) as url:
+        assert main(["follow", url, "--prompts", str(file), "--interval-ms", "20", "--out", str(out)]) == 0
+    assert sorted(arrival.id for arrival in Trace.read(out).arrivals) == ["a", "task 0", "task 1"]
+
+
+def test_ctrl_c_ends_a_look_that_is_not_answered(tmp_path):
     out = tmp_path / "run.jsonl"
-    assert main(["follow", "http://127.0.0.1:1", "--prompts", "/dev/zero", "--out", str(out)]) == 2
-    assert "/dev/zero, line 1: longer than 1,048,576 bytes" in capsys.readouterr().err
+    looks = threading.Event()
+
+    class Silent(StandIn):
+        def look(self):
+            if self.passes:
+                looks.set()
+                time.sleep(5)
+            return super().look()
+
+    with serving(Silent()) as url:
+        command = [sys.executable, "-m", "tracereel.cli.main", "follow", url, "--out", str(out)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert looks.wait(20)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(4) == 0
+        assert time.monotonic() - began < 3
+        process.stderr.close()
+    assert main(["check", str(out)]) == 0
+
+
+def test_a_request_that_is_found_in_its_middle_has_rows_that_a_trace_can_hold(tmp_path):
+    ledger = Ledger()
+    ledger.look([], 50)
+    ledger.look([seen(1, 9, 6, 3000)], 10**9)
+    ledger.look([], 2 * 10**9)
+    steps = steps_of(ledger.records(all_of_it=True))
+    assert [step.sampled for step in steps] == [[1], [1024], [1024], [951]]
+    assert [step.positions for step in steps] == [[0], [6], [1030], [2054]]

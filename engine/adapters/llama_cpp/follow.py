@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -25,19 +25,20 @@ from tracereel.trace.format.recorder import Recorder, start_clock
 
 MOST_PROMPTS = 256
 """Each has a connection and a thread."""
-MOST_LINE_BYTES = 2**20
-"""A line of a prompt file."""
+OUTPUT_TOKENS = 128
+"""The most of an answer where the prompt does not say it."""
 IDLE_SECONDS = 0.02
 STEPS = "the time from one look at /slots that saw a slot advance, or saw all idle, to the next that saw it"
 UNKNOWN = "when a pass began and ended, KV in use, the device; of others' requests arrival, prompt, tokens, last tokens"
 
 
-class Prompt(msgspec.Struct, frozen=True):
-    """A line of a prompt file: a user's message, when it is due, and the most tokens of its answer."""
+@dataclass(frozen=True)
+class Prompt:
+    """A user's message, when it is due, and the most tokens of its answer."""
 
     id: str
     prompt: str
-    output_tokens: int = 128
+    output_tokens: int = OUTPUT_TOKENS
     arrival_ms: float = 0.0
 
 
@@ -50,29 +51,6 @@ class Outcome:
     unseen: int = 0
     broken: int = 0
     fault: str | None = None
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """The prompts of a file of JSON Lines. Raises AdapterError, which names the line."""
-    prompts: list[Prompt] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), start=1):
-            if len(line) > MOST_LINE_BYTES:
-                raise AdapterError(f"{path}, line {number}: longer than {MOST_LINE_BYTES:,} bytes")
-            if not line.strip():
-                continue
-            try:
-                prompt = msgspec.json.decode(line, type=Prompt)
-            except msgspec.DecodeError as error:
-                raise AdapterError(f"{path}, line {number}: {error}") from None
-            if not prompt.prompt or prompt.output_tokens < 1 or not 0 <= prompt.arrival_ms < 1e9:
-                raise AdapterError(f"{path}, line {number}: a prompt, output_tokens from 1 on, arrival_ms from 0 on")
-            prompts.append(prompt)
-            if len(prompts) > MOST_PROMPTS:
-                raise AdapterError(f"{path}: holds more than {MOST_PROMPTS} prompts, which are sent at once")
-    if not prompts:
-        raise AdapterError(f"{path}: holds no prompt")
-    return prompts
 
 
 def follow(
@@ -92,39 +70,76 @@ def follow(
     where the file cannot be written; what was recorded until then stays behind as a recording that was cut.
     """
     stop = stop or threading.Event()
-    props = server.props()
-    server.slots()  # refused here, before anything is written
-    ids = [server.prompt_ids(prompt.prompt) for prompt in prompts]
-    clock = start_clock()
-    zero_ns = clock.monotonic_ns
-    arrivals = None
-    if prompts:
-        arrivals = "at once" if not any(prompt.arrival_ms for prompt in prompts) else "as the prompt file says"
-    header = _header(server, props, interval_ms)
-    workload_info = WorkloadInfo(name=as_name(workload), requests=len(prompts) or None, arrivals=arrivals)
-    header = msgspec.structs.replace(header, clock=clock, workload=workload_info)
-    ledger, outcome = Ledger(), Outcome()
-    with Recorder(path, header) as recorder:
+    if len(prompts) > MOST_PROMPTS:
+        raise AdapterError(f"{len(prompts)} prompts are more than the {MOST_PROMPTS} that can be sent at once")
+    try:
+        props = server.props()
+        server.slots()  # refused here, before anything is written
+        ids = [server.prompt_ids(prompt.prompt) for prompt in prompts]
+        clock = start_clock()
+        arrivals = None
+        if prompts:
+            arrivals = "at once" if not any(prompt.arrival_ms for prompt in prompts) else "as the prompt file says"
+        header = _header(server, props, interval_ms)
+        # How many requests there will be is not known: other clients have theirs.
+        workload_info = WorkloadInfo(name=as_name(workload), arrivals=arrivals)
+        header = msgspec.structs.replace(header, clock=clock, workload=workload_info)
+        with Recorder(path, header) as recorder:
+            following = _Following(server, recorder, prompts, ids, clock.monotonic_ns)
+            if ready is not None:
+                ready()
+            following.run(stop, seconds, interval_ms)
+        return following.outcome
+    finally:
+        server.close()
+
+
+@dataclass
+class _Following:
+    """One recording while it is made: times are counted from `zero_ns`."""
+
+    server: Server
+    recorder: Recorder
+    prompts: Sequence[Prompt]
+    ids: list[list[int]]
+    zero_ns: int
+    ledger: Ledger = field(default_factory=Ledger)
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def run(self, stop: threading.Event, seconds: float | None, interval_ms: float) -> None:
+        """Send what is due, look, record; until the end."""
+        server, ledger, outcome = self.server, self.ledger, self.outcome
         first_seed = secrets.randbelow(2**31 - MOST_PROMPTS)
-        due = sorted(range(len(prompts)), key=lambda i: prompts[i].arrival_ms)
-        ends_ns = None if seconds is None else zero_ns + int(seconds * 1e9)
-        if ready is not None:
-            ready()
-        while not stop.is_set() and (ends_ns is None or time.monotonic_ns() < ends_ns):
-            now_ns = time.monotonic_ns() - zero_ns
-            while due and prompts[due[0]].arrival_ms * 1e6 <= now_ns:
-                i = due.pop(0)
-                sent = _sent(prompts[i], ids[i], first_seed + i, zero_ns)
-                ledger.send(sent)
-                threading.Thread(target=_read, args=(server, sent, ids[i], outcome), daemon=True).start()
-            busy = _look(server, ledger, zero_ns)
-            _record(recorder, ledger, outcome, all_of_it=False)
-            if prompts and not due and not ledger.busy:
+        due = sorted(range(len(self.prompts)), key=lambda i: self.prompts[i].arrival_ms)
+        busy_ns = 0
+        while not stop.is_set() and (seconds is None or self._now_ns() < seconds * 1e9):
+            while due and self.prompts[due[0]].arrival_ms * 1e6 <= self._now_ns():
+                self._send(i := due.pop(0), first_seed + i)
+            try:
+                busy = _look(server, ledger, self.zero_ns)
+            except AdapterError:
+                if stop.is_set():  # the look itself was broken off
+                    break
+                raise
+            _record(self.recorder, ledger, outcome, all_of_it=False)
+            if self.prompts and not due and not ledger.busy:
                 break
+            if busy or not ledger.busy:
+                busy_ns = self._now_ns()
+            elif self._now_ns() - busy_ns > server.timeout_s * 1e9:
+                outcome.fault = outcome.fault or f"no slot has worked for {server.timeout_s:g} s"
+                server.interrupt()
             stop.wait(interval_ms / 1e3 if busy or ledger.busy else IDLE_SECONDS)
-        _record(recorder, ledger, outcome, all_of_it=True)
-    server.close()
-    return outcome
+        _record(self.recorder, ledger, outcome, all_of_it=True)
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self.zero_ns
+
+    def _send(self, i: int, seed: int) -> None:
+        sent = _sent(self.prompts[i], self.ids[i], seed, self.zero_ns)
+        self.ledger.send(sent)
+        read = threading.Thread(target=_read, args=(self.server, sent, self.ids[i], self.outcome), daemon=True)
+        read.start()
 
 
 def _look(server: Server, ledger: Ledger, zero_ns: int) -> bool:
@@ -204,7 +219,7 @@ def _header(server: Server, props: Props, interval_ms: float) -> Header:
         "not_known": UNKNOWN,
         "look_interval_ms": interval_ms,
     }
-    if isinstance(context, int):
+    if isinstance(context, int) and 0 < context < 2**31:
         config["max_model_len"] = context
     return Header(
         schema=SCHEMA_VERSION,
@@ -215,7 +230,7 @@ def _header(server: Server, props: Props, interval_ms: float) -> Header:
             name=as_name(PurePosixPath(props.model_path.replace("\\", "/")).name.removesuffix(".gguf") or "unnamed"),
             weights="real",
             dtype=as_name(props.model_ftype or "unknown"),
-            parameters=parameters if isinstance(parameters, int) and parameters >= 0 else None,
+            parameters=parameters if isinstance(parameters, int) and 0 <= parameters <= 2**53 else None,
         ),
         device=DeviceInfo(kind="unknown", name="not named by the server"),
         workload=WorkloadInfo(name="what came"),

@@ -21,6 +21,10 @@ from tracereel.trace.format.bounds import as_name, as_prompt
 from tracereel.trace.format.events import DECODE, PREFILL, Admission, Arrival, Ending, Finish, Step
 
 ROUND_NS = 1_000
+MOST_TOKENS = 1024
+"""New tokens of a row, as many as a trace may say of one: more that were decoded between two looks are further rows."""
+MOST_REMAIN = 2**30
+"""A slot with more left has no limit that matters."""
 ENDED, UNSEEN, ERROR = "ended", "unseen", "error"
 _REASONS = {"limit": "length", "eos": "stop", "word": "stop"}
 
@@ -153,7 +157,7 @@ class Ledger:
                 task = self._tasks[seen.task] = Task(seen.slot, sent, before_ns, f"task {seen.task}")
             advanced = advanced or (seen.processed, seen.decoded) != (task.processed, task.decoded)
             task.cached, task.processed, task.decoded = seen.cached, seen.processed, seen.decoded
-            if seen.remain >= 0:
+            if 0 <= seen.remain <= MOST_REMAIN:
                 task.max_tokens = seen.decoded + seen.remain
             rows.append((task, seen.processed, seen.decoded))
         present = {seen.task for seen in slots}
@@ -341,9 +345,10 @@ def _rows(task: Task, processed: int, decoded: int) -> Iterator[_Row]:
         first = int(decoded > 0 and not outputs)
         yield _Row(task, PREFILL, task.cached + task.reported, processed - task.reported, first)
         outputs += first
-    if decoded > outputs and outputs:
-        new = decoded - outputs
+    while decoded > outputs and outputs:
+        new = min(decoded - outputs, MOST_TOKENS)
         yield _Row(task, DECODE, task.prompt_tokens + outputs - 1, new, new)
+        outputs += new
 
 
 def _pieces(row: _Row) -> list[tuple[str, int | None]] | None:
