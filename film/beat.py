@@ -13,6 +13,7 @@ from tracereel.film.facts import refuse_false
 from tracereel.film.follow import Follow
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
+from tracereel.film.reading import reading_s
 from tracereel.film.spoken_time import refuse_other_times
 from tracereel.film.stage import Stage
 from tracereel.film.theme import ACCENT, CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
@@ -29,6 +30,11 @@ class Caption:
 
     from_s: float
     phrase: Phrase
+
+    @property
+    def read_s(self) -> float:
+        """The second by which it has been read: before that, nothing else is said."""
+        return self.from_s + reading_s(self.phrase)
 
 
 @dataclass(frozen=True)

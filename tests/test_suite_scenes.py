@@ -233,7 +233,7 @@ def test_the_waterfalls_bars_end_where_the_next_begin(playing):
     board = Storyboard(Show(Settings(), SIZE))
     found = split(board.before, board.after)
     places = board.places()
-    picture, phrases = draw(lambda canvas: board.paint(canvas, board.ghost_s - 0.01), SIZE)
+    picture, phrases = draw(lambda canvas: board.paint(canvas, board.captions[-1].from_s - 0.01), SIZE)
     at_ms = found.before_ms
     refilling, other_steps, *rest = (part.saved_ms for part in found.parts)
     for saved_ms, place in zip((refilling, other_steps, sum(rest)), places[1:-1], strict=True):

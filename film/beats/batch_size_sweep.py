@@ -35,6 +35,8 @@ from tracereel.trace.format.storage import TraceError
 
 SUITE = "sweep"
 _REPLAY_S = 6.0
+_LEAST_S = 3.0
+"""No caption stays for less."""
 _POLICIES = ("static", "continuous")
 
 
@@ -146,50 +148,42 @@ class Storyboard:
         return float(max(np.percentile(times, 97), *(ms for _, ms in self.curve), guess)) * 1.04
 
     def _write_script(self) -> None:
-        run, say, medians = self.run, self.say, self.medians
+        run, say = self.run, self.say
         script = Script(run.timeline.begin_ns).hold(0.6).run(run.timeline.end_ns, _REPLAY_S)
-        self.all_s = script.film_s + 0.3
-        self.free_s, self.not_free_s = self.all_s + 3.4, self.all_s + 7.2
-        self.faster_s, self.answered_s = self.all_s + 10.2, self.all_s + 13.4
-        self.clock = script.hold(self.answered_s + 3.4 - script.film_s).clock()
-        rows = [rows for rows, _ in medians]
-        middle = rows[len(rows) // 2]
-        further, first = self._times(self.most_rows, middle), self._times(middle, self.one)
         low, high = (figure(self.cases["continuous"][slots][0].measure("slots")) for slots in (self.low, self.high))
-        before, ratio = figure(first, ".1f"), figure(further, ".1f")
-        grows = float(ratio.text) > float(before.text)
-        captions = [
-            Caption(0.0, say("batch_size_sweep.dots")),
-            Caption(self.all_s, say("batch_size_sweep.all", low=low, high=high)),
-            Caption(
-                self.free_s,
-                say(
-                    "batch_size_sweep.free",
-                    mid=self.row_labels[middle],
-                    one=self.row_labels[self.one],
-                    ratio=before,
-                ),
-            ),
-            Caption(
-                self.not_free_s,
-                say(
-                    f"batch_size_sweep.{'not_free' if grows else 'still_free'}",
-                    high=self.row_labels[self.most_rows],
-                    mid=self.row_labels[middle],
-                    ratio=ratio,
-                    before=before,
-                ),
-            ),
-        ]
+        self.captions = [Caption(0.0, say("batch_size_sweep.dots"))]
+        self.all_s = self._then(say("batch_size_sweep.all", low=low, high=high), script.film_s + 0.3)
+        free, further = self._costs()
+        self.free_s = self._then(free, self.all_s + 3.4)
+        self._then(further, self.free_s + 3.8)
         gained = {policy: self._gained(runs) for policy, runs in self.cases.items() if len(runs) > 1}
         key = "faster" if "static" in gained else "faster_alone"
-        captions.append(Caption(self.faster_s, say(f"batch_size_sweep.{key}", low=low, high=high, **gained)))
+        self.faster_s = self._then(say(f"batch_size_sweep.{key}", low=low, high=high, **gained))
         answered = {
             f"{name}_s": figure(measure("e2el_median_s", self.cases["continuous"][slots]), ".1f")
             for name, slots in (("low", self.low), ("high", self.high))
         }
-        captions.append(Caption(self.answered_s, say("batch_size_sweep.answered", low=low, high=high, **answered)))
-        self.captions = tuple(captions)
+        self.answered_s = self._then(say("batch_size_sweep.answered", low=low, high=high, **answered))
+        self.clock = script.hold(max(self.answered_s + 3.4, self.captions[-1].read_s) - script.film_s).clock()
+
+    def _then(self, phrase: Phrase, at_s: float = 0.0) -> float:
+        """Say what comes next, once what was said has been read; the second at which it is said."""
+        told = Caption(max(at_s, self.captions[-1].read_s, self.captions[-1].from_s + _LEAST_S), phrase)
+        self.captions.append(told)
+        return told.from_s
+
+    def _costs(self) -> tuple[Phrase, Phrase]:
+        """What some rows cost against one, and the most against those."""
+        rows = [rows for rows, _ in self.medians]
+        middle = rows[len(rows) // 2]
+        before = figure(self._times(middle, self.one), ".1f")
+        ratio = figure(self._times(self.most_rows, middle), ".1f")
+        mid, one, high = (self.row_labels[number] for number in (middle, self.one, self.most_rows))
+        key = "not_free" if float(ratio.text) > float(before.text) else "still_free"
+        return (
+            self.say("batch_size_sweep.free", mid=mid, one=one, ratio=before),
+            self.say(f"batch_size_sweep.{key}", high=high, mid=mid, ratio=ratio, before=before),
+        )
 
     def _times(self, rows: int, base: int) -> Measured:
         return measure("step_ms_ratio", self.all, rows=rows, base=base)
@@ -298,4 +292,4 @@ class Storyboard:
     def beat(self) -> Beat:
         """The beat."""
         name = self.say("batch_size_sweep.name")
-        return Beat("batch_size_sweep", name, self.captions, self.clock, (self.run,), self.paint)
+        return Beat("batch_size_sweep", name, tuple(self.captions), self.clock, (self.run,), self.paint)

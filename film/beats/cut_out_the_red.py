@@ -13,6 +13,7 @@ from tracereel.film.components.rearranged import Rearranged
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
@@ -54,8 +55,9 @@ class _CutOut:
         self.cost_s = self.edge_s + _EDGE_S
         self.number_s = self.cost_s + _COST_S
         timeline = self.static.timeline
-        script = Script(timeline.begin_ns).run(timeline.end_ns, _PLAY_S)
-        self.clock = script.hold(self.number_s + _NUMBER_S - _PLAY_S).clock()
+        self.ratio = self._ratio_said()
+        until_s = self.number_s + max(_NUMBER_S, reading_s(self.ratio))
+        self.clock = Script(timeline.begin_ns).run(timeline.end_ns, _PLAY_S).hold(until_s - _PLAY_S).clock()
 
     def _ratio(self, part: str) -> Phrase:
         runs = [*self.after, *self.before]
@@ -79,15 +81,17 @@ class _CutOut:
         ]
         if self.cost is not None:
             captions.append(Caption(self.cost_s, self.cost))
-        device = quote(self.continuous.measure("device"))
-        key = "ratio_pairs" if self.pairs else "ratio"
-        said = {"ratio": self._ratio("median"), "device": device}
-        if self.pairs:
-            said["pairs"] = self._ratio("pairs")
-        captions.append(Caption(self.number_s, say(f"cut_out_the_red.{key}", **said)))
+        captions.append(Caption(self.number_s, self.ratio))
         name = say("cut_out_the_red.name")
         shown = (self.static, self.continuous)
         return Beat("cut_out_the_red", name, tuple(captions), self.clock, shown, self.paint, still_s=self.edge_s - 1.6)
+
+    def _ratio_said(self) -> Phrase:
+        """By how much, and on which machine."""
+        said = {"ratio": self._ratio("median"), "device": quote(self.continuous.measure("device"))}
+        if not self.pairs:
+            return self.say("cut_out_the_red.ratio", **said)
+        return self.say("cut_out_the_red.ratio_pairs", pairs=self._ratio("pairs"), **said)
 
     def _cost(self) -> Phrase | None:
         """That fuller steps take longer, where they do; what steps take, where they are fuller and take no longer."""

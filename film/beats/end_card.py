@@ -18,8 +18,8 @@ from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.queries import Run, measure
 
-_TOLD_S, _PLAY_S, _END_S = 1.8, 3.6, 6.1
-"""First the card says what the run is; then the run plays once, in so many seconds, to the beat's end."""
+_TOLD_S, _PLAY_S, _HELD_S = 1.8, 3.6, 0.7
+"""First the card says what the run is; then the run plays once, in so many seconds at least; then its end is held."""
 _LEAST_GRID = 60.0
 
 
@@ -38,11 +38,19 @@ class _EndCard:
         self.played = show.run(show.recordings.preferred("continuous", "online"))
         others = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
         self.runs = [self.played, *(run for run in others if run is not self.played)]
-        begin_ns = self.played.timeline.begin_ns
-        script = Script(begin_ns).hold(_TOLD_S).run(max(self.played.timeline.end_ns, begin_ns + 1), _PLAY_S)
-        self.clock = script.hold(_END_S - _TOLD_S - _PLAY_S).clock()
         self.slots = SlotGrid(self.played, show.say, show.colours())
         self._lay_out()
+        self._write_script()
+
+    def _write_script(self) -> None:
+        """The run plays while it is read on what the film rests."""
+        headed = Caption(0.0, self.head)
+        claimed = Caption(max(_TOLD_S, headed.read_s), self.claim)
+        self.captions = headed, claimed
+        timeline = self.played.timeline
+        plays_s = max(_PLAY_S, claimed.read_s - claimed.from_s - _HELD_S)
+        script = Script(timeline.begin_ns).hold(claimed.from_s)
+        self.clock = script.run(max(timeline.end_ns, timeline.begin_ns + 1), plays_s).hold(_HELD_S).clock()
 
     def _lay_out(self) -> None:
         """Where everything stands. An upright frame is watched on the phone that would scan it: it has no code."""
@@ -75,9 +83,8 @@ class _EndCard:
 
     def beat(self) -> Beat:
         """All of it."""
-        captions = Caption(0.0, self.head), Caption(1.8, self.claim)
         runs = tuple(self.runs)
-        return Beat("closing", self.head, captions, self.clock, runs, self.paint, framed=False)
+        return Beat("closing", self.head, self.captions, self.clock, runs, self.paint, framed=False)
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw what the film rests on, and the run once more."""

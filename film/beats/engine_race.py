@@ -40,7 +40,7 @@ def engine_race(show: Show) -> Beat:
     first, last = ordered[0], ordered[-1]
     begin_ns, span_ns = last.run.timeline.begin_ns, max(_span_ns(last), 1)
     compared = len(contenders) > 1
-    clock = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S).hold(_VERDICT_S if compared else 2.0).clock()
+    script = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S)
     done_s = 1.0 + RACE_S
     traces = [run.trace for contender in contenders for run in contender.runs]
     opening = say("engine_race.alone", engine=first.name)
@@ -48,18 +48,22 @@ def engine_race(show: Show) -> Beat:
         opening = say("engine_race.race" if apart(traces) else "engine_race.race_together")
     captions = [Caption(0.0, opening)]
     if compared:
-        first_s = clock.film_second(begin_ns + _span_ns(first))
+        first_s = script.clock().film_second(begin_ns + _span_ns(first))
         told = say(
             "engine_race.first",
             engine=first.name,
             requests=figure(first.run.measure("num_requests")),
             seconds=figure(first.run.measure("duration_s"), ".1f"),
         )
-        captions.append(Caption(first_s, told))
+        # Who is first is said when it is so, or once the sentence before it has been read.
+        captions.append(Caption(max(first_s, captions[0].read_s), told))
         repeats = [[run.trace for run in contender.runs] for contender in contenders]
         paired = all(pairs_of(repeats[0], others) for others in repeats[1:])
         verdict = "verdict" if paired else "verdict_other"
-        captions.append(Caption(done_s + 0.8, say(f"engine_race.{verdict}", engine=contenders[0].name)))
+        verdict_s = max(done_s + 0.8, captions[-1].read_s)
+        captions.append(Caption(verdict_s, say(f"engine_race.{verdict}", engine=contenders[0].name)))
+    end_s = max(done_s + (_VERDICT_S if compared else 2.0), captions[-1].read_s)
+    clock = script.hold(end_s - done_s).clock()
     content = stage.content
     # A square frame has no room for both: there the one takes the other's place.
     beside = stage.shape is not Shape.SQUARE

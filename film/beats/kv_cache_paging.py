@@ -49,7 +49,7 @@ def stretch_of_the_blocks(show: Show) -> Beat:
     def paint(canvas: Canvas, film_s: float) -> None:
         picture.paint(canvas, clock.engine_ns(film_s))
 
-    captions = (Caption(0.0, shown.name), Caption(shown.runs_s, counted))
+    captions = shown.captions(shown.name, counted)
     name, still_s = say("kv_cache_paging.name"), shown.runs_s + 1
     return Beat("kv_cache_paging", name, captions, clock, (run,), paint, still_s=still_s)
 
@@ -179,7 +179,14 @@ class Storyboard:
         return (at_ns + int(self.run.trace.steps.end_ns[step])) // 2
 
     def _caption(self, script: Script, key: str, **phrases: Phrase) -> None:
+        """Say something, once what was said before has been read: the film waits for it."""
+        if self.captions and self._unread_s(script) > 0:
+            script.hold(self._unread_s(script))
         self.captions.append(Caption(script.film_s, self.say(f"kv_cache_paging.{key}", **phrases)))
+
+    def _unread_s(self, script: Script) -> float:
+        """For how long the last caption has to stay on until it has been read."""
+        return self.captions[-1].read_s - script.film_s
 
     def _name(self, request: int) -> Phrase:
         return quote(self.run.measure("request_name", request=request))
@@ -193,7 +200,8 @@ class Storyboard:
         else:
             self._caption(script, "pool", blocks=blocks, tokens=figure(run.measure("header", field="kv_block_tokens")))
         first = int(steps.end_ns[0])
-        script.hold(0.8).run(min(first, self._before(self.sharing.at_ns)) if self.sharing else first, 2.0)
+        until_ns = min(first, self._before(self.sharing.at_ns)) if self.sharing else first
+        script.hold(0.8).run(until_ns, max(2.0, self._unread_s(script) - 0.8))
         if self.sharing:
             self._share(script, self.sharing)
         ended = next((at for at in run.timeline.ended_times if at > script.at_ns), None)
@@ -216,7 +224,7 @@ class Storyboard:
                 shared=figure(run.measure("prefill_tokens"), ",d"),
                 plain=figure(self.plain.measure("prefill_tokens"), ",d"),
             )
-        script.run(int(steps.end_ns[full]), 2.2).hold(1.9)
+        script.run(int(steps.end_ns[full]), max(2.2, self._unread_s(script) - 1.9)).hold(1.9)
         self.clock = script.clock()
 
     def _share(self, script: Script, sharing: Sharing) -> None:
@@ -253,18 +261,21 @@ class Storyboard:
             request=self._name(eviction.request),
         )
         self.marks.append((script.film_s, script.film_s + 2.0, lost))
-        script.hold(2.0).run(self._within(at_ns), 0.5).hold(0.4)
+        script.hold(2.0)
+        script.run(self._within(at_ns), max(0.5, self._unread_s(script) - 0.4)).hold(0.4)
         if eviction.back_ns is None:
             return
         self._caption(script, "out", request=self._name(eviction.request))
-        script.run(self._within(eviction.back_ns), 2.6)
+        script.run(self._within(eviction.back_ns), max(2.6, self._unread_s(script)))
         again = figure(run.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns))
         cached = figure(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns))
         self._caption(script, "back", request=self._name(eviction.request), cached=cached, again=again)
         tokens = int(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns).value)
         found = self.picture.pool.first_blocks(eviction.request, eviction.back_ns, tokens)
-        self.marks.append((script.film_s, script.film_s + 2.6, found))
-        script.hold(2.6)
+        self.marks.append((script.film_s, script.film_s + 2.4, found))
+        script.hold(2.4)
+        step = run.timeline.steps_started(eviction.back_ns)
+        script.run(int(run.trace.steps.end_ns[min(step, len(run.trace.steps) - 1)]), max(0.6, self._unread_s(script)))
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw pool, tables and queue at a second of film."""

@@ -26,7 +26,9 @@ from tracereel.trace.analysis.queries import Measured, Run, measure
 
 _RACE_S = 10.0
 _VERDICT_S = {TTFT: _RACE_S + 1.0, ITL: _RACE_S + 4.6}
-"""When the medians of each metric are said."""
+"""When the medians of each metric are said, at the earliest."""
+_HELD_S = 4.4
+"""What is held once the last of them is said, at least."""
 _TOLD_S = 2.2
 """How long the medians take to appear: nothing else moves then."""
 _MOST_MARKS = 5
@@ -83,17 +85,24 @@ class Storyboard:
         self.begin_ns = self.main.timeline.begin_ns
         self.span_ns = max(*(run.timeline.end_ns - run.timeline.begin_ns for run in runs), 1)
         self.fact_lines = self._fact_lines()
-        self.clock = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S).hold(8.2).clock()
+        self._write_script()
+
+    def _write_script(self) -> None:
+        """The race, then what both medians are, each until it has been read."""
+        self.captions = [Caption(0.0, self.say("latency.first")), Caption(_RACE_S * 0.5, self.say("latency.gaps"))]
+        self.verdict_s = dict(_VERDICT_S)
+        for metric, from_s in _VERDICT_S.items():
+            self.verdict_s[metric] = max(from_s, self.captions[-1].read_s)
+            if self._known(metric):
+                self.captions.append(Caption(self.verdict_s[metric], self._verdict(metric)))
+        script = Script(self.begin_ns).hold(0.8).run(self.begin_ns + self.span_ns, _RACE_S)
+        end_s = max(self.verdict_s[ITL] + _HELD_S, self.captions[-1].read_s)
+        self.clock = script.hold(end_s - script.film_s).clock()
 
     def beat(self) -> Beat:
         """All of it."""
-        captions = (
-            Caption(0.0, self.say("latency.first")),
-            Caption(_RACE_S * 0.5, self.say("latency.gaps")),
-            *(Caption(from_s, self._verdict(metric)) for metric, from_s in _VERDICT_S.items() if self._known(metric)),
-        )
         runs = tuple(dict.fromkeys([self.main, *(side.run for side in self.sides)]))
-        return Beat("latency", self.say("latency.name"), captions, self.clock, runs, self.paint)
+        return Beat("latency", self.say("latency.name"), tuple(self.captions), self.clock, runs, self.paint)
 
     def _known(self, metric: str) -> bool:
         """Does each run have a value of the metric?"""
@@ -152,7 +161,7 @@ class Storyboard:
         """Draw both metrics of both sides at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
         for metric, half in self.halves().items():
-            self._metric(canvas, half, metric, since_ns, ease((film_s - _VERDICT_S[metric]) / _TOLD_S))
+            self._metric(canvas, half, metric, since_ns, ease((film_s - self.verdict_s[metric]) / _TOLD_S))
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say

@@ -16,6 +16,7 @@ from tracereel.film.clock import FilmClock, Script
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline import PipelineView, places_of
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, queued, refill
@@ -26,7 +27,7 @@ _AT_ONCE_NS = 10_000_000
 _FILLS_S, _REST_S = (2.0, 5.0), (8.0, 14.0)
 """The least and the most seconds of film for the batch to fill, and for the rest of the run."""
 _CAPTION_S = 2.5
-"""No caption stands for less."""
+"""What follows a handover takes at least so long."""
 _ENDS = {
     Refill.RUNNING: "leave",
     Refill.CLOSED: "leave_closed",
@@ -41,7 +42,7 @@ def stretch_of_the_pipeline(show: Show) -> Beat:
     require_all_slots(show, "pipeline_flow")
     shown = shown_stretch(show, "online", "continuous")
     run, say = shown.run, show.say.say
-    captions = (Caption(0.0, shown.name), Caption(shown.runs_s, say("pipeline_flow.stretch_sum", **shown.counted)))
+    captions = shown.captions(shown.name, say("pipeline_flow.stretch_sum", **shown.counted))
 
     def live(t_ns: int) -> Phrase:
         return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
@@ -59,7 +60,6 @@ def pipeline_flow(show: Show) -> Beat:
         run = show.run("continuous")
     say, seats = show.say.say, places_of(run, show.stage).seats
     lettered = {slot for slot, seat in seats.items() if seat.lettered}
-    told = _tell(run, lettered)
     # Who was all there at the start did not come by the clock.
     first = "waits" if came_together(run.trace) else "arrive"
     writes = "write" if (run.trace.steps.member_sampled <= 1).all() else "write_several"
@@ -67,7 +67,9 @@ def pipeline_flow(show: Show) -> Beat:
     keys = [first, "read", writes, _ENDS[refilled]]
     if refilled is Refill.RUNNING and all_advance(run.trace):
         keys.append("changes")
-    captions = tuple(Caption(start, say(f"pipeline_flow.{key}")) for start, key in zip(told.turns, keys, strict=False))
+    said = [say(f"pipeline_flow.{key}") for key in keys]
+    told = _tell(run, lettered, [reading_s(phrase) for phrase in said])
+    captions = tuple(map(Caption, told.turns, said))
 
     def live(t_ns: int) -> Phrase:
         return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
@@ -87,21 +89,24 @@ class _Told:
     still_s: float | None = None
 
 
-def _tell(run: Run, lettered: set[int]) -> _Told:
-    """Slowly through the first step and the next tokens, then through one handover in a slot that has words."""
+def _tell(run: Run, lettered: set[int], reads_s: list[float]) -> _Told:
+    """Slowly through the first step and the next tokens, then through one handover in a slot that has words.
+
+    `reads_s` are the seconds that each of the captions takes to read.
+    """
     steps, begin, end = run.trace.steps, run.timeline.begin_ns, run.timeline.end_ns
     last = len(steps) - 1
     if last < 0:
-        return _Told(Script(begin).hold(4.0).clock(), (0.0,))
+        return _Told(Script(begin).hold(max(4.0, reads_s[0])).clock(), (0.0,))
     first_start, first_end = int(steps.start_ns[0]), int(steps.end_ns[0])
     # An engine that had nothing to do takes up its first request at once: that instant is shown held, not stretched.
     at_once = first_start - begin < _AT_ONCE_NS
     script = Script(begin).hold(2.4) if at_once else Script(begin).run(first_start, 2.4)
-    read = script.film_s
-    script.run(first_end, 2.8)
+    read = max(script.film_s, reads_s[0])
+    script.run(first_end, max(2.8, read + reads_s[1] - script.film_s))
     write = script.film_s
     wrote = int(steps.end_ns[min(8, last)])
-    script.run(wrote, 3.6)
+    script.run(wrote, max(3.6, reads_s[2]))
     slow = [(0.0, script.film_s)]
     handover = lone_handover(run.trace, lettered, wrote)
     if handover is not None:
@@ -113,10 +118,12 @@ def _tell(run: Run, lettered: set[int]) -> _Told:
         leave = script.film_s
     rest = script.film_s
     script.run(end, _within((end - script.at_ns) / 1e9, _REST_S))
-    changes = rest if rest - leave > _CAPTION_S else leave + (script.film_s - leave) * 0.4
+    changes = max(rest if rest - leave > _CAPTION_S else leave + (script.film_s - leave) * 0.4, leave + reads_s[3])
     script.hold(1.2)
-    turns = (0.0, read, write, leave, *([changes] if changes + _CAPTION_S < script.film_s else []))
-    return _Told(script.clock(), turns, tuple(slow), rest - 1.5 if handover is not None else None)
+    turns = [0.0, read, write, leave]
+    if len(reads_s) > len(turns) and changes + reads_s[len(turns)] <= script.film_s:
+        turns.append(changes)
+    return _Told(script.clock(), tuple(turns), tuple(slow), rest - 1.5 if handover is not None else None)
 
 
 def _hand_over(run: Run, script: Script, handover: Handover) -> float:

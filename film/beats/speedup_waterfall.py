@@ -41,8 +41,8 @@ from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 
 _RACE_S, _PART_S = 5.0, 4.2
-_GROWS_S = 2.0
-"""How long a bar takes to grow: nothing else moves then."""
+_HELD_S = 2.2
+"""How long a bar stays as it is once it has grown, until what is said of it has been read: nothing else moves then."""
 _VALUE = 190.0
 """What a row's figure takes at its right."""
 
@@ -142,24 +142,27 @@ class Storyboard:
         shift = before.timeline.begin_ns
         span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (before, after))
         self.parts_s = 0.8 + _RACE_S + 1.6
-        self.ghost_s = self.parts_s + _PART_S * len(_PARTS)
-        self.clock = Script(shift).hold(0.8).run(shift + span, _RACE_S).hold(self.ghost_s + 4.4 - 0.8 - _RACE_S).clock()
         slot_steps = {
             "static": figure(before.measure("slot_steps"), ",d"),
             "continuous": figure(after.measure("slot_steps"), ",d"),
         }
         matched = measure("waterfall_matched", [before, after])
         captions = [Caption(0.0, say("speedup_waterfall.race"))]
-        for i, row in enumerate(self.rows):
+        for row in self.rows:
             key = f"speedup_waterfall.about_{row.part.replace(' ', '_')}"
             phrases = {PARTS[0]: slot_steps, REST: {"share": figure(matched, ".0%")}}.get(row.part, {})
-            captions.append(Caption(self.parts_s + _PART_S * i, say(key, **phrases)))
-        captions.append(
-            Caption(self.ghost_s, say("speedup_waterfall.about_ceiling", ceiling=self._ceiling()))
-            if self.split.ceiling
-            else Caption(self.ghost_s, say("speedup_waterfall.sum"))
-        )
+            captions.append(Caption(self._after(captions[-1]), say(key, **phrases)))
+        about_ceiling = self.split.ceiling is not None
+        key = "speedup_waterfall.about_ceiling" if about_ceiling else "speedup_waterfall.sum"
+        phrases = {"ceiling": self._ceiling()} if about_ceiling else {}
+        captions.append(Caption(self._after(captions[-1]), say(key, **phrases)))
         self.captions = tuple(captions)
+        script = Script(shift).hold(0.8).run(shift + span, _RACE_S)
+        self.clock = script.hold(self._after(captions[-1]) - script.film_s).clock()
+
+    def _after(self, caption: Caption) -> float:
+        """When the next part is told: the race is over, and the part before has been seen and read."""
+        return max(self.parts_s, caption.from_s + _PART_S, caption.read_s)
 
     def _ceiling(self) -> Phrase:
         return figure(self.before.measure("refill_ceiling"), ".2f")
@@ -198,9 +201,8 @@ class Storyboard:
                 made = say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
                 bar = self.bar(at, 0.0, 0.0)
                 canvas.text(made, bar.x, bar.bottom + 44, SMALL, DIM, raced)
-        ghost = ease((film_s - self.ghost_s) / _GROWS_S)
-        for i, (row, place) in enumerate(zip(self.rows, places[1:-1], strict=True)):
-            grown = ease((film_s - self.parts_s - _PART_S * i) / _GROWS_S)
+        _, *parts, ghost = self._grown(film_s)
+        for i, (row, place, grown) in enumerate(zip(self.rows, places[1:-1], parts, strict=True)):
             if not grown:
                 continue
             if i == 0 and self.split.ceiling:
@@ -211,6 +213,12 @@ class Storyboard:
             self._link(canvas, places, i, grown)
             with canvas.faded(grown):
                 self._said(canvas, place, row.name, row.value, row.spread, Letters(colour))
+
+    def _grown(self, film_s: float) -> list[float]:
+        """How far that which each caption tells of has grown, 0 to 1."""
+        starts = [caption.from_s for caption in self.captions]
+        ends = [*starts[1:], self.clock.film_s]
+        return [ease((film_s - start) / (end - start - _HELD_S)) for start, end in zip(starts, ends, strict=True)]
 
     def _total(self, canvas: Canvas, place: Box, run: Run, since_ns: int, name: Phrase, colour: Colour) -> None:
         """A run's row: what an output token has cost so far, in the end the whole run's."""

@@ -13,6 +13,7 @@ from tracereel.film.clock import FilmClock, Script
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.reading import reading_s
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.theme import HEADING, SMALL_STRONG, TEXT
@@ -21,7 +22,7 @@ from tracereel.film.window import Stretch, Window, WindowError
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import FILM
 
-_STEP_S, _LEAST_S, _MOST_S, _HELD_S = 0.6, 4.0, 30.0, 3.0
+_STEP_S, _LEAST_S, _MOST_S, _HELD_S = 0.6, 4.0, 30.0, 2.4
 _HEAD = 62.0
 
 
@@ -35,6 +36,10 @@ class ShownStretch:
     clock: FilmClock
     runs_s: float
     counted: Mapping[str, Phrase]
+
+    def captions(self, first: Phrase, counted: Phrase) -> tuple[Caption, Caption]:
+        """What is said at its beginning; and at its end, or as much earlier as reading takes, what was counted."""
+        return Caption(0.0, first), Caption(min(self.runs_s, self.clock.film_s - reading_s(counted)), counted)
 
 
 def shown_stretch(show: Show, *cases: str, suite: str = FILM) -> ShownStretch:
@@ -74,9 +79,9 @@ def stretch_of_slots(show: Show) -> Beat:
     grid = SlotGrid(run, show.say, RequestColours([run.trace]), stretch.slots)
     say, content = show.say.say, show.stage.content
     view = View(stretch.from_ns, stretch.to_ns)
-    captions = (
-        Caption(0.0, say("decode_batching.row", slots=figure(run.measure("slots")))),
-        Caption(shown.runs_s, say("decode_batching.stretch_sum", **shown.counted)),
+    captions = shown.captions(
+        say("decode_batching.row", slots=figure(run.measure("slots"))),
+        say("decode_batching.stretch_sum", **shown.counted),
     )
 
     def picture(canvas: Canvas, film_s: float) -> None:

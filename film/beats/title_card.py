@@ -73,5 +73,7 @@ def title_card(show: Show) -> Beat:
         if drawn and table.bottom < band.y - 10:
             grid.paint(canvas, band, view, round(view.from_ns + (timeline.end_ns + 1 - view.from_ns) * drawn))
 
-    clock = Script(timeline.begin_ns).hold(_TITLE_S).clock()
-    return Beat("opening", name, (Caption(0.0, name), Caption(0.9, claim)), clock, (run,), picture, framed=False)
+    named = Caption(0.0, name)
+    claimed = Caption(named.read_s, claim)
+    clock = Script(timeline.begin_ns).hold(max(_TITLE_S, claimed.read_s)).clock()
+    return Beat("opening", name, (named, claimed), clock, (run,), picture, framed=False)

@@ -16,6 +16,7 @@ from tracereel.film.components.queue_stack import HEAD, QueueStack
 from tracereel.film.components.slot_map import SlotMap
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure
+from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
@@ -41,6 +42,8 @@ from tracereel.trace.format.storage import TraceError
 
 _MOST_ROWS = 8
 _EMPTYING_S, _FEW_S, _TITLE_S = 7.4, 3.4, 3.8
+_FEW_SAID_S = 0.8
+"""When it is said how few write, after they have become so few."""
 _MOVE_S = 0.9
 _VEIL = 0.97
 _MAP = 34.0
@@ -96,7 +99,9 @@ class _ColdOpen:
         self.run, self.other = show.run("static"), show.run("continuous")
         require_comparable([self.run.trace, self.other.trace])
         self.batch = batch = first_batch(self.run)
-        script = Script(batch.begin_ns).run(batch.few_ns, _EMPTYING_S).run(batch.later_ns, _FEW_S)
+        self.few = self._few()
+        few_s = max(_FEW_S, _FEW_SAID_S + reading_s(self.few))
+        script = Script(batch.begin_ns).run(batch.few_ns, _EMPTYING_S).run(batch.later_ns, few_s)
         self.move_s = script.film_s
         self.clock = script.hold(_TITLE_S).clock()
         self.handover = self._handover()
@@ -124,11 +129,17 @@ class _ColdOpen:
             picked[0] = self.handover.slot
         return sorted(picked)
 
+    def _few(self) -> Phrase:
+        """How few slots still write, while how many requests wait."""
+        counted = {
+            place: figure(self.run.measure(query, t_ns=self.batch.later_ns), ",d")
+            for place, query in (("few", "running"), ("waiting", "waiting"))
+        }
+        return self.say("two_of_eight.few", slots=figure(self.run.measure("slots")), **counted)
+
     def beat(self) -> Beat:
         """All of it."""
         say, run = self.say, self.run
-        few = figure(run.measure("running", t_ns=self.batch.later_ns))
-        waiting = figure(run.measure("waiting", t_ns=self.batch.later_ns), ",d")
         slots = figure(run.measure("slots"))
         if self.map is None:
             captions = [Caption(0.0, say("two_of_eight.rows", slots=slots))]
@@ -137,7 +148,7 @@ class _ColdOpen:
             captions = [Caption(0.0, say("two_of_eight.some_rows", slots=slots, shown=shown))]
         if refill(run.trace) is Refill.CLOSED:
             captions.append(Caption(4.8, say("two_of_eight.closed")))
-        captions.append(Caption(_EMPTYING_S + 0.8, say("two_of_eight.few", few=few, slots=slots, waiting=waiting)))
+        captions.append(Caption(_EMPTYING_S + _FEW_SAID_S, self.few))
         if self.handover is not None:
             captions.append(Caption(self.move_s, say("two_of_eight.moves")))
         name = say("two_of_eight.name")

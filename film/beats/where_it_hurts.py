@@ -39,6 +39,7 @@ from tracereel.trace.analysis.queries import Measured, Run, measure, slot_ranges
 from tracereel.trace.state.columns import Ints
 
 _SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
+"""The least that each part takes: the dots, the longest wait, the way to it, its step once more, and its end."""
 _AROUND_STEPS = 5
 _LETTERED_STEP = 84.0
 """Half of the close-up's steps are at least so wide, in units: words fit into them."""
@@ -101,9 +102,9 @@ class Storyboard:
             self.close_slots = self._slots_near()
             self.grid = SlotGrid(self.run, show.say, self.colours, self.close_slots)
             self.tied = tied_with(trace, self.pause)
-            script.hold(_FOUND_S + _ZOOM_S + _AGAIN_S + _CLOSE_S)
-        else:
-            script.hold(1.5)
+        self.captions = [Caption(0.0, self.say("where_it_hurts.gaps"))]
+        self.zoom_s = self._tell()
+        script.hold(self._end_s() - _SWEEP_S)
         self.clock = script.clock()
 
     def _slots_of_step(self) -> dict[int, int]:
@@ -143,20 +144,29 @@ class Storyboard:
 
     def beat(self) -> Beat:
         """All of it."""
-        say, run = self.say, self.run
-        captions = [Caption(0.0, say("where_it_hurts.gaps"))]
-        if self.pause is None:
-            captions.append(Caption(_SWEEP_S, say("where_it_hurts.none")))
-        else:
-            who = quote(run.measure("worst_pause_request"))
-            times = figure(run.measure("worst_pause_over_median"), ",.1f")
-            key, count = "worst_tied" if len(self.tied) > 1 else "worst", self._count()
-            said = say(f"where_it_hurts.{key}", who=who, ms=self._waited(), times=times, count=count)
-            captions.append(Caption(_SWEEP_S, said))
-            captions.append(Caption(_SWEEP_S + _FOUND_S, self._why(who)))
         live = self._live if self.pause is not None else None
-        name = say("where_it_hurts.name")
-        return Beat("where_it_hurts", name, tuple(captions), self.clock, (run,), self.paint, live)
+        name = self.say("where_it_hurts.name")
+        return Beat("where_it_hurts", name, tuple(self.captions), self.clock, (self.run,), self.paint, live)
+
+    def _tell(self) -> float:
+        """Write the captions; the second at which the close-up begins."""
+        say, run = self.say, self.run
+        if self.pause is None:
+            self.captions.append(Caption(self.captions[0].read_s, say("where_it_hurts.none")))
+            return _SWEEP_S
+        who = quote(run.measure("worst_pause_request"))
+        times = figure(run.measure("worst_pause_over_median"), ",.1f")
+        key, count = "worst_tied" if len(self.tied) > 1 else "worst", self._count()
+        said = say(f"where_it_hurts.{key}", who=who, ms=self._waited(), times=times, count=count)
+        found = Caption(_SWEEP_S, said)
+        zoom_s = max(_SWEEP_S + _FOUND_S, found.read_s)
+        self.captions += [found, Caption(zoom_s, self._why(who))]
+        return zoom_s
+
+    def _end_s(self) -> float:
+        """When all has been seen and read."""
+        shown = self.zoom_s + _ZOOM_S + _AGAIN_S + _CLOSE_S if self.pause is not None else _SWEEP_S + 1.5
+        return max(shown, self.captions[-1].read_s)
 
     def _count(self) -> Phrase:
         return figure(self.run.measure("worst_pause_requests"))
@@ -176,7 +186,7 @@ class Storyboard:
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the dots, then the close-up, at a second of film."""
-        near = ease((film_s - _SWEEP_S - _FOUND_S) / _ZOOM_S) if self.pause is not None else 0.0
+        near = ease((film_s - self.zoom_s) / _ZOOM_S) if self.pause is not None else 0.0
         now_ns = self.clock.engine_ns(film_s)
         content = self.stage.content
         if near < 1:
@@ -184,7 +194,7 @@ class Storyboard:
                 self._dots(canvas, content, now_ns, film_s)
         if near > 0.4:
             with canvas.faded((near - 0.4) / 0.6):
-                self._close_up(canvas, content, film_s - _SWEEP_S - _FOUND_S - _ZOOM_S)
+                self._close_up(canvas, content, film_s - self.zoom_s - _ZOOM_S)
 
     def _dots(self, canvas: Canvas, content: Box, now_ns: int, film_s: float) -> None:
         plot = self.plot_of(content)
