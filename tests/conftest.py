@@ -26,8 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-SLOW_FIXTURES = {"model_file", "rendered"}
-"""The real model, which `make check` does without, and whole films."""
+SLOW_FIXTURES = {"model_file", "rendered", "families_made", "full_length"}
+"""The real model, which `make check` does without; whole films; models made by transformers, which takes seconds to
+import; and the film of all scenes, which reads the recordings of all suites."""
 ENGINES = Path(__file__).parent / "engines"
 TIERS = ("slow", "long", "exhaustive")
 MOST_CPU_S = 6.0

@@ -299,6 +299,7 @@ def logits_after(loaded, ids):
     return loaded.model.forward(torch.tensor(ids), layer_ops, torch.arange(count)).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_bf16_is_near_fp32_in_every_family(tmp_path, name):
     # Sizes that the C kernels take, where there are any, and weights spread as learnt ones are.

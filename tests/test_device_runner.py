@@ -407,6 +407,7 @@ def test_torchs_paged_attention_is_given_what_triton_is(varlen):
     assert torch.allclose(*outs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_paged_attention_that_ignores_its_table_is_not_used(varlen, monkeypatch):
     def ignorant(*args, **kwargs):
         return documented_varlen_attn(*args, **{**kwargs, "block_table": torch.zeros_like(kwargs["block_table"])})
@@ -416,6 +417,7 @@ def test_a_paged_attention_that_ignores_its_table_is_not_used(varlen, monkeypatc
         VarlenAttention(make_shape(), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_where_torchs_paged_attention_cannot_run_its_own_words_say_why():
     with pytest.raises(VarlenError) as refused:

@@ -66,13 +66,13 @@ def test_a_request_that_waits_is_in_the_queue(film_recordings):
 
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])
-def film(request):
+def full_length(request):
     show = Show(Settings(device=request.param), SIZE)
     return show, storyboard("full_length", show)
 
 
-def test_one_request_is_followed_in_every_trace_that_has_it(film):
-    _, beats = film
+def test_one_request_is_followed_in_every_trace_that_has_it(full_length):
+    _, beats = full_length
     chapters = [beat for beat in beats if beat.framed]
     assert all(beat.follow is not None for beat in chapters)
     wanted = next(beat for beat in chapters if beat.name == "decode_batching").follow
@@ -86,8 +86,8 @@ def test_one_request_is_followed_in_every_trace_that_has_it(film):
             assert arrivals[beat.follow.request].id == asked, beat.name
 
 
-def test_every_chapter_says_where_the_request_is(film):
-    show, beats = film
+def test_every_chapter_says_where_the_request_is(full_length):
+    show, beats = full_length
     seen = set()
     for beat in beats:
         if not beat.framed:
@@ -111,8 +111,8 @@ def test_every_chapter_says_where_the_request_is(film):
     assert (CHUNKS in seen) is any(beat.name == "chunked_prefill" for beat in beats)
 
 
-def test_a_stage_that_the_request_is_not_in_cannot_be_lit(film):
-    show, beats = film
+def test_a_stage_that_the_request_is_not_in_cannot_be_lit(full_length):
+    show, beats = full_length
     beat = next(beat for beat in beats if beat.name == "decode_batching")
     at_s = beat.clock.film_s - 0.1
     stage = beat.follow.stage(beat.clock.engine_ns(at_s))
@@ -122,8 +122,8 @@ def test_a_stage_that_the_request_is_not_in_cannot_be_lit(film):
         refuse_false(show.say.say("follow.is_queue", stage=quote(stage)), beat.runs, beat.runs, 0)
 
 
-def test_there_is_no_black_between_chapters(film):
-    show, beats = film
+def test_there_is_no_black_between_chapters(full_length):
+    show, beats = full_length
     rate = 30.0
     frames = schedule(beats, rate)
     ground = np.array(show.palette.rgb(GROUND)) * 255

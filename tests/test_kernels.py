@@ -360,6 +360,7 @@ def test_contexts_are_cut_where_there_is_too_little_to_do(programs, processors, 
     assert splits == 1 or longest // splits >= 128
 
 
+@pytest.mark.slow
 @needs_compiler
 @given(
     decodes=st.lists(st.integers(0, 100), min_size=1, max_size=5),

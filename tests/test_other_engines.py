@@ -84,16 +84,23 @@ def test_a_recording_of_vllms_kinds_says_what_only_it_has_and_can_be_filmed(kind
     assert main(film) == 0
 
 
-def test_a_recording_of_llama_cpps_server_keeps_to_the_schema_and_can_be_filmed(capsys, tmp_path):
-    path = PACKAGE_RECORDINGS / "llama-cpp" / "cpu" / "film-12.jsonl.zst"
+LLAMA_CPP = PACKAGE_RECORDINGS / "llama-cpp" / "cpu" / "film-12.jsonl.zst"
+
+
+def test_a_recording_of_llama_cpps_server_keeps_to_the_schema():
+    path = LLAMA_CPP
     assert main(["check", "--strict", str(path)]) == 0
     trace = Trace.read(path)
     assert trace.header.engine.name == "llama.cpp"
     assert trace.header.device.kind == "unknown"
     assert {len(trace.tokens_of(i)) for i in range(len(trace.arrivals))} <= set(range(1, 65))
     assert (trace.steps.kv_used < 0).all()
-    film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
-    assert main(film) == 0
+
+
+@pytest.mark.slow
+def test_a_recording_of_llama_cpps_server_can_be_filmed(tmp_path):
+    played = ["--recordings", str(LLAMA_CPP), "--media", str(tmp_path)]
+    assert main(["render", "pipeline_flow", *played, "-q", "l", "--fps", "2"]) == 0
 
 
 def test_kv_that_vllm_took_from_elsewhere_is_told_by_its_source(capsys):

@@ -46,6 +46,7 @@ def some_logits(rows, seed=0, spread=3.0):
 # The distribution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.1, 1.0, 5.0])
 @pytest.mark.parametrize(
     "params",

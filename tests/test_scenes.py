@@ -112,8 +112,8 @@ LETTERING = {
 def test_only_phrases_can_be_lettered():
     # Manim's own ways to write, and cairo's, would pass the ledger by.
     for path in [*(ROOT / "scenes").rglob("*.py"), *(ROOT / "film").rglob("*.py")]:
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("manim"):
                 assert not LETTERING & {alias.name for alias in node.names}, path
                 assert "*" not in {alias.name for alias in node.names}, path
@@ -121,9 +121,7 @@ def test_only_phrases_can_be_lettered():
                 assert "manim" not in {alias.name for alias in node.names}, path
             if isinstance(node, ast.Attribute):
                 assert node.attr not in ("show_text", "text_path"), path
-        calls = {
-            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        }
+        calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         if calls & {"trace_line", "sprite", "shape"}:
             assert path.name in ("lettering.py", "painter.py"), path
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lazily import Lazily
 from tracereel.trace.recordings.index import RecordingIndex
 
 
@@ -46,6 +47,14 @@ def test_tests_that_are_no_longer_fast_are_named(conftest):
     )
     conftest.pytest_terminal_summary(reporter)
     assert lines[1:] == ["  3.0 s c", "  1.1 s b"]
+
+
+def test_what_is_imported_lazily_is_imported_by_no_question_of_pytests():
+    lazy = Lazily("no_such_module")
+    for asked in ("__pytest_wrapped__", "_pytestfixturefunction", "__test__", "__code__"):
+        assert not hasattr(lazy, asked)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        lazy.name  # noqa: B018
 
 
 def test_a_recording_is_read_again_where_the_file_is_another(tmp_path, small_trace):

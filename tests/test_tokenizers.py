@@ -241,6 +241,7 @@ def test_whatever_the_template_does_the_ids_are_those_of_transformers(bases, tmp
     assert_as_transformers(make_folder(tmp_path / "m", bases["bytes"], state, TEMPLATES[template]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "state",
     [
@@ -261,6 +262,7 @@ def test_sentencepieces_spaces_come_where_transformers_puts_them(bases, tmp_path
     assert_as_transformers(make_folder(tmp_path / "m", bases["spaces"], state, TEMPLATES[template]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Qwen2TokenizerFast", "PreTrainedTokenizerFast"])
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
 def test_qwens_classes_have_their_own_way_to_split(bases, tmp_path, model_type, name):
@@ -269,6 +271,7 @@ def test_qwens_classes_have_their_own_way_to_split(bases, tmp_path, model_type, 
     assert_as_transformers(folder, model_type, [*PROMPTS, "e\u0301 1234 don't"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("in_config", "others"),
     [

@@ -33,7 +33,7 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def families_made(tmp_path_factory):
     """A folder for each family."""
     made = {}
     for name, family in families.FAMILIES.items():
@@ -99,8 +99,8 @@ def write_gguf(path, weights, *, architecture=None, types=TYPES.F32, merges=("n 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", families.FAMILIES)
-def test_a_gguf_file_and_a_folder_hold_the_same_model(folders, tmp_path, name):
-    folder = open_weights(folders[name])
+def test_a_gguf_file_and_a_folder_hold_the_same_model(families_made, tmp_path, name):
+    folder = open_weights(families_made[name])
     path = tmp_path / "model.gguf"
     write_gguf(path, folder)
     file = open_weights(path)
@@ -172,12 +172,13 @@ def save_tiny(folder, **settings):
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def test_a_sharded_folder_is_sharded(folders):
+def test_a_sharded_folder_is_sharded(families_made):
     # What the other tests of that family rest on.
-    assert len(list(folders["llama3-rope"].glob("*.safetensors"))) > 2
-    assert not (folders["llama3-rope"] / "model.safetensors").exists()
+    assert len(list(families_made["llama3-rope"].glob("*.safetensors"))) > 2
+    assert not (families_made["llama3-rope"] / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_rotary_frequencies_are_those_of_transformers():
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -262,17 +263,17 @@ def change_config(folder, target, **changes):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_a_folder_that_cannot_be_run_is_refused(folders, tmp_path, changes, message):
-    folder = change_config(folders["llama"], tmp_path / "changed", **changes)
+def test_a_folder_that_cannot_be_run_is_refused(families_made, tmp_path, changes, message):
+    folder = change_config(families_made["llama"], tmp_path / "changed", **changes)
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(folder, "cpu", "fp32")
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_with_files_missing_or_broken_is_refused(folders, tmp_path):
+def test_a_folder_with_files_missing_or_broken_is_refused(families_made, tmp_path):
     with pytest.raises(ModelFileError, match=r"config\.json: cannot be read \(No such file"):
         open_weights(tmp_path)
-    (tmp_path / "config.json").write_bytes((folders["llama"] / "config.json").read_bytes())
+    (tmp_path / "config.json").write_bytes((families_made["llama"] / "config.json").read_bytes())
     with pytest.raises(ModelFileError, match=r"holds no model\.safetensors"):
         open_weights(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x02nothing of the kind")
@@ -283,8 +284,8 @@ def test_a_folder_with_files_missing_or_broken_is_refused(folders, tmp_path):
         open_weights(tmp_path)
 
 
-def test_a_tensor_that_is_no_float_is_refused(folders, tmp_path):
-    folder = change_config(folders["llama"], tmp_path / "changed")
+def test_a_tensor_that_is_no_float_is_refused(families_made, tmp_path):
+    folder = change_config(families_made["llama"], tmp_path / "changed")
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"] = torch.ones(48, dtype=torch.int32)
     (folder / "model.safetensors").unlink()
@@ -294,11 +295,11 @@ def test_a_tensor_that_is_no_float_is_refused(folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
+def test_gguf_files_that_cannot_be_run_are_refused(families_made, tmp_path):
     (tmp_path / "no.gguf").write_bytes(b"GGUF nothing of the kind")
     with pytest.raises(ModelFileError, match="not a readable GGUF file"):
         open_weights(tmp_path / "no.gguf")
-    folder = open_weights(folders["llama"])
+    folder = open_weights(families_made["llama"])
     write_gguf(tmp_path / "gemma.gguf", folder, architecture="gemma")
     with pytest.raises(ModelFileError, match="architecture 'gemma' is not supported; supported: llama, qwen2, qwen3"):
         open_weights(tmp_path / "gemma.gguf")
@@ -311,9 +312,9 @@ def test_gguf_files_that_cannot_be_run_are_refused(folders, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole_gguf(folders, tmp_path_factory):
+def whole_gguf(families_made, tmp_path_factory):
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
-    write_gguf(path, open_weights(folders["llama3-rope"]))
+    write_gguf(path, open_weights(families_made["llama3-rope"]))
     return path.read_bytes()
 
 
@@ -366,8 +367,8 @@ def at_most_bytes(limit):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_sizes_beyond_any_model_are_refused_before_memory_is_taken_for_them(folders, tmp_path, changes, message):
-    folder = change_config(folders["llama"], tmp_path / "changed", **changes)
+def test_sizes_beyond_any_model_are_refused_before_memory_is_taken_for_them(families_made, tmp_path, changes, message):
+    folder = change_config(families_made["llama"], tmp_path / "changed", **changes)
     with at_most_bytes(16e6), pytest.raises(ModelFileError, match=message):
         open_weights(folder)
 
@@ -381,8 +382,8 @@ def test_a_base_of_frequencies_that_is_not_above_0_is_refused(theta):
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
-def test_a_file_without_an_end_is_refused(folders, tmp_path, name):
-    folder = change_config(folders["llama"], tmp_path / "changed")
+def test_a_file_without_an_end_is_refused(families_made, tmp_path, name):
+    folder = change_config(families_made["llama"], tmp_path / "changed")
     train_tokenizer(folder)
     (folder / name).unlink()
     with (folder / name).open("wb") as file:
@@ -391,8 +392,8 @@ def test_a_file_without_an_end_is_refused(folders, tmp_path, name):
         open_weights(folder).tokenizer()
 
 
-def test_a_token_whose_id_no_vocabulary_holds_is_refused(folders, tmp_path):
-    folder = change_config(folders["llama"], tmp_path / "changed")
+def test_a_token_whose_id_no_vocabulary_holds_is_refused(families_made, tmp_path):
+    folder = change_config(families_made["llama"], tmp_path / "changed")
     train_tokenizer(folder)
     stored = json.loads((folder / "tokenizer.json").read_text())
     stored["model"]["vocab"]["far"] = 2**32 - 1
@@ -402,8 +403,8 @@ def test_a_token_whose_id_no_vocabulary_holds_is_refused(folders, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gguf", "safetensors"])
-def test_a_tensor_of_another_shape_is_refused_before_it_is_read(folders, tmp_path, monkeypatch, kind):
-    weights = open_weights(folders["llama"])
+def test_a_tensor_of_another_shape_is_refused_before_it_is_read(families_made, tmp_path, monkeypatch, kind):
+    weights = open_weights(families_made["llama"])
     if kind == "gguf":
         write_gguf(tmp_path / "model.gguf", weights)
         weights = open_weights(tmp_path / "model.gguf")
@@ -413,10 +414,10 @@ def test_a_tensor_of_another_shape_is_refused_before_it_is_read(folders, tmp_pat
         CheckedTensors(weights, CPU, torch.float32)["model.layers.0.mlp.gate_proj.weight"]
 
 
-def test_factors_of_another_number_are_refused_before_they_are_read(folders, tmp_path, monkeypatch):
+def test_factors_of_another_number_are_refused_before_they_are_read(families_made, tmp_path, monkeypatch):
     monkeypatch.setattr("tracereel.engine.weights.gguf_file.rotary_frequencies", lambda *_: (1.0,) * 5)
     monkeypatch.setattr(GgufFile, "_dequantize", lambda *_: pytest.fail("they were read"))
-    write_gguf(tmp_path / "model.gguf", open_weights(folders["llama3-rope"]))
+    write_gguf(tmp_path / "model.gguf", open_weights(families_made["llama3-rope"]))
     with pytest.raises(ModelFileError, match=r"rope_freqs\.weight does not hold 5 factors"):
         open_weights(tmp_path / "model.gguf")
 
@@ -459,8 +460,8 @@ def test_a_hub_name_without_a_network_gets_one_line(monkeypatch, tmp_path):
         open_weights("someone/some-model")
 
 
-def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, folders):
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folders["qwen3"]))
+def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, families_made):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(families_made["qwen3"]))
     assert open_weights("someone/some-model").name == "someone/some-model"
 
 
@@ -477,16 +478,16 @@ def test_a_hub_name_is_loaded_from_where_it_was_downloaded(monkeypatch, folders)
         ({"llama.rope.scaling.factor": 0.0}, 1),
     ],
 )
-def test_a_scaling_factor_is_linear_scalings_unless_another_type_is_named(folders, tmp_path, extra, slower):
-    folder = open_weights(folders["llama"])
+def test_a_scaling_factor_is_linear_scalings_unless_another_type_is_named(families_made, tmp_path, extra, slower):
+    folder = open_weights(families_made["llama"])
     write_gguf(tmp_path / "model.gguf", folder, extra=extra)
     expected = [frequency / slower for frequency in folder.config.rope_frequencies]
     assert open_weights(tmp_path / "model.gguf").config.rope_frequencies == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.slow
-def test_parts_of_a_file_and_experts_are_refused_for_what_they_are(folders, tmp_path):
-    folder = open_weights(folders["llama"])
+def test_parts_of_a_file_and_experts_are_refused_for_what_they_are(families_made, tmp_path):
+    folder = open_weights(families_made["llama"])
     write_gguf(tmp_path / "split.gguf", folder, split_max_tensors=9)
     for number in (1, 2, 3):
         with pytest.raises(ModelFileError, match=f"is part {number} of 3 of a split GGUF file"):
@@ -497,8 +498,8 @@ def test_parts_of_a_file_and_experts_are_refused_for_what_they_are(folders, tmp_
 
 
 @pytest.mark.parametrize("change", ["another", "the same", "another shape"])
-def test_a_tied_models_other_output_matrix_is_used(folders, tmp_path, change):
-    folder = change_config(folders["llama"], tmp_path / "changed")
+def test_a_tied_models_other_output_matrix_is_used(families_made, tmp_path, change):
+    folder = change_config(families_made["llama"], tmp_path / "changed")
     tensors = load_file(folder / "model.safetensors")
     head = tensors["model.embed_tokens.weight"].clone()
     if change == "another":
@@ -515,8 +516,8 @@ def test_a_tied_models_other_output_matrix_is_used(folders, tmp_path, change):
         assert torch.equal(all_tensors(weights).get("lm_head.weight", head), head)
 
 
-def test_a_folders_digest_covers_what_decides_about_its_tokens(folders, tmp_path):
-    folder = change_config(folders["llama"], tmp_path / "changed")
+def test_a_folders_digest_covers_what_decides_about_its_tokens(families_made, tmp_path):
+    folder = change_config(families_made["llama"], tmp_path / "changed")
     train_tokenizer(folder)
     digests = [open_weights(folder).digest()]
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
@@ -531,8 +532,8 @@ def test_a_folders_digest_covers_what_decides_about_its_tokens(folders, tmp_path
     assert len(set(digests)) == 6
 
 
-def test_learnt_weights_without_a_tokenizer_are_asked_token_ids_alone(folders):
-    tokenizer = open_weights(folders["llama"]).tokenizer()
+def test_learnt_weights_without_a_tokenizer_are_asked_token_ids_alone(families_made):
+    tokenizer = open_weights(families_made["llama"]).tokenizer()
     for encode in (tokenizer.encode, tokenizer.encode_prompt, tokenizer.encode_chat):
         with pytest.raises(ModelFileError, match="llama: the model has no tokenizer"):
             encode("the fox")
@@ -563,8 +564,8 @@ def train_tokenizer(folder):
     return theirs
 
 
-def test_a_folders_tokenizer_is_that_of_transformers(folders, tmp_path):
-    folder = change_config(folders["llama"], tmp_path / "changed", eos_token_id=[1, 3])
+def test_a_folders_tokenizer_is_that_of_transformers(families_made, tmp_path):
+    folder = change_config(families_made["llama"], tmp_path / "changed", eos_token_id=[1, 3])
     (folder / "generation_config.json").unlink()
     theirs = train_tokenizer(folder)
     ours = open_weights(folder).tokenizer()
@@ -598,7 +599,7 @@ def test_a_tokenizer_that_is_not_byte_level_streams_its_own_decoders_text(tmp_pa
     assert [cut.text(258), cut.text(2 + 0xE6, last=True)] == [" the", "�"]
 
 
-def test_a_broken_template_is_refused_in_one_line(folders, tmp_path):
+def test_a_broken_template_is_refused_in_one_line(families_made, tmp_path):
     train_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{% for %}")
     with pytest.raises(ModelFileError, match="chat template is broken"):

@@ -14,4 +14,7 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        # pytest asks everything at a file's top whether it wraps a fixture, and must not be answered by an import.
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
         return getattr(import_module(self._name), attribute)
