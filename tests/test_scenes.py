@@ -219,6 +219,7 @@ def test_films_verify_and_doctored_ones_do_not(rendered, film_recordings):
     assert any("is not among the traces given" in fault for fault in faults)
 
 
+@pytest.mark.long
 def test_a_film_says_where_it_comes_from(rendered, continuous):
     from tracereel.film.provenance import read_stamp
 
@@ -228,11 +229,13 @@ def test_a_film_says_where_it_comes_from(rendered, continuous):
     assert stamp["model_digest"] == continuous.trace.header.model.digest
 
 
+@pytest.mark.long
 def test_the_film_is_as_long_as_a_film_may_be(rendered):
     scene, _ = rendered["wide", "continuous_batching"]
     assert 60 <= scene.renderer.ledger.frames / 2 <= 100
 
 
+@pytest.mark.long
 def test_the_clock_and_the_provenance_stand_on_screen_wherever_engine_time_runs(rendered):
     for (shape, name), (scene, _) in rendered.items():
         claims = scene.renderer.ledger.claims()

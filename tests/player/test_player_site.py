@@ -11,6 +11,7 @@ from tracereel.film.provenance import read_stamp
 from tracereel.player import verify_page
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,7 +21,6 @@ def site(tmp_path_factory):
     return runpy.run_path(str(ROOT / "docs" / "site.py"))["make"](tmp_path_factory.mktemp("site"))
 
 
-@pytest.mark.slow
 def test_every_link_leads_to_something_beside_the_page(site):
     page = site.read_text("utf-8")
     links = re.findall(r'(?:href|src|poster)="([^"]*)"', page)
@@ -35,7 +35,6 @@ def test_every_link_leads_to_something_beside_the_page(site):
     assert not re.search(r"@\w+@", page)
 
 
-@pytest.mark.slow
 def test_what_it_says_is_the_films_and_the_recordings_own(site):
     page = site.read_text("utf-8")
     stamp = read_stamp(site.parent / "site" / "ContinuousBatching.mp4")
@@ -51,7 +50,6 @@ def test_what_it_says_is_the_films_and_the_recordings_own(site):
         assert f">{cell}</t" in page
 
 
-@pytest.mark.slow
 def test_the_notebook_can_be_read_on_its_page(site):
     cells = json.loads((ROOT / "examples" / "continuous_batching.ipynb").read_text("utf-8"))["cells"]
     page = (site.parent / "site" / "notebook.html").read_text("utf-8")
