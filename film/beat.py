@@ -128,7 +128,9 @@ class _Chrome:
                 last = until >= self._beat.clock.film_s
                 if from_s <= film_s and (film_s < until or last):
                     leaves = 1.0 if last else ease((until - film_s) / FADE_S)
-                    self._caption(canvas, phrase, min(ease((film_s - from_s) / FADE_S), leaves))
+                    # The first is there with the first frame, which many see alone.
+                    comes = ease((film_s - from_s) / FADE_S) if from_s else 1.0
+                    self._caption(canvas, phrase, min(comes, leaves))
         self._strip(canvas, film_s)
 
     def _caption(self, canvas: Canvas, phrase: Phrase, alpha: float) -> None:

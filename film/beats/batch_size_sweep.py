@@ -34,7 +34,7 @@ from tracereel.trace.analysis.queries import (
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "sweep"
-_REPLAY_S = 6.0
+_REPLAY_S = 6.6
 _LEAST_S = 3.0
 """No caption stays for less."""
 _POLICIES = ("static", "continuous")
@@ -149,7 +149,9 @@ class Storyboard:
 
     def _write_script(self) -> None:
         run, say = self.run, self.say
-        script = Script(run.timeline.begin_ns).hold(0.6).run(run.timeline.end_ns, _REPLAY_S)
+        # From the first step that decodes: only those are dots.
+        from_ns = int(run.trace.steps.start_ns[np.flatnonzero(run.decode_rows)[0]])
+        script = Script(from_ns).run(run.timeline.end_ns, _REPLAY_S)
         low, high = (figure(self.cases["continuous"][slots][0].measure("slots")) for slots in (self.low, self.high))
         self.captions = [Caption(0.0, say("batch_size_sweep.dots"))]
         self.all_s = self._then(say("batch_size_sweep.all", low=low, high=high), script.film_s + 0.3)

@@ -94,7 +94,7 @@ class Storyboard:
         side, say = self.whole, self.say
         run, request = side.run, side.request
         begin = max(side.arrival_ns - self.before_ns, run.timeline.begin_ns)
-        script = Script(begin).hold(1.7).run(side.arrival_ns, 1.9)
+        script = Script(begin).run(side.arrival_ns, 3.6)
         arrives = script.film_s
         script.hold(2.3)
         read = script.film_s

@@ -4,23 +4,21 @@ What the viewer should understand: nothing had to be believed. Beat one: how man
 the commands that measure and render it again, and the provenance in words and, where it can be scanned, as a QR code.
 """
 
-from tracereel.film.beat import Beat, Caption, factor_phrase
+from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
-from tracereel.film.components.slot_grid import SlotGrid
+from tracereel.film.components.small_run import SmallRun
 from tracereel.film.lettering import wrap
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
-from tracereel.film.time_axis import View
+from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, TEXT, Type
 from tracereel.trace.analysis.queries import Run, measure
 
-_TOLD_S, _PLAY_S, _HELD_S = 1.8, 3.6, 0.7
-"""First the card says what the run is; then the run plays once, in so many seconds at least; then its end is held."""
-_LEAST_GRID = 60.0
+_TOLD_S, _PLAY_S, _HELD_S = 1.8, 5.4, 0.7
+"""When it is said on what the film rests; in how many seconds at least the run plays once; how long its end is held."""
 
 
 @scene("closing", order=1000, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
@@ -38,7 +36,6 @@ class _EndCard:
         self.played = show.run(show.recordings.preferred("continuous", "online"))
         others = [run for case in compared or [show.recordings.preferred()] for run in show.runs(case)]
         self.runs = [self.played, *(run for run in others if run is not self.played)]
-        self.slots = SlotGrid(self.played, show.say, show.colours())
         self._lay_out()
         self._write_script()
 
@@ -48,9 +45,10 @@ class _EndCard:
         claimed = Caption(max(_TOLD_S, headed.read_s), self.claim)
         self.captions = headed, claimed
         timeline = self.played.timeline
-        plays_s = max(_PLAY_S, claimed.read_s - claimed.from_s - _HELD_S)
-        script = Script(timeline.begin_ns).hold(claimed.from_s)
-        self.clock = script.run(max(timeline.end_ns, timeline.begin_ns + 1), plays_s).hold(_HELD_S).clock()
+        plays_s = max(_PLAY_S, claimed.read_s - _HELD_S)
+        script = Script(timeline.begin_ns).run(max(timeline.end_ns, timeline.begin_ns + 1), plays_s)
+        self.clock = script.hold(_HELD_S).clock()
+        self.small = SmallRun(self.played, self.clock, self.show)
 
     def _lay_out(self) -> None:
         """Where everything stands. An upright frame is watched on the phone that would scan it: it has no code."""
@@ -101,25 +99,11 @@ class _EndCard:
         if self.code.w:
             shown = ease((film_s - 1.6) / 0.6)
             canvas.code(self.evidence, self.code.sides, shown, url=self.show.settings.brand.url)
-        if self.grid.h >= _LEAST_GRID:
-            self._play(canvas, self.grid, film_s)
+        self.small.paint(canvas, self.grid, film_s)
         shown = ease((film_s - 1.8) / 0.6)
         for i, words in enumerate(reversed(self.notes)):
             room = self.notes_right - left
             canvas.text(words, self.notes_right, self.notes_y - 44 * i, BODY, DIM, shown, align=1, room=room)
-
-    def _play(self, canvas: Canvas, grid: Box, film_s: float) -> None:
-        """The run, small, under its clock."""
-        now_ns = self.clock.engine_ns(film_s)
-        measured = self.played.measure("engine_time_s", t_ns=now_ns)
-        time = self.say("strip.engine_time", seconds=figure(measured, ".2f"))
-        factor = factor_phrase(self.show.say, self.clock, film_s)
-        if self.stage.wide:
-            canvas.text(factor, grid.right, grid.y - 18, SMALL, DIM, align=1)
-        else:
-            canvas.text(factor, grid.x, grid.bottom + 38, SMALL, DIM, room=grid.w)
-        canvas.text(time, grid.x, grid.y - 18, SMALL, TEXT)
-        self.slots.paint(canvas, grid, View.of_run(self.played), now_ns)
 
 
 def _claim(show: Show, runs: list[Run]) -> Phrase:

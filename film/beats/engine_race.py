@@ -22,7 +22,7 @@ from tracereel.trace.analysis.pairs import apart, pairs_of
 from tracereel.trace.recordings.index import ENGINES, FILM
 
 SUITE = FILM + ENGINES
-RACE_S = 11.0
+RACE_S = 12.0
 _ASIDE_S, _VERDICT_S = 0.9, 6.0
 _CASES = ("transformers-static", "transformers", "vllm", "tracereel")
 
@@ -40,8 +40,7 @@ def engine_race(show: Show) -> Beat:
     first, last = ordered[0], ordered[-1]
     begin_ns, span_ns = last.run.timeline.begin_ns, max(_span_ns(last), 1)
     compared = len(contenders) > 1
-    script = Script(begin_ns).hold(1.0).run(begin_ns + span_ns, RACE_S)
-    done_s = 1.0 + RACE_S
+    script = Script(begin_ns).run(begin_ns + span_ns, RACE_S)
     traces = [run.trace for contender in contenders for run in contender.runs]
     opening = say("engine_race.alone", engine=first.name)
     if compared:
@@ -60,10 +59,10 @@ def engine_race(show: Show) -> Beat:
         repeats = [[run.trace for run in contender.runs] for contender in contenders]
         paired = all(pairs_of(repeats[0], others) for others in repeats[1:])
         verdict = "verdict" if paired else "verdict_other"
-        verdict_s = max(done_s + 0.8, captions[-1].read_s)
+        verdict_s = max(RACE_S + 0.8, captions[-1].read_s)
         captions.append(Caption(verdict_s, say(f"engine_race.{verdict}", engine=contenders[0].name)))
-    end_s = max(done_s + (_VERDICT_S if compared else 2.0), captions[-1].read_s)
-    clock = script.hold(end_s - done_s).clock()
+    end_s = max(RACE_S + (_VERDICT_S if compared else 2.0), captions[-1].read_s)
+    clock = script.hold(end_s - RACE_S).clock()
     content = stage.content
     # A square frame has no room for both: there the one takes the other's place.
     beside = stage.shape is not Shape.SQUARE
@@ -74,14 +73,14 @@ def engine_race(show: Show) -> Beat:
     bars = Bars(contenders, right, show.say) if compared else None
 
     def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - done_s - 0.7) / _ASIDE_S) if bars else 0.0
+        aside = ease((film_s - RACE_S - 0.7) / _ASIDE_S) if bars else 0.0
         since_ns = clock.engine_ns(film_s) - begin_ns
         with canvas.faded(1.0 if beside else 1 - min(aside * 2, 1)):
             if beside or aside < 0.5:
                 # Side by side the bars name the lanes.
                 lanes.paint(canvas, content.towards(left, aside), since_ns, 1 - aside if stage.wide else 1.0)
         if bars:
-            bars.paint(canvas, film_s - done_s - 0.7 - _ASIDE_S)
+            bars.paint(canvas, film_s - RACE_S - 0.7 - _ASIDE_S)
 
     runs = tuple(contender.run for contender in reversed(ordered))
     behind = tuple(run for contender in contenders for run in contender.runs)

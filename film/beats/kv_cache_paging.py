@@ -201,7 +201,7 @@ class Storyboard:
             self._caption(script, "pool", blocks=blocks, tokens=figure(run.measure("header", field="kv_block_tokens")))
         first = int(steps.end_ns[0])
         until_ns = min(first, self._before(self.sharing.at_ns)) if self.sharing else first
-        script.hold(0.8).run(until_ns, max(2.0, self._unread_s(script) - 0.8))
+        script.run(until_ns, max(2.8, self._unread_s(script)))
         if self.sharing:
             self._share(script, self.sharing)
         ended = next((at for at in run.timeline.ended_times if at > script.at_ns), None)

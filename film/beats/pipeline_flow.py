@@ -23,7 +23,7 @@ from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_to
 from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
 
-_AT_ONCE_NS = 10_000_000
+_AT_ONCE_NS, _AT_ONCE_S = 10_000_000, 0.7
 _FILLS_S, _REST_S = (2.0, 5.0), (8.0, 14.0)
 """The least and the most seconds of film for the batch to fill, and for the rest of the run."""
 _CAPTION_S = 2.5
@@ -99,10 +99,9 @@ def _tell(run: Run, lettered: set[int], reads_s: list[float]) -> _Told:
     if last < 0:
         return _Told(Script(begin).hold(max(4.0, reads_s[0])).clock(), (0.0,))
     first_start, first_end = int(steps.start_ns[0]), int(steps.end_ns[0])
-    # An engine that had nothing to do takes up its first request at once: that instant is shown held, not stretched.
-    at_once = first_start - begin < _AT_ONCE_NS
-    script = Script(begin).hold(2.4) if at_once else Script(begin).run(first_start, 2.4)
-    read = max(script.film_s, reads_s[0])
+    # An engine that had nothing to do takes up its first request at once: that instant is short, not stretched.
+    script = Script(begin).run(first_start, _AT_ONCE_S if first_start - begin < _AT_ONCE_NS else 2.4)
+    read = max(2.4, reads_s[0])
     script.run(first_end, max(2.8, read + reads_s[1] - script.film_s))
     write = script.film_s
     wrote = int(steps.end_ns[min(8, last)])

@@ -40,7 +40,7 @@ from tracereel.trace.analysis.queries import REST, Measured, Run, change_ms, mea
 from tracereel.trace.analysis.waterfall import PARTS, NoWaterfallError
 from tracereel.trace.format.storage import TraceError
 
-_RACE_S, _PART_S = 5.0, 4.2
+_RACE_S, _PART_S = 5.8, 4.2
 _HELD_S = 2.2
 """How long a bar stays as it is once it has grown, until what is said of it has been read: nothing else moves then."""
 _VALUE = 190.0
@@ -141,7 +141,7 @@ class Storyboard:
         say, before, after = self.say, self.before, self.after
         shift = before.timeline.begin_ns
         span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (before, after))
-        self.parts_s = 0.8 + _RACE_S + 1.6
+        self.parts_s = _RACE_S + 1.6
         slot_steps = {
             "static": figure(before.measure("slot_steps"), ",d"),
             "continuous": figure(after.measure("slot_steps"), ",d"),
@@ -157,7 +157,7 @@ class Storyboard:
         phrases = {"ceiling": self._ceiling()} if about_ceiling else {}
         captions.append(Caption(self._after(captions[-1]), say(key, **phrases)))
         self.captions = tuple(captions)
-        script = Script(shift).hold(0.8).run(shift + span, _RACE_S)
+        script = Script(shift).run(shift + span, _RACE_S)
         self.clock = script.hold(self._after(captions[-1]) - script.film_s).clock()
 
     def _after(self, caption: Caption) -> float:

@@ -17,7 +17,7 @@ from tracereel.trace.analysis.batching_facts import came_together
 from tracereel.trace.analysis.pairs import pairs_of
 from tracereel.trace.state.columns import Trace
 
-RACE_S = 9.0
+RACE_S = 9.8
 _CASES = ("static", "same-position", "continuous")
 
 
@@ -45,24 +45,24 @@ def throughput_comparison(show: Show) -> Beat:
     main = raced[-1]
     span_ns = max(run.timeline.end_ns - run.timeline.begin_ns for run in raced)
     end_ns = main.timeline.begin_ns + max(span_ns, 1)
-    clock = Script(main.timeline.begin_ns).hold(0.8).run(end_ns, RACE_S).hold(5.2 if compared else 2.0).clock()
+    clock = Script(main.timeline.begin_ns).run(end_ns, RACE_S).hold(5.2 if compared else 2.0).clock()
     traces = [run.trace for contender in contenders for run in contender.runs]
     captions = [Caption(0.0, say(f"throughput_comparison.{_opening(traces) if compared else 'alone'}"))]
     if compared:
         told = say("throughput_comparison.verdict_other", baseline=contenders[0].name)
         if cases[0] == "static":
             told = say(f"throughput_comparison.{_verdict(contenders)}", baseline=contenders[0].name)
-        captions.append(Caption(RACE_S + 1.2, told))
+        captions.append(Caption(RACE_S + 0.4, told))
     content = stage.content
     left, right = content.columns((58, 42), 70) if stage.wide else content.shares((42, 58), 30)
     curves = Curves(contenders, main, span_ns, show.say)
     bars = Bars(contenders, right, show.say) if compared else None
 
     def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - RACE_S - 0.9) / 0.9) if bars else 0.0
+        aside = ease((film_s - RACE_S - 0.1) / 0.9) if bars else 0.0
         curves.paint(canvas, content.towards(left, aside), clock.engine_ns(film_s) - main.timeline.begin_ns)
         if bars:
-            bars.paint(canvas, film_s - RACE_S - 1.6)
+            bars.paint(canvas, film_s - RACE_S - 0.8)
 
     shown = tuple(dict.fromkeys([main, *raced]))
     repeats = tuple(run for contender in contenders for run in contender.runs)

@@ -8,16 +8,17 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
-from tracereel.film.components.slot_grid import SlotGrid
+from tracereel.film.components.small_run import ABOVE, BELOW, SmallRun
 from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import ACCENT, CAPTION, HUGE, TEXT, Type
-from tracereel.film.time_axis import View
 
 _TITLE_S = 5.4
+_APART = 54.0
+"""Between what is said of the run and the run."""
 
 
 @scene("opening", order=1, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
@@ -31,7 +32,7 @@ def title_card(show: Show) -> Beat:
     # In a narrow frame the name stands in as many lines as make it large.
     lines = (name.text,) if stage.wide else tuple(wrap(name.text, Type(HUGE.size * 0.8, HUGE.weight), room))
     style = fitting(lines, HUGE, room)
-    top = stage.height * {Shape.WIDE: 0.27, Shape.TALL: 0.3, Shape.SQUARE: 0.2}[stage.shape]
+    top = stage.height * {Shape.WIDE: 0.24, Shape.TALL: 0.19, Shape.SQUARE: 0.17}[stage.shape]
     below = top + (len(lines) - 1) * style.size * 1.08
     rows = [
         Fact(say("title.engine"), show.quote(run, "engine")),
@@ -53,27 +54,24 @@ def title_card(show: Show) -> Beat:
     ]
     table = FactTable(stage, rows, below + (200 if stage.shape is not Shape.SQUARE else 150))
     bottom = stage.clear[3]
-    band = Box(stage.margin, bottom - 132, room, 120)
-    grid, timeline = SlotGrid(run, show.say, show.colours()), run.timeline
-    view = View.of_run(run)
+    high = bottom - (0.0 if stage.wide else BELOW) - table.bottom - ABOVE - _APART
+    band = Box(stage.margin, table.bottom + ABOVE + _APART, room, high)
+    named = Caption(0.0, name)
+    claimed = Caption(named.read_s, claim)
+    begin_ns, plays_s = run.timeline.begin_ns, max(_TITLE_S, claimed.read_s)
+    clock = Script(begin_ns).run(max(run.timeline.end_ns, begin_ns + 1), plays_s).clock()
+    # The run that follows, in one look.
+    small = SmallRun(run, clock, show)
 
     def picture(canvas: Canvas, film_s: float) -> None:
         if brand.logo:
             canvas.image(brand.logo, Box(stage.margin, stage.clear[1] + 12, room, 110).sides, ease(film_s / 0.6))
         for i, line in enumerate(lines):
-            # There from the first frame on: nothing is black before it.
-            shown = 0.25 + 0.75 * ease((film_s - 0.15 * i) / 0.9)
-            y = top + i * style.size * 1.08 + RISE * (1 - shown)
-            canvas.text(name, stage.margin, y, style, TEXT, shown, part=line)
-        shown = ease((film_s - 0.7) / 0.6)
+            # There from the first frame on, which many see alone.
+            canvas.text(name, stage.margin, top + i * style.size * 1.08, style, TEXT, part=line)
+        shown = ease((film_s - 0.3) / 0.6)
         canvas.text(claim, stage.margin, below + 78 + RISE * (1 - shown), CAPTION, ACCENT, shown, room=room)
-        table.paint(canvas, film_s - 1.2)
-        # The run that follows, in one look: drawn from left to right.
-        drawn = ease((film_s - 1.4) / 1.8)
-        if drawn and table.bottom < band.y - 10:
-            grid.paint(canvas, band, view, round(view.from_ns + (timeline.end_ns + 1 - view.from_ns) * drawn))
+        table.paint(canvas, film_s - 0.6)
+        small.paint(canvas, band, film_s)
 
-    named = Caption(0.0, name)
-    claimed = Caption(named.read_s, claim)
-    clock = Script(timeline.begin_ns).hold(max(_TITLE_S, claimed.read_s)).clock()
     return Beat("opening", name, (named, claimed), clock, (run,), picture, framed=False)

@@ -43,6 +43,8 @@ _SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
 _AROUND_STEPS = 5
 _LETTERED_STEP = 84.0
 """Half of the close-up's steps are at least so wide, in units: words fit into them."""
+_THERE = 0.25
+"""The share of the close-up that is there when it comes into view, of what lies before the wait at most."""
 _CLOSE_SLOTS = 10
 """Slots in the close-up: their rows are high enough for words."""
 _MOST_DOTS = 6000
@@ -274,7 +276,8 @@ class Storyboard:
         foot, close, first = 56.0, self.close, self.close_slots.start
         box = Box(content.x, content.y + 8, content.w, content.h - 8 - foot)
         share = min(max(since_s / _AGAIN_S, 0.0), 1.0)
-        reached_ns = round(close.from_ns + share * (close.to_ns - close.from_ns))
+        from_ns = min(close.from_ns + (close.to_ns - close.from_ns) * _THERE, self.pause.from_ns)
+        reached_ns = round(from_ns + share * (close.to_ns - from_ns))
         self.grid.paint(canvas, box, close, reached_ns)
         if reached_ns <= self.pause.from_ns:
             return
