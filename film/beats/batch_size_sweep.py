@@ -113,6 +113,8 @@ class Storyboard:
         self.curve = self._curve()
         """The median of every number of rows that has steps enough: what the line goes through."""
         self.one, self.most_rows = self.medians[0][0], self.medians[-1][0]
+        self.widest = max(int(run.decode_rows.max()) for run in self.all)
+        """The most rows that a step has, where the axis ends."""
         self.row_labels = {rows: figure(measure("rows_of_sweep", self.all, nth=nth)) for nth, rows in enumerate(swept)}
         self.step_labels = {
             rows: figure(measure("step_ms_median", self.all, rows=rows), ".1f") for rows, _ in self.medians
@@ -125,8 +127,7 @@ class Storyboard:
 
     def _curve(self) -> list[tuple[int, float]]:
         rows = np.concatenate([run.decode_rows for run in self.all])
-        low, high = self.medians[0][0], self.medians[-1][0]
-        numbers = [n for n in np.unique(rows).tolist() if low <= n <= high]
+        numbers = np.unique(rows[rows >= self.medians[0][0]]).tolist()
         found = [(n, decode_step_ms(self.all, n)) for n in numbers]
         return [(n, float(np.median(ms))) for n, ms in found if len(ms) >= FEWEST_STEPS]
 
@@ -144,7 +145,7 @@ class Storyboard:
     def _top(self) -> float:
         """The largest time that is plotted: all but the slowest hundredth of steps, and every median."""
         times = np.concatenate([run.metrics.step_ms[run.decode_rows > 0] for run in self.all])
-        guess = self.medians[0][1] * guessed_efficiency(self.one) / guessed_efficiency(self.most_rows)
+        guess = self.medians[0][1] * guessed_efficiency(self.one) / guessed_efficiency(self.widest)
         return float(max(np.percentile(times, 97), *(ms for _, ms in self.curve), guess)) * 1.04
 
     def _write_script(self) -> None:
@@ -216,13 +217,13 @@ class Storyboard:
         left, above, below = self.places()
         aside = ease((film_s - self.faster_s + 0.9) / 0.9)
         box = self.stage.content.towards(left, aside)
-        self._steps(canvas, Plot(box, self.one, self.most_rows, self.most_ms, 2), film_s)
+        self._steps(canvas, Plot(box, self.one, self.widest, self.most_ms, 2), film_s)
         self._against_slots(canvas, above, "throughput", film_s - self.faster_s)
         self._against_slots(canvas, below, "latency", film_s - self.answered_s)
 
     def step_plot(self) -> Plot:
         """The plot of step times while it has the frame to itself."""
-        return Plot(self.stage.content, self.one, self.most_rows, self.most_ms, 2)
+        return Plot(self.stage.content, self.one, self.widest, self.most_ms, 2)
 
     def _steps(self, canvas: Canvas, plot: Plot, film_s: float) -> None:
         say, now_ns = self.say, self.clock.engine_ns(film_s)
@@ -258,7 +259,7 @@ class Storyboard:
         if not shown:
             return
         unit = self.medians[0][1] * guessed_efficiency(self.one)
-        numbers = np.geomspace(self.one, self.most_rows, 40).tolist()
+        numbers = np.geomspace(self.one, self.widest, 40).tolist()
         path = [(plot.x(rows), plot.y(unit / guessed_efficiency(rows))) for rows in numbers]
         canvas.line(path, DIM, shown * 0.6, thickness=3, dashes=(12, 10))
         words = self.say("batch_size_sweep.guess", formula=self.guess)

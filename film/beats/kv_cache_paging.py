@@ -99,13 +99,16 @@ class PagingPicture:
         """Draw pool, tables and queue at an engine time, some blocks pointed at."""
         run, say = self.run, self.say
         pool, tables, waiting = self.places()
-        canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
+        wide = canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
         held = say(
             "kv_cache_paging.held_of",
             used=figure(run.measure("kv_used", t_ns=now_ns), ",d"),
             blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
         )
         canvas.text(held, pool.right, pool.y - 20, STRONG, TEXT, align=1)
+        if self.pool.blocks < (run.trace.header.kv_blocks or 0):
+            count = figure(run.measure("blocks_drawn", most=self.pool.blocks), ",d")
+            canvas.text(say("kv_cache_paging.first_blocks", count=count), pool.x + wide + 20, pool.y - 20, SMALL, DIM)
         self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
         self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
         canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - 20, HEADING, TEXT)

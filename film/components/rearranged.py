@@ -11,10 +11,12 @@ from tracereel.film.clock import ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import Residency, SlotGrid
 from tracereel.film.stage import Box
-from tracereel.film.theme import IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEXT, mix
+from tracereel.film.theme import DECODE, IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEXT, mix
 from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.queries import Run
 
+_LEAST_ROW = 4.0
+"""Units: in lower rows requests' own colours are not seen, but make a moiré; all have one colour there."""
 _STAGGER = 0.45
 """The share of the move by which the last request begins later than the first."""
 
@@ -63,6 +65,7 @@ class Rearranged:
         if fallen > 0:
             with canvas.faded(fallen):
                 self._fall(canvas, one, bar, moved)
+        coloured = one.rows[0].h >= _LEAST_ROW
         for request, start in self._places[0].items():
             goal = self._places[1].get(request)
             here = one.place(start.slot, start.from_ns, start.to_ns)
@@ -70,7 +73,8 @@ class Rearranged:
                 late = (start.from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
                 there = other.place(goal.slot, goal.from_ns, goal.to_ns)
                 here = here.towards(there, ease((moved - late) / (1 - _STAGGER)))
-            canvas.box(*here.sides, self._colours[request], 1.0 if goal is not None else 1 - moved)
+            colour = self._colours[request] if coloured else DECODE
+            canvas.box(*here.sides, colour, 1.0 if goal is not None else 1 - moved)
         x = self.end_x(box, edge)
         canvas.line([(x, box.y - 10), (x, box.bottom + 10)], TEXT, thickness=4)
 

@@ -34,6 +34,8 @@ _DIM = 0.16
 """How much of its request's colour is in a node that is not computed."""
 _LETTERED = 34.0
 """A node with a smaller radius has no letters in it."""
+_HUB, _HUB_FREE = 78.0, 24.0
+"""The radius of a middle in which a count and words fit, and what is at least left between it and the nodes."""
 _WITH_POSITION = 46.0
 """The least radius of a node with two lines in it: its name and its position."""
 
@@ -73,9 +75,14 @@ class Ring:
             if glow:
                 canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5 if node >= _LETTERED else 2.5)
             self._node(canvas, at, node, occupant, computed, glow, t_ns)
-        self._hub(canvas, middle, max(radius * 0.42, 58.0), node, state, t_ns)
+        self._hub(canvas, middle, self._hub_radius(radius, node), node, state, t_ns)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    @staticmethod
+    def _hub_radius(radius: float, node: float) -> float:
+        """Large enough for its words where the nodes leave room for that."""
+        return max(radius * 0.42, 58.0, min(_HUB, radius - node - _HUB_FREE))
 
     def _hub(
         self, canvas: Canvas, middle: tuple[float, float], radius: float, node: float, state: State, t_ns: int
@@ -86,7 +93,8 @@ class Ring:
         canvas.disc(*middle, radius, self._colour, 0.9, outline=4)
         x, y = middle
         canvas.text(figure(measure("decoding_in_step", t_ns=t_ns)), x, y + 8, FIGURE, TEXT, align=0.5)
-        room, slots = radius * 1.7, figure(measure("slots"))
+        # As wide as the hub is where these words stand.
+        room, slots = 2 * math.sqrt(max(radius**2 - 46**2, 0.0)) - 8, figure(measure("slots"))
         whole, brief = say("same_position.members", slots=slots), say("same_position.members_briefly", slots=slots)
         canvas.text(whole if width(whole.text, SMALL) <= room else brief, x, y + 44, SMALL, DIM, align=0.5, room=room)
         members = self._members(state, decoding=True)

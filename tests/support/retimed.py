@@ -28,10 +28,12 @@ def retimed(path: Path, step_ns) -> Trace:
     for line in path.read_bytes().splitlines():
         entry = json.loads(line)
         if entry["event"] == "arrival":
-            entry["submitted_ns"] = 0
+            entry |= {"arrival_ns": now, "submitted_ns": now}
         if entry["event"] == "step":
             entry |= {"start_ns": now, "scheduled_ns": now, "end_ns": now + step_ns(entry)}
             now = entry["end_ns"]
+        if entry["event"] == "end":
+            entry["at_ns"] = max(entry["at_ns"], now)
         lines.append(json.dumps(entry))
     path.write_text("\n".join(lines) + "\n")
     fakes.seal(path)

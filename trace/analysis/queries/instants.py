@@ -63,6 +63,15 @@ def slots_beyond(run: Run, *, shown: int) -> Answer:
 
 
 @query
+def blocks_drawn(run: Run, *, most: int) -> Answer:
+    """KV blocks of the pool, of a larger one the first `most`. Raises ValueError where the trace has no pool."""
+    blocks = run.trace.header.kv_blocks
+    if blocks is None:
+        raise ValueError(f"{run.trace.path}: does not say how many KV blocks there are")
+    return min(blocks, most), (1, 1)
+
+
+@query
 def slots_drawn(run: Run, *, which: str) -> Answer:
     """How many of the run's slots are those that are drawn, as `slot_ranges` writes them.
 
