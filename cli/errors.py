@@ -35,6 +35,8 @@ def explained(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, OSError):
         return _of_the_system(error)
+    if isinstance(error, ValueError) and "null byte" in str(error):  # what the system's own functions say of a path
+        return "the name of a file holds a null byte"
     if isinstance(error, RecursionError):
         return None
     library = _library_that_raised(error)

@@ -99,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     And 70 for a fault of tracereel's own, 130 where it was interrupted, 143 where SIGTERM ended it.
     """
     prepare()
-    args = build_parser().parse_args(argv)
+    parser, given = build_parser(), sys.argv[1:] if argv is None else list(argv)
+    if "" in given:  # a shell's variable that was not set: it would be taken for the default, or for this folder
+        at = given.index("")
+        parser.error(f"argument {at + 1} is empty{f', after {given[at - 1]}' if at else ''}")
+    args = parser.parse_args(given)
     with _ended_in_order():
         try:
             code = int(args.run(args))

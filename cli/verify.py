@@ -63,11 +63,20 @@ def run(args: argparse.Namespace) -> int:
     return 1 if verdict.faults else 0
 
 
+class SceneFileError(Exception):
+    """A file of a scene cannot be run; the message is one line."""
+
+
 def _load(file: Path) -> None:
-    """Run a scene's file, which registers the scene and its queries."""
+    """Run a scene's file, which registers the scene and its queries. Raises SceneFileError, OSError."""
     import runpy
 
-    runpy.run_path(str(file))
+    try:
+        runpy.run_path(str(file))
+    except OSError:
+        raise
+    except Exception as error:  # it is a program of the user's
+        raise SceneFileError(f"{file}: cannot be run ({type(error).__name__}: {error})") from error
 
 
 def _verify_page(page: Path, traces: list[Path]) -> int:

@@ -1,4 +1,4 @@
-"""An accelerator by its own account, and its faults in one line. What the driver knows is asked of `nvidia-smi`."""
+"""What an accelerator says of itself, and its faults in one line. The driver's facts come from `nvidia-smi`."""
 
 import re
 import shutil
@@ -11,18 +11,22 @@ import torch
 
 
 class DeviceError(Exception):
-    """The device cannot do what is asked of it, or is gone; the message is one line."""
+    """The device cannot do what was asked, or was lost; the message is one line."""
 
 
-def require_cuda() -> None:
-    """Raise DeviceError where CUDA cannot be used: no device, no driver, one too old, a torch without CUDA."""
+def require_cuda(index: int = 0) -> None:
+    """Raise DeviceError where CUDA device `index` cannot be used: not there, an old driver, a torch without CUDA."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        found = torch.cuda.device_count() > 0
+        found = torch.cuda.device_count()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise DeviceError(f"device: cuda was asked for, but {_sentence(error)}; try --device cpu") from None
     if not found:
         raise DeviceError("device: cuda was asked for, but torch finds no CUDA device here; try --device cpu")
+    if index >= found:
+        raise DeviceError(
+            f"device: cuda:{index} was asked for, but torch finds {found} CUDA devices here, from cuda:0 on"
+        )
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class BlockPool:
 
     @property
     def num_used(self) -> int:
-        """Blocks that somebody holds; one with several holders counts once."""
+        """Blocks with a holder; one with several counts once."""
         return self.num_blocks - self.num_free
 
     def is_free(self, block: int) -> bool:
@@ -66,17 +66,16 @@ class BlockPool:
         return blocks
 
     def share(self, blocks: Iterable[int]) -> None:
-        """Hold blocks that were found by their content: free ones, or such that others hold too."""
+        """Add a holder to blocks that were found by their content, free or held."""
         for block in blocks:
             if not self._holders[block]:
                 del self._kept[block]
             self._holders[block] += 1
 
     def give_back(self, blocks: list[int]) -> None:
-        """Hold blocks no longer. Raises KeyError where one is not in use.
+        """Take a holder from each block. Raises KeyError where one is not in use.
 
-        The last ones are the first to be forgotten: what stands later in a sequence is of no use without what stands
-        before it.
+        The last ones are the first to be forgotten: the later blocks of a sequence are of no use without the earlier.
         """
         for block in reversed(blocks):
             holders = self._holders[block] - 1

@@ -1,4 +1,4 @@
-"""Which slot holds whose block table, and what a plan appends to it. No torch."""
+"""Which slot holds which request's block table, and what a plan appends to it. No torch."""
 
 from collections.abc import Iterator
 

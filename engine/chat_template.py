@@ -77,7 +77,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _refuse(message: str) -> None:
-    """What templates call for a conversation that they cannot render."""
+    """Templates call it for a conversation that they cannot render."""
     raise jinja2.TemplateError(message)
 
 

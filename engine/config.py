@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass, fields
 
+from tracereel.trace.format.bounds import shown
+
+_MOST = {"max_num_seqs": 2**20, "block_size": 2**20, "max_wait_ms": 24 * 3600 * 1000}
+_MOST_ELSE = 2**31 - 1
+"""What a trace can hold, and what an array's index or a wait can be."""
+
 
 class ConfigError(ValueError):
-    """A setting cannot be; the message is one line and names the field, its value and what it may be."""
+    """A setting is not valid; the message is one line and names the field, its value and what it may be."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class EngineConfig:
     the `dynamic` policy waits for a batch to fill. batch_invariant: the bits of a sequence's numbers do not depend on
     the batch around it on a GPU either: products and attention keep one order of sums, which costs time.
 
-    Raises ConfigError where a value cannot be.
+    Raises ConfigError where a value is not valid.
     """
 
     policy: str = "continuous"
@@ -35,9 +41,11 @@ class EngineConfig:
             value = getattr(self, setting.name)
             if type(value) is not type(setting.default):
                 kind = {"int": "a whole number", "bool": "true or false"}.get(type(setting.default).__name__, "a name")
-                raise ConfigError(f"{setting.name}: {value!r} is not {kind}")
+                raise ConfigError(f"{setting.name}: {shown(value)} is not {kind}")
             if type(value) is int and value < 1:
-                raise ConfigError(f"{setting.name}: {value} is less than 1")
+                raise ConfigError(f"{setting.name}: {shown(value)} is less than 1")
+            if type(value) is int and value > (most := _MOST.get(setting.name, _MOST_ELSE)):
+                raise ConfigError(f"{setting.name}: {shown(value)} is more than {most}")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ConfigError(
                 f"max_num_batched_tokens: {self.max_num_batched_tokens} is less than max_num_seqs"

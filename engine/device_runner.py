@@ -1,4 +1,4 @@
-"""Runs plans with all that lasts from step to step kept on the device: block tables, newest tokens, the KV cache.
+"""Runs plans; what lasts from step to step is kept on the device: block tables, newest tokens, the KV cache.
 
 A step is one upload of a few integers and, where its shape was captured, one replay of a CUDA graph, prefills or not.
 Its tokens come back in one small copy; the next step is launched without waiting for them. Knows plans, the model
@@ -42,7 +42,7 @@ class DeviceRunner:
 
     The KV cache has room for one block more than the pool: padding reads and writes there. Up to two steps may be in
     flight; they are waited for in their order. Raises ConfigError where the configuration allows sequences longer than
-    the model's context, DeviceError where the device's memory does not suffice.
+    the model's context, DeviceError where the device has too little memory.
     """
 
     def __init__(self, model: LlamaModel, config: EngineConfig, layer_ops: LayerOps):
@@ -105,7 +105,7 @@ class DeviceRunner:
         own = shape_of(plan, writes, tile_tokens)
         shape = bucket_for(self._shapes, own)
         if shape is None or self._graphs is None:
-            # What has no sample computes one all the same: no kernel can be launched for no rows.
+            # A step without samples computes one all the same: a kernel cannot be launched for no rows.
             shape = replace(own, samples=max(own.samples, 1))
             host = np.empty(shape.length, dtype=np.int32)
             fill_inputs(host, plan, writes, shape, self._shape, tile_tokens)
@@ -150,12 +150,12 @@ class DeviceRunner:
         return host.copy_(tensor, non_blocking=True)
 
     def _write_tables(self, writes: TableWrites, room: int) -> TableWrites:
-        """Write what a graph has no room for before it, as a cached prefix may be of many blocks; returns the rest."""
+        """Write first the table changes that a graph has no room for (a cached prefix has many); returns the rest."""
         index, blocks = writes
         inputs = self._upload(np.array([index[room:], blocks[room:]], dtype=np.int32))
         self._tables.view(-1).index_put_((inputs[0],), inputs[1])
         return index[:room], blocks[:room]
 
     def _upload(self, array: Int32Array) -> torch.Tensor:
-        # Nobody waits: what a copy from ordinary memory has not yet read when it comes back, CUDA has put aside.
+        # The host does not wait: CUDA stages what a copy from pageable memory has not read when it returns.
         return torch.from_numpy(array).to(self._model.device, non_blocking=True)

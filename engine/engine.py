@@ -1,4 +1,4 @@
-"""The engine's step loop: schedule, run, update, record. One thread's; `online` makes it safe for many.
+"""The engine's step loop: schedule, run, update, record. For one thread; `online` makes it safe for many.
 
 Knows scheduler, runner, clock and recorder. Does not know which model runs, nor when requests come.
 """
@@ -73,7 +73,7 @@ class Engine:
     """A continuous-batching engine, one `step()` at a time.
 
     `runner` executes the plans, `new_stream` makes the text decoder of a request, `end_ids` are the tokens that end
-    one, `vocabulary` says how many there are where that is known. With a recorder every arrival, step and cancellation
+    one, `vocabulary` the number of tokens where that is known. With a recorder every arrival, step and cancellation
     is recorded on its clock.
     """
 
@@ -100,7 +100,7 @@ class Engine:
         self._arrivals: list[Arrival] = []
         """Requests that came while that step was in flight: they are recorded after it."""
         self._early: list[Output] = []
-        """Tokens that came before they were asked for."""
+        """Tokens that `step` has not yet given: a cancellation had to wait for their step."""
         self._end_ns = 0
         self._streams: dict[int, TextStream] = {}
         self._stops: dict[int, StopStrings] = {}
@@ -111,7 +111,8 @@ class Engine:
         return time.monotonic_ns() - self._zero_ns
 
     def require_fit(self, request: Request) -> None:
-        """Raise NeverFitsError where the request could never be served, RequestError where a token of it is none."""
+        """Raise NeverFitsError where the request could never be served, RequestError where one of its token
+        ids is not in the vocabulary."""
         if not isinstance(request, Request):
             raise RequestError(f"request: {shown(request)} is not a Request")
         if self._vocabulary is not None and max(request.prompt_ids) >= self._vocabulary:
@@ -174,12 +175,14 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """Is anybody waiting or running, or are there tokens that `step` has not yet given?"""
+        """Is a request waiting or running, or are there tokens that `step` has not yet given?"""
         return bool(self._early) or self.scheduler.has_work
 
     def ready_in_ns(self) -> int | None:
-        """How long until `step` has something to do if no request comes or goes: 0 but under a policy that waits for a
-        batch to fill; None where there is no work."""
+        """How long until `step` has something to do if no request comes or goes; None where there is no work.
+
+        It is 0, except under a policy that waits for a batch to fill.
+        """
         if self._early or self._in_flight is not None:
             return 0
         now = self.now_ns()
@@ -190,7 +193,7 @@ class Engine:
         """Make one step; returns the new tokens, none where there is nothing to do now (see `ready_in_ns`).
 
         Where the runner can be given a step before the one it runs is done, and that one's tokens cannot change it, the
-        next step is scheduled and launched first: the device goes on while this step's tokens are dealt with here.
+        next step is scheduled and launched first: the device goes on while the host processes this step's tokens.
         """
         if self._early:
             early, self._early = self._early, []
@@ -205,7 +208,7 @@ class Engine:
         return self._complete(step, self.scheduler.update)
 
     def _launch_step(self, *, ahead: bool = False) -> InFlightStep | None:
-        """Schedule a step and let it begin; None where there is nothing to do."""
+        """Schedule a step and start it; None where there is nothing to do."""
         start_ns = self.now_ns()
         plan = self.scheduler.schedule(start_ns)
         if plan is None:
@@ -293,7 +296,7 @@ class Engine:
         self._arrivals.clear()
 
     def _watch(self, producers: list[int], texts: list[str], reasons: dict[int, str]) -> tuple[list[str], list[int]]:
-        """What of the texts may be shown, and which requests that go on otherwise have met a stop string."""
+        """What of the texts may be shown, and which requests have met a stop string that no token has ended."""
         shown, met = list(texts), []
         for row, request in enumerate(producers):
             if stops := self._stops.get(request):

@@ -1,8 +1,8 @@
 """The shapes of steps for which CUDA graphs are captured: known from the configuration alone. No torch.
 
-A step is padded to the smallest captured shape that holds it. Steps in which all decode have close sizes, because a row
-weighs much in a small batch; steps with prefills are captured by (decode rows, prefill tokens), both in powers of two,
-as vLLM (FULL_AND_PIECEWISE) and SGLang do.
+A step is padded to the smallest captured shape that holds it. The sizes of steps in which all decode are close to each
+other, because a row costs much in a small batch. Steps with prefills are captured by (decode rows, prefill tokens),
+both in powers of two, as vLLM (FULL_AND_PIECEWISE) and SGLang do.
 """
 
 from dataclasses import dataclass

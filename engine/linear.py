@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 
 class LinearError(Exception):
-    """A product cannot be had here; the message says why, in one line."""
+    """A product is not available here; the message says why, in one line."""
 
 
 class Linear(Protocol):
@@ -37,7 +37,7 @@ class PlainLinear:
 class PackedLinear:
     """oneDNN's product with the weights packed once: about half the time at small batches (bf16, CPU).
 
-    Packed for one row: measured as quick as any other packing from 1 to 512 rows, and each row's result is then the
+    Packed for one row: measured as fast as any other packing from 1 to 512 rows, and each row's result is then the
     same bits whatever the number of rows.
     """
 
@@ -53,7 +53,7 @@ class PackedLinear:
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-    """The quickest product for this weight [out, in]; the weight itself need not be kept."""
+    """The fastest product for this weight [out, in]; the weight itself need not be kept."""
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _can_pack():
         return PackedLinear(weight, bias)
     return PlainLinear(weight, bias)
@@ -62,7 +62,7 @@ def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linea
 def make_batch_invariant(linear: Linear) -> Linear:
     """The same product with rows that are the same bits in a batch of any size.
 
-    On a CPU a packed product is that already. Raises LinearError where there is no such product: Triton is missing.
+    On a CPU a packed product is that already. Raises LinearError where it is not available: Triton is missing.
     """
     if not isinstance(linear, PlainLinear):
         return linear

@@ -22,6 +22,7 @@ from tracereel.engine.runner import ModelRunner, Runner, require_context
 from tracereel.engine.tokenizer import ChatTokenizer
 from tracereel.engine.weights import open_weights
 from tracereel.trace import __version__
+from tracereel.trace.format.bounds import shown
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     DeviceInfo,
@@ -47,13 +48,13 @@ class LoadedModel:
     device: DeviceInfo
 
     def layer_ops(self, config: EngineConfig) -> LayerOps:
-        """The operations that this model's layers are computed with under a configuration; no cache is made."""
+        """The operations of this model's layers under a configuration; no KV cache is allocated."""
         return make_layer_ops(self.model.shape, config.block_size, batch_invariant=config.batch_invariant)
 
     def runner(self, config: EngineConfig) -> ModelRunner | DeviceRunner:
         """What runs the model's steps: the KV cache and the batch.
 
-        Raises ConfigError and DeviceError, and LinearError where `batch_invariant` cannot be had.
+        Raises ConfigError and DeviceError, and LinearError where `batch_invariant` is not available.
         """
         require_context(self.model, config)
         make = DeviceRunner if self.model.device.type == "cuda" else ModelRunner
@@ -130,7 +131,7 @@ def load_model(source: str | Path | None = None, device: str | None = None, dtyp
     name = dtype or ("bf16" if has_bf16(on) else "fp32")
     if name not in DTYPES:
         raise ConfigError(f"dtype: {name!r} is not one of {', '.join(DTYPES)}")
-    weights = open_weights(source or require_model())
+    weights = open_weights(require_model() if source is None else source)
     model_config = weights.config
     info = ModelInfo(
         name=weights.name,
@@ -149,17 +150,17 @@ def load_model(source: str | Path | None = None, device: str | None = None, dtyp
 def choose_device(name: str | None) -> torch.device:
     """The device of that name, or the best there is.
 
-    Raises ConfigError for a name that means nothing, DeviceError where CUDA was asked for and cannot be used.
+    Raises ConfigError for an unknown name, DeviceError where CUDA was asked for and cannot be used.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device: {name!r} is not a device; try cpu or cuda") from None
+        raise ConfigError(f"device: {shown(name)} is not a device; try cpu or cuda") from None
     if device.type == "cuda":
-        require_cuda()
-    if device.type not in ("cpu", "cuda"):
+        require_cuda(device.index or 0)
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise ConfigError(f"device: {name!r} is not supported; supported: cpu, cuda")
     return device
 

@@ -1,4 +1,4 @@
-"""How many KV blocks a device has room for, besides the model and what a step needs.
+"""How many KV blocks a device has room for, after the model and what a step needs.
 
 Knows sizes in bytes. The device itself is only asked how much is free.
 """
@@ -16,13 +16,13 @@ FRACTION = 0.9
 
 
 def block_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
-    """What a KV block takes over all layers."""
+    """The bytes of a KV block over all layers."""
     per_token = 2 * model_config.layers * model_config.kv_heads * model_config.head_dim * dtype.itemsize
     return config.block_size * per_token
 
 
 def step_bytes(model_config: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> int:
-    """What the largest step takes while it is computed, from above: all that lives at the same time, twice.
+    """An upper bound of the bytes that the largest step takes: all that is alive at the same time, twice.
 
     The residual and what is added to it, a layer's widest product and its gate, queries twice; logits in the dtype for
     every sequence, once more in fp32 for those that are drawn from.

@@ -90,7 +90,7 @@ class LlamaModel:
     def batch_invariant(self) -> "LlamaModel":
         """The same weights, not copied, with products whose rows are the same bits in any batch.
 
-        Raises LinearError where such products cannot be had: on a CUDA device they need Triton.
+        Raises LinearError where they are not available: on a CUDA device they need Triton.
         """
         twin = copy(self)
         twin._layers = [

@@ -1,4 +1,4 @@
-"""A model's configuration: sizes, what sets one architecture apart from another, and its rotary frequencies.
+"""A model's configuration: sizes, the differences between architectures, and rotary frequencies.
 
 Knows numbers only. Does not know where they were read (`weights/`) or how they are computed with (`model`).
 """
@@ -37,7 +37,7 @@ class ModelConfig:
     one position to the next. `tied`: the output matrix is the embedding. `qkv_bias`: query, key and value products have
     a bias (Qwen2). `qk_norm`: each query and key head passes an RMSNorm before rotation (Qwen3).
 
-    Raises ValueError, which does not know the model's name, where the sizes cannot be.
+    Raises ValueError, which does not name the model, where a size is not valid.
     """
 
     architecture: str
@@ -100,7 +100,7 @@ class ModelConfig:
 
 
 def require_supported(architecture: str, model_name: str) -> None:
-    """Raise ModelFileError for an architecture that is not supported; `model_name` says whose it is."""
+    """Raise ModelFileError, which names the model, for an architecture that is not supported."""
     if architecture not in ARCHITECTURES:
         raise ModelFileError(
             f"{model_name}: architecture {architecture!r} is not supported; supported: {', '.join(ARCHITECTURES)}"

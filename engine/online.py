@@ -22,7 +22,7 @@ class EngineStoppedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What a stream's readers get after its last token: why it ended, and the error that ended it."""
+    """What a stream's readers get after its last token: the reason, and the error where one ended it."""
 
     reason: str
     error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""How long a model's own answers are: each prompt answered greedily, its length kept with it."""
+"""The lengths of a model's own answers: each prompt is answered greedily, and its answer's length is kept with it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

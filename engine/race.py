@@ -66,7 +66,7 @@ def interpreter(engine: str) -> str:
 
 
 def require_engine(engine: str) -> None:
-    """Raise SessionError where the interpreter that is to run an engine has it not."""
+    """Raise SessionError where the interpreter that is to run an engine lacks it."""
     python, variable = interpreter(engine), PYTHON_ENVIRONMENT.format(engine.upper())
     look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({engine!r}) is None)"
     try:
@@ -153,7 +153,7 @@ def _file_name(variant: RunnerVariant, repeat: int) -> str:
 
 
 def run_session(session: Session, engine: str) -> None:
-    """One run in a process of its own, and the check of its recording; what it says is shown only where it fails.
+    """One run in a process of its own, and the check of its recording; its output is shown only where it fails.
 
     Raises SessionError.
     """
@@ -164,7 +164,7 @@ def run_session(session: Session, engine: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode or not Path(session.path).is_file():
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        # An engine's last line may be of its shutdown; the first that names an error is nearer to the cause.
+        # The last line may come from the engine's shutdown; the first one that names an error is nearer to the cause.
         named = next((found[0] for line in lines if (found := _ERROR.search(line))), (lines or ["it said nothing"])[-1])
         raise SessionError(f"{engine}: the run failed: {named.strip()}")
     if fault := check(Path(session.path)).fault:

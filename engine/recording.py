@@ -27,7 +27,7 @@ class FailedRecordingError(Exception):
 
 
 def request_of(prompt: Prompt | TokenPrompt, loaded: LoadedModel) -> Request:
-    """A request with the length it is pinned to: an end token ends it no earlier. Raises WorkloadError without one."""
+    """A request of the pinned length: an end token ends it no earlier. Raises WorkloadError where there is none."""
     if prompt.output_tokens is None:
         raise WorkloadError(f"{prompt.id!r} has no output_tokens; run `tracereel pin`")
     sampling = SamplingParams(max_tokens=prompt.output_tokens, min_tokens=prompt.output_tokens)

@@ -11,11 +11,11 @@ from tracereel.trace.format.bounds import fault, is_text, shown
 MAX_LOGPROBS = 64
 MAX_SEED = 2**63 - 1
 _SMALLEST, _LARGEST = 1e-10, 1e10
-"""What logits may be divided or multiplied by: beyond, their quotients are no finite numbers in fp32."""
+"""What logits may be divided or multiplied by: beyond these bounds the results are not finite in fp32."""
 
 
 class RequestError(ValueError):
-    """A request cannot be; the message is one line and names the field, its value and what it may be."""
+    """A request is not valid; the message is one line and names the field, its value and what it may be."""
 
 
 def _is_whole(value: object, least: int, most: int = 2**31 - 1) -> bool:
@@ -43,7 +43,7 @@ class SamplingParams:
     logprobs: log-probabilities of the token chosen and of this many of the likeliest come with each token; None for
     none. They are the model's own, before temperature and all that follows.
 
-    Raises RequestError where a value cannot be.
+    Raises RequestError where a value is not valid.
     """
 
     max_tokens: int = 128
@@ -154,8 +154,8 @@ class _Bounds(msgspec.Struct):
 class Request:
     """One request: a prompt in token ids, and how to answer it. `prompt` is its text, for the trace.
 
-    priority: lower goes first, in the queue and against preemption; the older one among equals. client: whose request
-    it is, for a policy that shares the engine fairly; None where it is not known.
+    priority: lower goes first, in the queue and against preemption; the older one among equals. client: who sent
+    it, for a policy that shares the engine fairly; None where that is not known.
 
     Every field has the bounds of the trace (`trace/format/events`), so that what was run can be recorded. Raises
     RequestError where one is outside them.

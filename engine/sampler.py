@@ -1,7 +1,7 @@
 """Chooses the next tokens from logits: the likeliest, or one drawn by each request's own parameters.
 
-Knows logits and how to choose, on the device where the logits are; nothing here waits for a device. Does not know
-requests, nor when they end. Members that need nothing but the likeliest token pay for nothing else.
+Knows logits and how to choose, on the device that holds the logits; nothing here waits for a device. Does not know
+requests, nor when they end. Members that take the likeliest token cost no more than that.
 """
 
 from collections.abc import Sequence as Many

@@ -61,7 +61,7 @@ class StepOutcome:
 
 @dataclass(slots=True)
 class _Draft:
-    """A plan in the making: which sequences decode, which compute how many known tokens, and what changed for it."""
+    """A plan that is being made: which sequences decode, which compute how many known tokens, and what changed."""
 
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[tuple[Sequence, int]] = field(default_factory=list)
@@ -71,11 +71,11 @@ class _Draft:
 
     @property
     def empty(self) -> bool:
-        """Is nothing to be computed?"""
+        """Does no sequence compute a token?"""
         return not (self.decodes or self.prefills)
 
     def preempt(self, sequence: Sequence) -> None:
-        """Note a preemption, and take back what this step was to do for the sequence."""
+        """Note a preemption, and remove from this step what it was to do for the sequence."""
         self.decodes = [other for other in self.decodes if other is not sequence]
         self.prefills = [(other, count) for other, count in self.prefills if other is not sequence]
         self.blocks = [grant for grant in self.blocks if grant.request != sequence.number]
@@ -104,7 +104,7 @@ class Scheduler:
         self._rows = 0
         """Rows of the batch since it was last empty: what a padded batch computes until it is empty again."""
         self._ending: dict[int, Sequence] = {}
-        """Those that ended by their length in a step whose tokens are not here yet."""
+        """Sequences that ended by their length in a step whose tokens the host does not have yet."""
         self._steps = 0
         self._just_admitted = False
         self._opened_ns = 0
@@ -139,7 +139,7 @@ class Scheduler:
         insort(self.waiting, sequence, key=_rank)
 
     def cancel(self, number: int) -> bool:
-        """Take a request out between steps, wherever it is; False where it has already ended."""
+        """Remove a request between steps, whatever its state; False where it has already ended."""
         sequence = self.sequences.pop(number, None)
         if sequence is None:
             return False
@@ -151,7 +151,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Is anybody waiting or running?"""
+        """Is a request waiting or running?"""
         return bool(self.sequences)
 
     def ready_ns(self, now_ns: int) -> int | None:
@@ -170,7 +170,7 @@ class Scheduler:
         room = self.policy.admits(batch)
         draft = _Draft()
         self._advance(draft, self.policy.advances(batch))
-        while self.running and draft.empty:  # the chosen ones had to give way: choose among those that are left
+        while self.running and draft.empty:  # the chosen ones were preempted: choose among the others
             self._advance(draft, self.policy.advances(self._batch(now_ns)))
         if room and not draft.preempted:
             self._admit(draft, batch, room)
@@ -187,7 +187,7 @@ class Scheduler:
         budget = self.config.max_num_batched_tokens - (len(chosen) - len(prefills))
         for sequence in list(chosen):
             if sequence.slot is None:
-                continue  # preempted a moment ago, for one before it
+                continue  # preempted in this loop, for one of higher rank
             if sequence.prefills:
                 count = min(sequence.num_uncomputed_tokens, budget)
                 if count and self._reserve(draft, sequence, sequence.num_computed_tokens + count):
@@ -199,7 +199,8 @@ class Scheduler:
                 draft.decodes.append(sequence)
 
     def _reserve(self, draft: _Draft, sequence: Sequence, tokens: int) -> bool:
-        """Let the sequence's blocks hold `tokens` tokens, preempting later ones for it; False where it had to go."""
+        """Let the sequence's blocks hold `tokens` tokens, preempting later ones for it; False where it was preempted
+        itself."""
         while (blocks := self.kv.grow(sequence, tokens)) is None:
             victim = self.policy.gives_way(self.running)
             self._preempt(draft, victim)
@@ -215,7 +216,7 @@ class Scheduler:
         queue = iter(self.policy.queue_order(batch))
         while self._free_slots and budget > 0 and room > len(draft.admitted):
             if self.policy.pads and self._rows == self.config.max_num_seqs:
-                break  # a row of this batch that has ended is not to be had again
+                break  # a row whose sequence has ended is not used again in this batch
             sequence = next(queue, None)
             if sequence is None:
                 break

@@ -82,7 +82,7 @@ def _short(value: Any) -> str:
 
 
 def obsolete(suite: Suite, folder: Path) -> list[Path]:
-    """Recordings in `folder` that were made for this suite and that it no longer has."""
+    """Recordings of this suite in `folder` that are no longer part of it."""
     wanted = {recording_name(case, repeat) for repeat, case in suite.turns()}
     found = []
     for path in traces_below(folder) if folder.is_dir() else []:

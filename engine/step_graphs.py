@@ -51,7 +51,7 @@ class StepGraphs:
             host = np.empty(shape.length, dtype=np.int32)
             idle(host, shape)
             inputs.copy_(torch.from_numpy(host))
-            # Once outside: what is compiled or looked up at a first call must not be part of the graph.
+            # Once without capture: what a first call compiles or looks up must not be part of the graph.
             aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):

@@ -1,6 +1,6 @@
 """The recording of a suite: made aside, checked, kept across interruptions, and put in place when all are whole.
 
-Knows suites, the engine's runs and where recordings go. Does not know what they are for.
+Knows suites, the engine's runs and where recordings go. Does not know what they are used for.
 """
 
 import shutil
@@ -33,8 +33,8 @@ def record_suite(
     """Record runs of a suite into `folder`, all of them or those of `turns`; returns the files.
 
     The recordings are made in a folder next to it and checked there; only when all are whole do they take their places,
-    so that until then what was in `folder` is as it was. Other files in it stay. However the recording is ended, what
-    was whole by then is kept, and not re-recorded by the next call if it is still of this engine, model and suite.
+    so that until then what was in `folder` is as it was. Other files in it stay. However the recording ends, what
+    was whole by then is kept; the next call does not re-record it if it is still of this engine, model and suite.
 
     Raises SuiteError where a recording does not pass its check, and leaves it to be looked at; LockedError where
     another process records into `folder`; OSError.
@@ -57,7 +57,7 @@ def record_suite(
 
 
 def _whole(suite: Suite, loaded: LoadedModel, folder: Path) -> set[str]:
-    """The names of the recordings in `folder` that would be made again just so: whole, valid and not stale."""
+    """The names of the recordings in `folder` that need not be re-recorded: whole, valid and not stale."""
     if not any(folder.iterdir()):
         return set()
     planned = plan(suite, loaded, folder)
@@ -65,7 +65,7 @@ def _whole(suite: Suite, loaded: LoadedModel, folder: Path) -> set[str]:
 
 
 def _clear(folder: Path, keep: set[str]) -> None:
-    """Remove what an interrupted run left and no run can use: cut and stale recordings."""
+    """Remove what an interrupted run left and no later run can use: cut and stale recordings."""
     for path in folder.iterdir():
         if path.name not in keep:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -17,7 +17,7 @@ from tracereel.engine.chat_template import ChatTemplate
 from tracereel.engine.model_config import MAX_VOCABULARY, ModelFileError
 
 _MARKS = range(0xF0000, 0x10FFFE)
-"""Private code points: what replaces a control token's first character where a text spells out another."""
+"""Private code points: one replaces the first character of each control token that a prompt spells out."""
 
 
 class ChatTokenizer:
@@ -27,8 +27,8 @@ class ChatTokenizer:
     post-processor; truncation and padding that were saved with it are left out. `end_ids` end an answer. `begin_id`
     stands before a conversation unless its template has put it there; None for no such token. `splits_control`: not
     even the template's own control tokens are control tokens (transformers' `split_special_tokens`). `token_bytes` are
-    the bytes of each id of the vocabulary, None where tokens are no plain sequences of bytes and the tokenizer's own
-    decoder must be asked. `missing` says why no text can be encoded. Encoding raises ModelFileError then.
+    the bytes of each id of the vocabulary, None where tokens are not plain sequences of bytes and the tokenizer's own
+    decoder is used. `missing` says why no text can be encoded; encoding then raises ModelFileError.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class ChatTokenizer:
 
     @classmethod
     def of_ids(cls, vocabulary: int, end_ids: frozenset[int], name: str) -> "ChatTokenizer":
-        """For learnt weights that came without a tokenizer: token ids may be asked, text is refused, ids have no text.
+        """For learnt weights without a tokenizer: prompts of token ids are taken, text is refused, ids have no text.
 
-        To make up a token a byte would ask the model something that it has never seen.
+        A token a byte would be a prompt that the model was never trained on.
         """
         missing = f"{name}: the model has no tokenizer (no tokenizer.json): it can be asked token ids alone, no text"
         return cls(Tokenizer(models.BPE()), end_ids=end_ids, token_bytes=[b""] * vocabulary, missing=missing)

@@ -25,7 +25,7 @@ class WorkloadError(Exception):
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A prompt that is text; `output_tokens` is None before it is pinned.
 
-    `arrival_ms` is counted from the start of the run. `client` says whose request it is, for the policy `fair`.
+    `arrival_ms` is counted from the start of the run. `client` names the client that sends it, for the policy `fair`.
     """
 
     id: str
@@ -129,7 +129,7 @@ class Lengths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max: int = 1_000_000
 
     def draw(self, count: int, rng: random.Random) -> list[int]:
-        """`count` lengths. Raises WorkloadError where a parameter cannot be."""
+        """`count` lengths. Raises WorkloadError where a parameter is not valid."""
         if not 1 <= self.min <= self.max <= 1_000_000:
             raise WorkloadError(f"min {self.min} and max {self.max} are not between 1 and 1,000,000 in this order")
         draws: dict[str, Callable[[], float]] = {
@@ -182,7 +182,7 @@ class Workload:
         return (len(self.requests) - 1) / (last - first) * 1e9 if last > first else None
 
     def scaled(self, factor: float) -> "Workload":
-        """With every arrival at `factor` times its time. Raises WorkloadError where that cannot be."""
+        """With every arrival at `factor` times its time. Raises WorkloadError where the factor is not valid."""
         if not (factor > 0 and math.isfinite(factor)):
             raise WorkloadError(f"time scale: {factor:g} is not above 0")
         requests = tuple((_ns(f"time scale {factor:g}", at * factor), prompt) for at, prompt in self.requests)
@@ -191,7 +191,7 @@ class Workload:
     def at_rate(self, rate: float, seed: int = 0) -> "Workload":
         """With that many requests a second: their times scaled, or a Poisson process where all come together.
 
-        Raises WorkloadError where the rate cannot be.
+        Raises WorkloadError where the rate is not valid.
         """
         if not (rate > 0 and math.isfinite(rate)):
             raise WorkloadError(f"rate: {rate:g} is not above 0 requests a second")
@@ -205,7 +205,7 @@ class Workload:
     def clipped(self, max_model_len: int) -> "Workload":
         """With prompts cut so that they and their answers have at most `max_model_len` tokens.
 
-        Only prompts that are lengths can be cut; of an answer that is too long by itself one token of the prompt is
+        Only prompts that are lengths can be cut; where an answer is too long by itself, one token of the prompt is
         left. A text is left as it is: the engine refuses it by name.
         """
         requests: list[tuple[int, Prompt | TokenPrompt]] = []

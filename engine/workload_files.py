@@ -37,7 +37,7 @@ _OTHER_JSON = {
     "messages": "holds conversations as lists of messages",
     "body": "is a batch file of OpenAI's interface",
 }
-"""Files of JSON that are not read, by a field of theirs."""
+"""JSON files of other kinds, by one of their fields: they are refused."""
 _WANTED = 'write a line {"id": …, "prompt": …, "output_tokens": …} for each request'
 
 
@@ -104,7 +104,7 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
 
 
 def _shape(source: WorkloadInput) -> str:
-    """Of which shape a file is: by its name where that says it, else (a pipe has no name) by its first line."""
+    """The shape of a file: by its name where that says it, else (a pipe has no name) by its first line."""
     first = source.first.lstrip()
     if source.suffix in (".toml", ".csv"):
         return source.suffix[1:]
@@ -158,7 +158,7 @@ def _prompt(source: WorkloadInput, number: int, line: bytes) -> Prompt:
 
 
 def _timed(source: WorkloadInput, requests: Iterator[TokenPrompt], limit: int | None, notes: list[str]) -> Workload:
-    """The first requests with their own times, counted from the earliest; such that compute nothing are left out."""
+    """The first requests with their own times, counted from the earliest; those that compute nothing are left out."""
     prompts: list[TokenPrompt] = []
     empty = 0
     for request in requests:
@@ -213,7 +213,7 @@ def _synthetic(source: WorkloadInput, limit: int | None) -> Workload:
 
 
 def _clients(path: Path, content: SyntheticFile) -> list[str | None]:
-    """Whose each request is. Raises WorkloadError."""
+    """The client of each request. Raises WorkloadError."""
     if not content.clients:
         return [None] * content.requests
     for client, weight in content.clients.items():

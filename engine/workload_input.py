@@ -1,4 +1,4 @@
-"""The lines of a workload file: opened once, so that it may be a pipe; unpacked, bounded, known for what it is.
+"""The lines of a workload file: opened once, so that it may be a pipe; unpacked, bounded, recognised.
 
 Knows what a file looks like from its first bytes. Does not know what its lines mean.
 """
@@ -21,7 +21,7 @@ MAX_BYTES = 4 << 30
 
 _HEAD_BYTES = 1 << 16
 _PACKED_BYTES = 1 << 10
-"""Packed bytes that are unpacked at once: however well they are packed, they give no more than some 30 MB."""
+"""Packed bytes that are unpacked at once: they give at most about 30 MB."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _NOT_TEXT = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
@@ -35,7 +35,7 @@ _NOT_TEXT = {
     b"<!DOCTYPE": "a web page, not the file behind it",
     b"<html": "a web page, not the file behind it",
 }
-"""What is not read, by its first bytes."""
+"""Files that are refused, by their first bytes."""
 
 Line = tuple[int, bytes]
 """A line's number, from 1, and its bytes."""
@@ -75,7 +75,7 @@ class WorkloadInput:
 
 
 def open_workload(path: Path) -> WorkloadInput:
-    """Open a file, packed with gzip or zstd or not. Raises WorkloadError that says what it is where it is no text."""
+    """Open a file, packed with gzip or zstd or not. Raises WorkloadError, which names its kind, for binary data."""
     lines = _lines(path)
     first = next(lines, None)
     return WorkloadInput(path, b"" if first is None else first[1], lines if first is None else _again(first, lines))
@@ -110,7 +110,7 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
-    """The content of a file, whatever it is packed with. Raises WorkloadError for what is no text."""
+    """The content of a file, whatever it is packed with. Raises WorkloadError where it is not text."""
     head = file.read(_HEAD_BYTES)
     whole = cast("BinaryIO", io.BufferedReader(_Rewound(head, file)))
     if head.startswith(_GZIP):
@@ -131,7 +131,7 @@ def _text_of(path: Path, content: BinaryIO) -> BinaryIO:
 
 
 class _Rewound(io.RawIOBase):
-    """A stream whose beginning has been looked at: it comes again, from memory."""
+    """A stream whose beginning has been read already: that is read again from memory."""
 
     def __init__(self, head: bytes, rest: BinaryIO):
         self._head, self._rest = memoryview(head), rest

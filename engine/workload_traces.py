@@ -1,4 +1,4 @@
-"""Traces of other people's services, of which lengths and times alone are known: Azure's, Mooncake's, Bailian's.
+"""Traces of public services, which hold only lengths and times: Azure's, Mooncake's, Bailian's.
 
 - CSV with TIMESTAMP, ContextTokens, GeneratedTokens, as in the Azure LLM inference traces (Patel et al., "Splitwise:
   Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024).
@@ -43,7 +43,7 @@ class Units:
 
 
 def units_of(source: WorkloadInput, time_unit: str | None, block_tokens: int | None) -> Units:
-    """The units that were named, else those of the service whose fields the first line has. Raises WorkloadError."""
+    """The units that were given, else those of the service that the first line's fields name. Raises WorkloadError."""
     if time_unit is not None and time_unit not in TIME_UNITS:
         raise WorkloadError(f"time unit: {time_unit!r} is not one of {', '.join(TIME_UNITS)}")
     if block_tokens is not None and not 1 <= block_tokens <= MAX_TOKENS:
@@ -54,7 +54,7 @@ def units_of(source: WorkloadInput, time_unit: str | None, block_tokens: int | N
 
 
 def fields_of(line: bytes) -> set[str]:
-    """The names in a line that is a JSON object; none where it is not."""
+    """The field names of a line that is a JSON object; none where it is not one."""
     try:
         return set(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

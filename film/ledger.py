@@ -12,6 +12,7 @@ import msgspec
 import zstandard
 from tracereel.film.passages import Passage
 from tracereel.film.phrases import Phrase
+from tracereel.trace.format.atomic import require_file
 
 LEDGER_DIGEST = "ledger"
 """The entry of a film's metadata that holds its ledger's digest."""
@@ -19,6 +20,8 @@ MAX_FILE_BYTES = 8 * 2**20
 MAX_LEDGER_BYTES = 64 * 2**20
 """Unpacked."""
 MOST_FRAMES = 10_000_000
+LEAST_RATE, MOST_RATE = 0.01, 1000
+"""Frames a second."""
 _LEVEL = 10
 Key = tuple[Phrase, str]
 
@@ -138,8 +141,11 @@ def ledger_path(film: Path) -> Path:
 
 def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
     """A film's ledger, and its file's bytes. Raises LedgerError."""
+    if film.exists() and not film.is_file():
+        raise LedgerError(f"{film}: is not a regular file, and so no film")
     path = ledger_path(film)
     try:
+        require_file(path)
         if path.stat().st_size > MAX_FILE_BYTES:
             raise LedgerError(f"{path}: is over {MAX_FILE_BYTES >> 20} MiB; no film's ledger is")
         data = path.read_bytes()
@@ -149,7 +155,7 @@ def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
     number, decode = 1, msgspec.json.Decoder(Claim).decode
     try:
         head = msgspec.json.decode(lines[0], type=LedgerHead)
-        _require_in_order(path, head)
+        _require_in_bounds(path, head)
         claims = []
         for number, line in enumerate(lines[1:], 2):  # noqa: B007 (named where it fails)
             claims.append(decode(line))
@@ -160,7 +166,11 @@ def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
         raise LedgerError(f"{path}, line {number}: {error}") from None
 
 
-def _require_in_order(path: Path, head: LedgerHead) -> None:
+def _require_in_bounds(path: Path, head: LedgerHead) -> None:
+    if not 0 <= head.frames <= MOST_FRAMES:
+        raise LedgerError(f"{path}, line 1: frames: {head.frames} are not from 0 to {MOST_FRAMES:,}")
+    if not LEAST_RATE <= head.frame_rate <= MOST_RATE:
+        raise LedgerError(f"{path}, line 1: frame_rate: {head.frame_rate:g} is not from {LEAST_RATE} to {MOST_RATE}")
     before = -1
     for passage in head.clock:
         if not before < passage.first <= passage.last < min(head.frames, MOST_FRAMES) or passage.lasts_s <= 0:

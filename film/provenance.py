@@ -19,7 +19,7 @@ from tracereel.film.sound import RATE, Samples
 from tracereel.trace import __version__
 from tracereel.trace.analysis.model_words import named_model
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.format.atomic import replacing
+from tracereel.trace.format.atomic import replacing, require_file
 
 
 def provenance_of(runs: Sequence[Run]) -> dict[str, str]:
@@ -109,12 +109,13 @@ def _gif_comment(film: Path) -> dict[str, str]:
         comment = picture.info.get("comment", b"")
     try:
         return msgspec.json.decode(comment, type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
 
 
 def read_stamp(film: Path) -> dict[str, str]:
-    """What a film says of itself. Raises FileNotFoundError and av.FFmpegError where it cannot be read."""
+    """What a film says of itself. Raises OSError and av.FFmpegError where it cannot be read."""
+    require_file(film)
     with av.open(str(film)) as container:
         facts = {name.lower(): value for name, value in container.metadata.items()}
     if film.suffix == ".gif":

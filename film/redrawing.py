@@ -20,6 +20,7 @@ from tracereel.film.settings import VOICE, Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
 from tracereel.film.voices import Voice
+from tracereel.trace.format.storage import TraceError
 from tracereel.trace.recordings.index import Recording, RecordingIndex, read_digest, read_header, traces_below
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,9 +28,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Traces:
-    """Trace files by their digests; `paths` are files and folders. A digest is computed when it is first needed."""
+    """Trace files by their digests; `paths` are files and folders. A digest is computed when it is first needed.
+
+    Raises TraceError where a path is not there.
+    """
 
     def __init__(self, paths: Iterable[Path]):
+        paths = list(paths)
+        for path in paths:
+            if not path.exists():
+                raise TraceError(path, "there is no such file or folder")
         self._files = iter([file for path in paths for file in (traces_below(path) if path.is_dir() else [path])])
         self._found: dict[str, Path] = {}
 

@@ -20,6 +20,7 @@ from tracereel.player.figures import Figure
 from tracereel.player.film import FilmEntry, film_entry
 from tracereel.player.page import DATA_ID, PageData, RunEntry, assemble, page_data
 from tracereel.trace.analysis.queries import Run, evaluate
+from tracereel.trace.format.atomic import require_file
 from tracereel.trace.recordings.index import traces_below
 from tracereel.trace.state.columns import Trace
 
@@ -77,6 +78,7 @@ def verify_text(text: str, path: Path, traces: Iterable[Path]) -> PageVerdict:
 def read_page(path: Path) -> str:
     """A page's text, of a bounded size. Raises PlayerError."""
     try:
+        require_file(path)
         if path.stat().st_size > LARGEST_PAGE:
             raise PlayerError(f"{path}: is over {LARGEST_PAGE} bytes")
         return path.read_text("utf-8")

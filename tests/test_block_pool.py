@@ -3,11 +3,12 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine.block_pool import START, BlockPool
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 40),
     st.lists(st.tuples(st.sampled_from(["take", "share", "give back"]), st.integers(0, 20)), max_size=60),

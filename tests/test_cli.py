@@ -97,7 +97,13 @@ def test_a_trace_cannot_write_to_the_terminal(capsys, tmp_path):
         (("record", "--model", "random:gpt-9"), "tracereel: random:gpt-9: this model is not known; known: Llama"),
         (("record", "--device", "abacus"), "tracereel: device: 'abacus'"),
         (("record", "--dtype", "int3"), "tracereel: dtype: 'int3' is not one of"),
+        (("record", "--device", "cpu:7"), "tracereel: device: 'cpu:7' is not supported"),
+        (("record", "--workload", "x.csv", "--kv-blocks", "9" * 30), "tracereel: num_blocks: 9999"),
+        (("record", "--workload", "x.csv", "--max-wait-ms", "86400001"), "is more than 86400000"),
         (("verify", "nothing.mp4"), "tracereel: nothing.mp4: cannot be read"),
+        (("verify", "."), "tracereel: .: cannot be read (Is a directory)"),
+        (("ledger", "."), "tracereel: .: is not a regular file"),
+        (("clip", ".", "x.gif"), "tracereel: .: is not a regular file"),
         (("render", "--size", "17x9"), "tracereel render: argument --size: "),
         (("render", "nothing"), "'nothing' is not a scene"),
     ],
@@ -108,6 +114,38 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch
     assert code == 2
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("record", "--model", ""), "tracereel: argument 3 is empty, after --model"),
+        (("render", "latency", "--from", ""), "tracereel: argument 4 is empty, after --from"),
+        (("", "x"), "tracereel: argument 1 is empty"),
+    ],
+)
+def test_an_empty_argument_is_not_taken_for_the_default(capsys, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "page.html"])
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(capsys, tmp_path, name):
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    code, _, err = run(capsys, "verify", str(pipe))
+    assert (code, err) == (2, f"tracereel: {pipe}: cannot be read (is not a regular file)\n")
+    if name.endswith(".mp4"):
+        assert run(capsys, "ledger", str(pipe))[0] == 2
+
+
+def test_the_name_of_a_file_within_a_file_may_hold_nothing_odd(capsys, tmp_path):
+    suite = tmp_path / "own.toml"
+    suite.write_text('name = "x"\nprompts = "a\\u0000b"\n[[case]]\nname = "a"\npolicy = "static"\n')
+    code, _, err = run(capsys, "record", "--suite", str(suite), "--model", "random:SmolLM2-135M")
+    assert (code, err) == (2, "tracereel: the name of a file holds a null byte\n")
 
 
 @pytest.mark.parametrize(

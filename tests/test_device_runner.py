@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracereel.engine import accelerator
 from tracereel.engine.accelerator import DeviceError, faults_named, require_cuda
@@ -142,6 +142,7 @@ def test_a_devices_steps_are_timed():
 # What goes to the device.
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000))
 def test_every_batch_has_a_bucket_that_is_not_much_larger(most):
     sizes = decode_sizes(most)
@@ -152,6 +153,7 @@ def test_every_batch_has_a_bucket_that_is_not_much_larger(most):
         assert rows <= size < max(2 * rows, rows + 2)
 
 
+@settings(deadline=None)
 @given(
     slots=st.integers(1, 70),
     budget=st.integers(0, 600),
@@ -206,6 +208,7 @@ TABLES = TableShape(slots=3, width=16, spare_block=20)
 
 
 @pytest.mark.slow
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=8),
     policy=st.sampled_from(["continuous", "static"]),
@@ -471,8 +474,20 @@ def test_why_there_is_no_cuda_is_told_in_one_line(monkeypatch, fault, told):
         require_cuda()
     with pytest.raises(DeviceError):
         choose_device("cuda")
-    with pytest.raises(ConfigError, match="not supported"):
-        choose_device("meta")
+
+
+@pytest.mark.parametrize("name", ["meta", "cpu:7", "mps"])
+def test_a_device_that_is_not_supported_is_refused(name):
+    with pytest.raises(ConfigError, match=f"^device: '{name}' is not supported; supported: cpu, cuda$"):
+        choose_device(name)
+
+
+def test_a_cuda_device_beyond_those_that_are_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1").index == 1
+    with pytest.raises(DeviceError, match="cuda:2 was asked for, but torch finds 2 CUDA devices"):
+        choose_device("cuda:2")
 
 
 def test_the_drivers_version_is_what_nvidia_smi_says(monkeypatch, tmp_path):

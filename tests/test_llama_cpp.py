@@ -352,7 +352,7 @@ def test_an_answer_that_breaks_off_is_an_error_in_the_trace(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "ftp://x", "http://", "http://x:99999", "http://x:port", "http://[::1", "http://..", f"http://{'a' * 70}"],
+    ["?", "ftp://x", "http://", "http://x:99999", "http://x:port", "http://[::1", "http://..", f"http://{'a' * 70}"],
 )
 def test_what_is_no_address_is_refused(tmp_path, capsys, url):
     assert main(["follow", url, "--out", str(tmp_path / "run.jsonl")]) == 2

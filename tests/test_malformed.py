@@ -88,7 +88,9 @@ def test_a_command_that_fails_on_a_trace_that_is_not_valid_says_so(monkeypatch, 
     assert err.count("\n") == 1
 
 
-def test_a_format_of_gigabytes_in_a_ledger_is_no_format(tmp_path):
+@pytest.fixture
+def film(tmp_path):
+    """A film of one black frame, and a ledger with a format that would take gigabytes."""
     film = tmp_path / "film.mp4"
     with av.open(str(film), "w") as container:
         stream = container.add_stream("mpeg4", rate=1)
@@ -97,10 +99,29 @@ def test_a_format_of_gigabytes_in_a_ledger_is_no_format(tmp_path):
         for packet in (*stream.encode(frame), *stream.encode()):
             container.mux(packet)
     ledger_path(film).write_bytes(zstandard.compress((DATA / "format-of-gigabytes.ledger.jsonl").read_bytes()))
+    return film
+
+
+def test_a_format_of_gigabytes_in_a_ledger_is_no_format(film):
     outcome = run_command("verify", film, "--trace", FEW)
     assert outcome.code == 1
     assert not outcome.faults()
     assert outcome.growth_bytes < 200 << 20
+
+
+def test_what_verify_is_given_and_cannot_read_is_named(film, tmp_path, capsys):
+    from tracereel.cli.main import main
+
+    scene = tmp_path / "own.py"
+    scene.write_bytes(b"x = 1 +")
+    absent = str(tmp_path / "absent")
+    for options, said in (
+        (("--trace", str(FEW), absent), f"{absent}: there is no such file or folder"),
+        (("--scene", str(scene)), f"{scene}: cannot be run (SyntaxError: "),
+        (("--scene", absent), f"{absent}: No such file or directory"),
+    ):
+        assert main(["verify", str(film), *options]) == 2
+        assert capsys.readouterr().err.startswith(f"tracereel: {said}")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 import fakes
 import msgspec
 import pytest
-from tracereel.engine.config import EngineConfig
+from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
 from tracereel.engine.online import EngineStoppedError, OnlineEngine
 from tracereel.engine.request import Request, RequestError, SamplingParams
@@ -89,9 +89,34 @@ def number(value):
     return type(value) in (int, float) and -math.inf < value < math.inf
 
 
+SETTINGS = {
+    "policy": lambda v: type(v) is str,  # which names there are the policies know
+    "max_num_seqs": lambda v: whole(v, 1, 512),
+    "max_num_batched_tokens": lambda v: whole(v, 8),
+    "num_blocks": lambda v: whole(v, 1),
+    "block_size": lambda v: whole(v, 1, 2**20),
+    "max_model_len": lambda v: whole(v, 1),
+    "enable_prefix_caching": lambda v: type(v) is bool,
+    "max_wait_ms": lambda v: whole(v, 1, 86_400_000),
+    "batch_invariant": lambda v: type(v) is bool,
+}
+
+
 def test_every_field_of_a_request_has_a_bound_here():
     assert set(BOUNDS) == {field.name for field in dataclasses.fields(Request)}
     assert set(SAMPLING) == {field.name for field in dataclasses.fields(SamplingParams)}
+    assert set(SETTINGS) == {field.name for field in dataclasses.fields(EngineConfig)}
+
+
+@pytest.mark.parametrize("field", SETTINGS)
+def test_a_setting_that_cannot_be_is_refused_by_its_name(field):
+    for value in ODD:
+        if SETTINGS[field](value):
+            EngineConfig(**{field: value})
+            continue
+        with pytest.raises(ConfigError, match=rf"^(max_num_batched_tokens: 512 is less than )?{field}") as caught:
+            EngineConfig(**{field: value})
+        assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("field", [*BOUNDS, *SAMPLING])

@@ -169,6 +169,8 @@ def test_a_ledger_is_bounded_before_it_is_read(tmp_path):
         (b'{"film":"f"}', "no zstd data"),
         (zstandard.compress(b'{"film":"f","x":' + b"[" * 100_000), "line 1"),
         (zstandard.compress(HEAD + b'\n{"first":"a"}\n'), "line 2"),
+        *((zstandard.compress(HEAD.replace(b"2.0", rate)), "line 1: frame_rate") for rate in (b"0.0", b"-1", b"1e300")),
+        *((zstandard.compress(HEAD.replace(b"9", count)), "line 1: frames") for count in (b"-1", b"1" + b"0" * 15)),
     ):
         ledger_path(film).write_bytes(data)
         with pytest.raises(LedgerError, match=why):

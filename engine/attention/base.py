@@ -11,13 +11,13 @@ WHOLE_CHUNKS = 2**30
 
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
-    """Where the tokens of a step are and what they may see; int32 tensors on the model's device.
+    """Where the tokens of a step are and what they attend to; int32 tensors on the model's device.
 
     The T tokens of a step follow one another: first `num_decodes` rows with one token each, then the chunks of the
     sequences that prefill, then padding. Of each token `slots` [T] is the row of `tables` [slots, width] that holds its
     sequence's KV blocks, `positions` [T] its position. The chunks are cut into tiles: `tile_starts` [N + 1] says at
     which token each tile begins and where the last one ends. A tile belongs to one sequence; one without tokens is
-    idle. What attention gives for padding after the last tile has no use.
+    idle. The outputs for padding after the last tile are not used.
     """
 
     num_decodes: int
@@ -54,14 +54,14 @@ class Attention(Protocol):
 
     name: ClassVar[str]
     captures: ClassVar[bool]
-    """Does a CUDA graph of its work stay right? The work is on the device alone, its shapes are those of the step."""
+    """May a CUDA graph capture it? Then all its work is on the device, in shapes that only the step's shape decides."""
 
     @property
     def tile_tokens(self) -> int:
         """The most tokens of a tile."""
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step: what all layers share is computed once, here."""
+        """Prepare one step: what all layers share is computed once, here."""
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """The outputs [T, heads, d] for q [T, heads, d]; keys and values of these tokens are in the cache already."""

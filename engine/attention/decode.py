@@ -12,10 +12,10 @@ from tracereel.engine.attention.base import BatchLayout, DecoderShape
 from tracereel.engine.attention.triton_programs import decode_attention
 
 _SMALLEST_DOT = 16
-"""Rows that a matrix product has at least on a tensor core."""
+"""The fewest rows of a matrix product on a tensor core."""
 _MAX_SPLITS = 32
 _PROGRAMS_PER_PROCESSOR = 3
-"""More programs than that gain nothing from a cut (benchmarks/results/kernels.md)."""
+"""With more programs than that a cut gains nothing (benchmarks/results/kernels.md)."""
 _SHORTEST_PART = 128
 """Tokens."""
 
@@ -29,7 +29,7 @@ class Cut(NamedTuple):
 
 
 def cut_for(head_dim: int, programs: int, processors: int) -> Cut:
-    """The quickest cut where `programs` work on whole contexts (benchmarks/results/kernels.md)."""
+    """The fastest cut where `programs` work on whole contexts (benchmarks/results/kernels.md)."""
     if head_dim <= 64:
         return Cut(128, 4, 2)
     return Cut(128, 8, 2) if programs <= 2 * processors else Cut(64, 2, 3)
@@ -38,7 +38,7 @@ def cut_for(head_dim: int, programs: int, processors: int) -> Cut:
 def num_splits(programs: int, processors: int, longest: int) -> int:
     """Into how many parts contexts of up to `longest` tokens are cut where `programs` work on whole ones.
 
-    A power of two, so that few kernels are compiled; 1 where there is enough to do.
+    A power of two, so that few kernels are compiled; 1 where whole contexts keep the device busy.
     """
     wanted = min(_PROGRAMS_PER_PROCESSOR * processors // programs, longest // _SHORTEST_PART, _MAX_SPLITS)
     return 1 << max(wanted, 1).bit_length() - 1
@@ -69,7 +69,7 @@ class DecodeAttention:
         *,
         beside_chunks: bool = False,
     ) -> None:
-        """Of the decoding rows, which stand first: rotate, store keys and values, and write what attention gives.
+        """For the decoding rows, which come first: rotate, store keys and values, and write the attention's output.
 
         `qkv` is [T, (heads + 2 kv_heads) x d], `out` [T, heads, d]; `keys` and `values` are the layer's cache.
         `beside_chunks`: the launch before this one is the attention of the step's chunks.

@@ -8,7 +8,7 @@ from tracereel.engine.attention.base import BatchLayout, DecoderShape
 from tracereel.engine.attention.triton_programs import paged_attention
 
 _SMALLEST_DOT = 16
-"""Rows that a matrix product has at least on a tensor core."""
+"""The fewest rows of a matrix product on a tensor core."""
 _CHUNK_ROWS = 128
 """Query rows of a prefill tile."""
 _INVARIANT_ROWS = 64
@@ -40,7 +40,7 @@ class TritonAttention:
         return max(1, (_INVARIANT_ROWS if self.batch_invariant else _CHUNK_ROWS) // self._group)
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step; see the contract."""
+        """Prepare one step; see the contract."""
         self._layout = layout
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -85,7 +85,7 @@ def _softmax_v(
     HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Attention of rows `x` over positions `low` to `high`, each row up to its limit, added to what they have seen."""
+    """Attention of rows `x` over positions `low` to `high`, each row up to its limit, added to their earlier sums."""
     for begin in range(low, high, BLOCK_N):
         k, v = _keys_values(keys, values, table, begin, high, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, BLOCK_N, BLOCK_D)
         top, total, acc = _absorb(x, k, v, begin, high, limits, scale, top, total, acc, PRECISION, BLOCK_N)
@@ -113,7 +113,7 @@ def _keys_values(
 def _absorb(
     x, k, v, begin, high, limits, scale, top, total, acc, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
-    """Add some keys and values to what rows `x` have seen.
+    """Add some keys and values to the sums of rows `x`.
 
     Of each row: the greatest score so far (in powers of two), the sum of the weights, and that of the weighted values.
     The online softmax of FlashAttention (Dao et al., 2022).
@@ -122,7 +122,7 @@ def _absorb(
     scores = tl.dot(x, k, input_precision=PRECISION) * (scale * 1.4426950408889634)
     scores = tl.where((at < high)[None, :] & (at[None, :] <= limits[:, None]), scores, float("-inf"))
     new_top = tl.maximum(top, tl.max(scores, axis=1))
-    # A row that has seen nothing yet keeps -inf as its maximum, and -inf - -inf is not a number.
+    # A row without keys yet keeps -inf as its maximum, and -inf - -inf is not a number.
     base = tl.where(new_top == float("-inf"), 0.0, new_top)
     p = tl.exp2(scores - base[:, None])
     shrink = tl.exp2(top - base)
@@ -235,7 +235,7 @@ def decode_attention(
         log_at = row.to(tl.int64) * HEADS + head
         tl.store(partial + split * size * HEAD_DIM + at, y, mask=mask)
         tl.store(partial_log + split * size + log_at, top + tl.log2(total), mask=in_group)
-        # All threads' stores come before the count, whose release shows them to the program that puts them together.
+        # All threads' stores come before the count; its release makes them visible to the program that combines parts.
         tl.debug_barrier()
         count = arrivals + row * KV_HEADS + kv_head
         if tl.atomic_add(count, 1, sem="acq_rel") == parts - 1:

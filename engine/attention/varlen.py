@@ -12,7 +12,7 @@ from tracereel.engine.attention.base import WHOLE_CHUNKS, BatchLayout, DecoderSh
 
 
 class VarlenError(Exception):
-    """torch's own paged attention cannot be had here; the message says why, in one line."""
+    """torch's own paged attention is not available here; the message says why, in one line."""
 
 
 class VarlenAttention:
@@ -29,7 +29,7 @@ class VarlenAttention:
         self._attend, self._shape = varlen_attn, shape
         try:
             right = self._is_right(block_size)
-        except Exception as error:  # whatever a kernel has against a shape
+        except Exception as error:  # whatever reason a kernel has to refuse a shape
             raise VarlenError((str(error).strip() or type(error).__name__).splitlines()[0]) from None
         if not right:
             raise VarlenError(f"torch {torch.__version__}'s varlen_attn gives other numbers through a block table")
@@ -65,7 +65,7 @@ class VarlenAttention:
         if len(layout.tile_starts) > 1:
             tokens = len(layout.slots)
             first, end = layout.tile_starts[:-1], layout.tile_starts[1:]
-            # An idle tile has neither queries nor a context; its place is within the step all the same.
+            # An idle tile has neither queries nor a context; its place is still within the step.
             tables = layout.tables.index_select(0, layout.slots[first.clamp(max=tokens - 1)])
             contexts = torch.where(end > first, layout.positions[(end - 1).clamp(min=0)] + 1, 0)
             self._parts.append(
@@ -76,8 +76,8 @@ class VarlenAttention:
         """Attend; see the contract."""
         out = torch.empty_like(q)
         for tokens, starts, ends, tables, longest in self._parts:
-            # Causal from the end: the last query sees all of the context. What the contexts' own starts would say is
-            # in the tables and the lengths; they are asked for all the same.
+            # Causal from the end: the last query sees all of the context. The kernel asks for the
+            # contexts' starts too, though tables and lengths say the same.
             contexts = F.pad(ends.cumsum(0, dtype=torch.int32), (1, 0))
             rows = self._attend(
                 q[tokens],

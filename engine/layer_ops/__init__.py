@@ -12,13 +12,13 @@ from tracereel.engine.layer_ops.torch_ops import TorchLayerOps
 __all__ = ["ATTENTIONS", "LayerOps", "make_layer_ops", "make_triton_ops"]
 
 ATTENTIONS = ("varlen", "triton")
-"""Paged attention on CUDA devices, the one that is preferred first: a library's where one fits."""
+"""Paged attention on CUDA devices, the preferred one first: a library's where one fits."""
 
 _log = logging.getLogger(__name__)
 
 
 def make_layer_ops(shape: DecoderShape, block_size: int, *, batch_invariant: bool = False) -> LayerOps:
-    """The quickest operations that can be had here for this model; they have no KV cache yet (`allocate`)."""
+    """The fastest operations that are available here for this model; they have no KV cache yet (`allocate`)."""
     if shape.device.type == "cuda":
         if find_spec("triton") is not None:
             return make_triton_ops(shape, block_size, batch_invariant=batch_invariant)
@@ -33,7 +33,7 @@ def make_layer_ops(shape: DecoderShape, block_size: int, *, batch_invariant: boo
 def make_triton_ops(
     shape: DecoderShape, block_size: int, attentions: tuple[str, ...] = ATTENTIONS, *, batch_invariant: bool = False
 ) -> LayerOps:
-    """The operations in Triton around the first of `attentions` that can be had. Raises VarlenError."""
+    """The operations in Triton around the first of `attentions` that is available. Raises VarlenError."""
     from tracereel.engine.attention.decode import DecodeAttention
     from tracereel.engine.attention.triton_paged import TritonAttention
     from tracereel.engine.layer_ops.fused_products import FusedProducts

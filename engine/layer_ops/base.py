@@ -11,7 +11,7 @@ from tracereel.engine.linear import PlainLinear
 
 
 class Normed(NamedTuple):
-    """An RMSNorm of a residual r [T, hidden] that is computed but for its scale, which the product behind applies.
+    """An RMSNorm of a residual r [T, hidden] without its scale, which the product that follows applies.
 
     `scaled` [T, hidden] is r times the norm's weight, `squares` fp32 [parts, T] adds up to each row's sum of squares.
     """
@@ -37,14 +37,14 @@ class Products(Protocol):
 
 
 class LayerOps(Protocol):
-    """Computes a layer but for its matrix products. Tensors are in the model's dtype where nothing else is said."""
+    """Computes all of a layer except its matrix products. Tensors have the model's dtype unless said otherwise."""
 
     captures: bool
-    """Does a CUDA graph of a step stay right, whatever the step's members?"""
+    """May a CUDA graph capture a step, whatever its members?"""
 
     @property
     def name(self) -> str:
-        """What computes, for the trace; known before there is a cache."""
+        """Its name in the trace; known before there is a cache."""
 
     @property
     def tile_tokens(self) -> int:
@@ -54,10 +54,10 @@ class LayerOps(Protocol):
         """Make the KV cache, before the first step."""
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step: what all layers share is computed once, here."""
+        """Prepare one step: what all layers share is computed once, here."""
 
     def products(self, rows: int, hidden: int) -> Products | None:
-        """Products to be used for so many rows of a model of that width; None where the model's own are quicker."""
+        """Products to be used for so many rows of a model of that width; None where the model's own are faster."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add `delta` [T, hidden] to the fp32 `residual` [T, hidden] in place; return its RMSNorm times `weight`."""

@@ -2,7 +2,7 @@
 
 A decode step of a small model is bound by how many launches there are, and one of a large model at a small batch by the
 bytes of its weights: norm, gate and addition are computed where the product already has their operands. Knows launches;
-up to which size this is quicker than a library's product was measured (`benchmarks/tune_kernels.py`).
+the size up to which this is faster than a library's product was measured (`benchmarks/tune_kernels.py`).
 """
 
 from typing import NamedTuple
@@ -28,18 +28,18 @@ class Tiles(NamedTuple):
 
 _PROCESSORS = 132
 _DEEP = 1024
-"""A product that sums up more than this wants longer tiles."""
+"""A product that sums up more than this is faster with longer tiles."""
 
 
 def most_rows(hidden: int) -> int:
-    """Up to how many rows a model of this width gains from these products; a library's are quicker beyond."""
+    """Up to how many rows a model of this width gains from these products; beyond, a library's are faster."""
     if hidden < 1024:
         return 256
     return 16 if hidden <= 2048 else 1
 
 
 def tiles_for(rows: int, width: int, depth: int) -> Tiles:
-    """The tiles of a product [rows, depth] x [depth, width]; a tile of one row takes no matrix unit."""
+    """The tiles of a product [rows, depth] x [depth, width]; a tile of one row does not use the matrix units."""
     deep = depth > _DEEP
     if rows == 1:
         return Tiles(1, 4, 2048, 4, 1) if deep else Tiles(1, 4, 1024, 2, 1)

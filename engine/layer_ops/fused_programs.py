@@ -2,7 +2,7 @@
 
 Between two products of a small batch there is little to compute, and a launch each for norm, gate and addition takes
 longer than the work. An RMSNorm is computed in two halves: what adds to the residual r also writes r x the norm's
-weight, and the sum of squares of its columns of r; the product behind scales what it has summed up by the root mean
+weight, and the sum of squares of its columns of r; the product that follows scales its sums by the root mean
 square. Sums are fp32.
 
 With PDL (programmatic dependent launch) a program begins while the kernel before it ends: it loads its first weights,
@@ -42,7 +42,7 @@ def product(
 
     SCALE: y is scaled by the root mean square of each row, whose `parts` sums of squares are in `squares` [parts,
     rows]. GATE: weight is [2 width, depth], and out = silu(first half) x second half. ADD: y is added to the fp32
-    `out`, and `scaled` and `out_squares` are written for the norm behind.
+    `out`, and `scaled` and `out_squares` are written for the norm that follows.
     """
     column = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     row = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)

@@ -1,7 +1,8 @@
 """Layer operations in C (`cpu.c`), for bf16 on a CPU: built once with the machine's own compiler, then loaded.
 
-Between its matrix products a decode step is many small operations; each costs torch more to start than to do. Without
-a compiler the plain ones do the same, slower. Knows compilers, pointers and the C code's layout of the KV cache.
+Between its matrix products a decode step is many small operations; torch takes longer to start each than to compute it.
+Without a compiler the torch operations compute the same, slower. Knows compilers, pointers and the C code's layout of
+the KV cache.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ _Pointer, _Int, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class NativeOpsError(Exception):
-    """The C kernels cannot be had here; the message says why, in one line."""
+    """The C kernels are not available here; the message says why, in one line."""
 
 
 class _Layer(ctypes.Structure):
@@ -57,7 +58,7 @@ class _Step(ctypes.Structure):
 
 
 class NativeLayerOps:
-    """The C operations and their KV cache. Raises NativeOpsError where they cannot be had for this shape."""
+    """The C operations and their KV cache. Raises NativeOpsError where they are not available for this shape."""
 
     name = "C, built for this processor"
     captures = False
@@ -110,7 +111,7 @@ class NativeLayerOps:
         )
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step: which tokens share the loads of the cache."""
+        """Prepare one step: which tokens share the loads of the cache."""
         if len(layout.positions) != self._tokens:
             self._tokens = len(layout.positions)
             self._buffers.clear()
@@ -128,7 +129,7 @@ class NativeLayerOps:
         )
 
     def products(self, rows: int, hidden: int) -> None:
-        """The model's own are the quickest on a CPU."""
+        """The model's own are the fastest on a CPU."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""
@@ -169,7 +170,7 @@ class NativeLayerOps:
 
 @cache
 def _load() -> ctypes.CDLL:
-    """The library, built where this source, compiler and processor have not met before."""
+    """The library, built where there is none of this source, compiler and processor yet."""
     command = _compiler()
     key = hashlib.sha256(SOURCE.read_bytes())
     for part in (*command, *FLAGS, _version(command), platform.machine(), _processor()):
@@ -191,7 +192,7 @@ def _load() -> ctypes.CDLL:
 
 
 def _is_ours(path: Path) -> bool:
-    """Is the library what was built here: no other user may write to it or to its folder, and its hash is as noted?
+    """Is the library the one that was built here? No other user may write to it or its folder, its hash is as noted.
 
     It runs with all that this process may do.
     """
@@ -223,7 +224,7 @@ def _version(command: tuple[str, ...]) -> str:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on: a cache folder may be shared by unlike machines."""
+    """What `-march=native` depends on: machines with other processors may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -237,7 +238,7 @@ def _build(command: tuple[str, ...], path: Path) -> None:
         if path.parent.stat().st_uid == os.geteuid():
             path.parent.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            # Two steps: what optimizes must not link, or the library would change the process's rounding at its start.
+            # Two steps: linked with the optimizing flags, the library would change the process's rounding.
             built, linked = Path(folder) / "cpu.o", Path(folder) / "cpu.so"
             for arguments in (
                 (*FLAGS, "-c", str(SOURCE), "-o", str(built)),

@@ -18,7 +18,7 @@ class TorchLayerOps:
 
     @property
     def name(self) -> str:
-        """What computes, for the trace."""
+        """Its name in the trace."""
         return self._attention.name
 
     @property
@@ -33,7 +33,7 @@ class TorchLayerOps:
         self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step."""
+        """Prepare one step."""
         size, positions = self._block_size, layout.positions
         self._step_cos, self._step_sin = self._cos[positions], self._sin[positions]
         blocks = layout.tables[layout.slots, (positions // size).long()].long()
@@ -41,7 +41,7 @@ class TorchLayerOps:
         self._attention.prepare(layout)
 
     def products(self, rows: int, hidden: int) -> None:
-        """The model's own are the quickest on a CPU."""
+        """The model's own are the fastest on a CPU."""
 
     def add_rms_norm(self, residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
         """Add, then RMSNorm; see the contract."""

@@ -1,8 +1,8 @@
 """Layer operations in Triton, for CUDA devices: each operation between two matrix products is one launch.
 
-A decode step of a small model is bound by how many kernels there are, one of a large model by the bytes they move: both
-want few. Attention is any `Attention`, that of decoding rows the `DecodeAttention` where there is one. Knows launches
-and the layout of the KV cache.
+A decode step of a small model is bound by the number of kernels, one of a large model by the bytes that they move: both
+are faster with few. Attention is any `Attention`, that of decoding rows the `DecodeAttention` where there is one. Knows
+launches and the layout of the KV cache.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ class TritonLayerOps:
 
     @property
     def name(self) -> str:
-        """What computes, for the trace."""
+        """Its name in the trace."""
         return f"fused Triton kernels, {self._attention.name}"
 
     @property
@@ -54,7 +54,7 @@ class TritonLayerOps:
         self.cache = torch.zeros(size, dtype=shape.dtype, device=shape.device)
 
     def prepare(self, layout: BatchLayout) -> None:
-        """Get ready for one step; see the contract."""
+        """Prepare one step; see the contract."""
         self._layout = layout
         self._attention.prepare(replace(layout, num_decodes=0) if self._decode else layout)
 

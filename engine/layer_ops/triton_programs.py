@@ -1,4 +1,4 @@
-"""Layer operations as Triton programs; the numbers' side of it, the launching is `triton_ops`'s.
+"""Layer operations as Triton programs; `triton_ops` launches them.
 
 Everything is computed in fp32 and rounded once where it is stored. Sizes that are not a power of two are padded and
 masked. Knows pointers and strides; the cache's layout is [blocks x block tokens, KV heads, head size], contiguous.
@@ -28,7 +28,7 @@ def add_norm(
 ):
     """One row: residual += delta, out = RMSNorm(residual) x weight (Zhang and Sennrich, 2019).
 
-    With GATHER row i of `out` is made of row rows[i] of the others, which stay as they are.
+    With GATHER row i of `out` is computed from row rows[i] of the others, which are not changed.
     """
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)

@@ -14,7 +14,7 @@ from tracereel.engine.request import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a policy may look at, as it is before a step. Sequences stand in their order: by priority, then by age."""
+    """What a policy may look at, as it is before a step. Sequences are ordered by priority, then by age."""
 
     config: EngineConfig
     running: Many[Sequence]
@@ -29,19 +29,19 @@ class Batch:
 
 
 class Policy:
-    """One way to batch. By default it holds no state and says the simplest thing.
+    """One way to batch. By default it holds no state and takes the simplest choice.
 
-    A policy that accounts for what was served keeps its state through `arrived`, `admitted` and `served`, so that the
-    same calls give the same steps.
+    A policy that counts the tokens it has served keeps its state through `arrived`, `admitted` and `served`, so that
+    the same calls give the same steps.
     """
 
     name: ClassVar[str]
     pads: ClassVar[bool] = False
-    """Does the batch keep the width it was closed with, rows of finished members computed for nothing?"""
+    """Does the batch keep the width that it was closed with, and compute the rows of finished members for nothing?"""
     chunks: ClassVar[bool] = True
     """May a prompt be computed in several steps where the token budget is smaller than it?"""
     counts_service: ClassVar[bool] = False
-    """Does it want to hear of every output token (`served`)?"""
+    """Is `served` to be called for every output token?"""
 
     def admits(self, batch: Batch) -> int:
         """How many waiting requests may take free slots in this step: all."""
@@ -57,8 +57,8 @@ class Policy:
     def gives_way(self, running: Many[Sequence]) -> Sequence:
         """The running request that is preempted when blocks run out: the last one by priority, then by age.
 
-        Between two output tokens the choice must follow one fixed order, or two requests could preempt each other for
-        ever.
+        Between two output tokens the choice must follow one fixed order, or two requests could preempt each other
+        without end.
         """
         return running[-1]
 
@@ -71,7 +71,7 @@ class Policy:
         return batch.now_ns
 
     def arrived(self, sequence: Sequence, waiting: Many[Sequence]) -> None:
-        """A request is about to join those that wait."""
+        """A request is about to enter the queue."""
 
     def admitted(self, sequence: Sequence) -> None:
         """A request takes a slot, for the first time or after a preemption."""

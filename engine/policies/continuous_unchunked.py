@@ -1,6 +1,6 @@
 """Continuous batching without chunked prefill: a prompt is computed whole, in one step, as Orca did.
 
-While a long prompt is computed every decoding sequence waits for its next token: what chunks are there to avoid.
+While a long prompt is computed, every decoding sequence waits for its next token; chunked prefill avoids that.
 """
 
 from typing import ClassVar

@@ -1,8 +1,8 @@
-"""Dynamic batching: static batches that do not wait for ever to be full.
+"""Dynamic batching: static batches that wait only for a time to be full.
 
 A batch is closed when as many wait as there are slots, or when one of them has waited for `max_wait_ms`; a
-later request waits for the next batch. What inference servers do for models without a step to join at, such as
-Triton's dynamic batcher with its `max_queue_delay_microseconds`.
+later request waits for the next batch. Inference servers do this for models that run a
+batch whole, such as Triton's dynamic batcher with its `max_queue_delay_microseconds`.
 """
 
 from itertools import takewhile
@@ -18,7 +18,7 @@ class Dynamic(Static):
     name: ClassVar[str] = "dynamic"
 
     def admits(self, batch: Batch) -> int:
-        """All once the batch opens; while it is being filled those that were there when it did."""
+        """All when the batch opens; while it is being filled, the requests that were waiting when it opened."""
         if not batch.running:
             return len(batch.waiting) if batch.now_ns >= self.opens_ns(batch) else 0
         if not self.fills(batch):

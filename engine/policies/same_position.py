@@ -1,7 +1,7 @@
 """Same-position batching: slots are refilled at once, but a step decodes only sequences at the same position.
 
-What an engine does whose attention takes one length for the whole batch: sequences of unequal length cannot share a
-step, so the groups take turns. The group served longest ago is next, which keeps every sequence moving.
+An engine does this where its attention takes one length for the whole batch: sequences of unequal length cannot share
+a step, so the groups take turns. The group served longest ago is next, so that every sequence advances.
 """
 
 from collections.abc import Sequence as Many

@@ -11,13 +11,13 @@ class Weights(Protocol):
     """A model as it is stored.
 
     Tensors have Hugging Face's names (`ModelConfig.tensors` lists them) and their rows are in Hugging Face's order,
-    whatever the store has. They are read one at a time, so that a model of any size is never held twice.
+    whatever names and order the store has. They are read one at a time, so that no model is ever held twice.
     """
 
     name: str
     config: ModelConfig
     random: bool
-    """Were the numbers drawn rather than learnt?"""
+    """Were the numbers drawn at random rather than learnt?"""
 
     def names(self) -> set[str]:
         """The tensors that there are."""
@@ -38,8 +38,8 @@ class Weights(Protocol):
 class CheckedTensors:
     """Reads a model's tensors onto a device, and refuses what does not fit its configuration.
 
-    Raises ModelFileError, when it is made, where tensors are missing or there are some that this architecture has no
-    use for: they would change the answers if the architecture did what they are there for.
+    Its constructor raises ModelFileError where tensors are missing, or where there are some that this architecture does
+    not use: in the model that the file is of, they change the answers.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype):
@@ -48,7 +48,7 @@ class CheckedTensors:
         expected, found = set(self._shapes), weights.names()
         if missing := sorted(expected - found):
             raise ModelFileError(f"{weights.name}: the tensor {missing[0]} is missing ({len(missing)} missing in all)")
-        # A tied model's file may hold the output matrix all the same.
+        # A tied model's file may still hold the output matrix.
         if unknown := sorted(found - expected - {"lm_head.weight"}):
             raise ModelFileError(
                 f"{weights.name}: holds the tensor {unknown[0]}, for which {weights.config.architecture!r} has no use"

@@ -34,11 +34,11 @@ _NAMES = {
 }
 _ROPE_FACTORS = "rope_freqs.weight"
 _CHUNK_ELEMENTS = 2**18
-"""Elements dequantized at a time: few enough for the caches, many enough that Python's part does not count."""
+"""Elements dequantized at a time: few enough for the caches, many enough that Python's time does not matter."""
 
 
 class GgufFile:
-    """One GGUF file. Raises ModelFileError where it is none or of another architecture."""
+    """One GGUF file. Raises ModelFileError where it is not one, or of an unsupported architecture."""
 
     random = False
 
@@ -98,7 +98,7 @@ class GgufFile:
         )
 
     def _rope_factor(self, architecture: str) -> float:
-        """What every rotary frequency is divided by. A factor without a type is linear scaling's, as in llama.cpp."""
+        """What every rotary frequency is divided by. A factor without a type means linear scaling, as in llama.cpp."""
         kind = str(self._value(f"{architecture}.rope.scaling.type", "linear"))
         if kind == "none":
             return 1.0
@@ -186,5 +186,5 @@ def _hugging_face_name(own_name: str) -> str:
 
 
 def _fp32(array: npt.NDArray[Any]) -> torch.Tensor:
-    # A copy where the file's own memory is handed out: torch wants arrays that may be written to.
+    # A copy where this is the file's own memory: torch takes only arrays that may be written to.
     return torch.from_numpy(np.require(array, np.float32, "W"))

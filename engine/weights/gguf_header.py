@@ -1,9 +1,9 @@
 """The header of a GGUF file: keys and values, and the place of each tensor.
 
-Our own because the `gguf` package's reader makes several arrays for every token of the vocabulary: 3 s and 160 MB for
-a file of 98 MB. Follows https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
-Trusts no size in the file: nothing is held that the file has not the bytes for, and no more than what a model needs.
-Knows no architecture.
+The `gguf` package's reader is not used, because it makes several arrays for every token of the vocabulary: 3 s and
+160 MB for a file of 98 MB. Follows https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3,
+little-endian. Trusts no size in the file: memory is taken only for bytes that the file has, and for no more than a
+model needs. Knows no architecture.
 """
 
 import mmap
@@ -38,7 +38,7 @@ _MOST_BYTES = 64 * 2**20
 """The size of a header: 10 MB in a file of a large vocabulary. Python's values take up to 8 times more."""
 _MOST_NAMES = 2**15
 _LEAST_STRING, _LEAST_FIELD, _LEAST_TENSOR = 8, 13, 32
-"""The fewest bytes that one can take: a count that is larger than the file has room for is refused before the work."""
+"""The fewest bytes that one can take: a count that the file has no room for is refused before anything is read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read a file's header. Raises OSError, and ValueError for what is no whole GGUF file."""
+    """Read a file's header. Raises OSError, and ValueError where it is not a whole GGUF file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _Cursor(content).header()
 

@@ -53,7 +53,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4"), "gpt-2"),
 }
 _LLAMA_GROUP = "llama-bpe"
-"""The group that begins with a begin token where the file does not say, and takes a word that is a token as it is."""
+"""The group that adds a begin token where the file does not say, and takes a word that is a token as that token."""
 _DEFAULT_SPECIAL = 11
 """The begin and the end token of byte-level BPE in a file that names none."""
 
@@ -62,7 +62,7 @@ _END_NAMES = frozenset(
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"),
         *("<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"),
         *("<end_of_utterance>", "<eos>", "<｜end▁of▁sentence｜>"),
-        # What ends a file or pads in fill-in-the-middle training ends an answer too.
+        # Tokens that end a file, or pad, in fill-in-the-middle training end an answer too.
         *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>"),
         *("<REPO>", "<reponame>", "<|file_sep|>"),
     }
@@ -113,7 +113,7 @@ def _bpe(tokens: list[str], merges: list[str], pre: str) -> Tokenizer:
     vocabulary = {token: i for i, token in enumerate(tokens)}
     try:
         bpe = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=pre == _LLAMA_GROUP))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises no narrower type
         raise ModelFileError(f"the tokenizer's tables are broken ({error})") from None
     bpe.pre_tokenizer = _PRE_TOKENIZERS[pre]()
     bpe.decoder = decoders.ByteLevel()

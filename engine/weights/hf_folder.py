@@ -1,6 +1,6 @@
 """Reads a model folder in Hugging Face's layout: config.json, safetensors (one file or sharded), tokenizer.json.
 
-No pickle: folders that have nothing but PyTorch's own files are refused.
+No pickle: folders with only PyTorch's own files are refused.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _ROWS_AT_ONCE = 4096
 _COMPARED = ("F64", "F32", "F16", "BF16")
 _HEAD_DIM_OF_QWEN3 = 128
-"""What a Qwen3 configuration means that does not say it."""
+"""The head size of a Qwen3 configuration that does not name one."""
 
 
 class _Rope(msgspec.Struct):
@@ -103,7 +103,7 @@ class HuggingFaceFolder:
 
     def _read_config(self) -> _Config:
         path = self._folder / "config.json"
-        # The architecture's name first: other models' configurations have other fields, and that would be the fault.
+        # The architecture first: others have other fields, and the message would name one of those instead.
         require_supported(read_json(path, _Architecture).model_type, str(self._folder))
         return read_json(path, _Config)
 
@@ -135,8 +135,8 @@ class HuggingFaceFolder:
         )
 
     def _is_tied(self) -> bool:
-        """Is the output matrix the embedding? One that is there and is another is used whatever the configuration says,
-        as transformers 5 does."""
+        """Is the output matrix the embedding? Where the files hold another matrix, that one is used, whatever the
+        configuration says, as transformers 5 does."""
         if _HEAD not in self._files:
             return self._hf_config.tie_word_embeddings is not False
         return bool(self._hf_config.tie_word_embeddings) and self._are_equal(_HEAD, _EMBEDDING)
@@ -229,7 +229,7 @@ class HuggingFaceFolder:
         return tensor.to(device, dtype)
 
     def tokenizer(self) -> ChatTokenizer:
-        """The folder's tokenizer; one without text where it has none. See the contract."""
+        """The folder's tokenizer; where it has none, one that takes token ids alone. See the contract."""
         path = self._folder / "generation_config.json"
         ends = read_json(path, _Generation).eos_token_id if path.is_file() else None
         if ends is None:

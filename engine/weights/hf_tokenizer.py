@@ -24,7 +24,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-"""What decides how a folder's text is made into tokens and when an answer ends, besides config.json."""
+"""The files that, with config.json, decide how text becomes tokens and when an answer ends."""
 _OTHER_TOKENIZERS = ("vocab.json", "merges.txt", "tokenizer.model", "vocab.txt", "spiece.model", "tekken.json")
 MAX_TOKENIZER_BYTES = 64 * 2**20
 MAX_TEMPLATE_BYTES = 2**20
@@ -54,7 +54,7 @@ class _Token(msgspec.Struct):
 
 
 class _Stored(msgspec.Struct):
-    """What of tokenizer.json is looked at here; all else is the library's."""
+    """The fields of tokenizer.json that are read here; the library reads all others."""
 
     decoder: Any = None
     padding: Any = None
@@ -66,7 +66,7 @@ class _NamedTemplate(msgspec.Struct):
 
 
 class _TokenizerConfig(msgspec.Struct):
-    """What of tokenizer_config.json is used besides the special tokens, which have names of their own."""
+    """The fields of tokenizer_config.json that are used, except the special tokens, which have names of their own."""
 
     chat_template: str | list[_NamedTemplate] | dict[str, str] | None = None
     added_tokens_decoder: dict[int, _Token] | None = None
@@ -93,7 +93,7 @@ def folder_tokenizer(
     stored = read_json(path, _Stored, MAX_TOKENIZER_BYTES)
     try:
         bpe = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises no narrower type
         raise ModelFileError(f"{path}: not a readable tokenizer ({' '.join(str(error).split())})") from None
     settings = folder / "tokenizer_config.json"
     config = read_json(settings, _TokenizerConfig) if settings.is_file() else _TokenizerConfig()
@@ -187,7 +187,7 @@ def _add_tokens(bpe: Tokenizer, config: _TokenizerConfig, names: dict[str, str],
 
 
 def _template_source(folder: Path, config: _TokenizerConfig) -> str | None:
-    """The default template: files before the configuration's. Raises ModelFileError where there are others alone."""
+    """The default template: files before the configuration's. Raises ModelFileError where there are only named ones."""
     files = {"default": folder / "chat_template.jinja"}
     if (folder / TEMPLATES).is_dir():
         files |= {path.stem: path for path in sorted((folder / TEMPLATES).glob("*.jinja"))}

@@ -1,7 +1,7 @@
 """The configuration of a known model with weights drawn at random: to measure what a model costs without having it.
 
 The numbers are drawn by torch's generator of the device, from a seed made of the tensor's name: the same for every run
-on that kind of device. What such a model says means nothing, and a trace says `weights: random`.
+on that kind of device. Such a model's answers mean nothing, and a trace says `weights: random`.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ class RandomWeights:
         return torch.empty(shape, dtype=dtype, device=device).uniform_(-reach, reach, generator=generator)
 
     def tokenizer(self) -> ChatTokenizer:
-        """A token a byte: the model's own tokenizer is not here."""
+        """A token a byte: the model's own tokenizer is not available."""
         return ChatTokenizer.of_bytes(self.config.vocabulary)
 
     def digest(self) -> str:

@@ -30,6 +30,15 @@ def target_of(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError where `path` names no regular file: opening a pipe that nobody writes to would wait for ever."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+
+
 def unfinished_name(name: str) -> str:
     """A name for a file on its way to `name`, never given twice: `run.3f9c21aa.jsonl.zst.partial`."""
     head, dot, rest = name.partition(".")

@@ -111,8 +111,9 @@ class Server:
             self._port = parts.port
         except ValueError:
             raise AdapterError(f"{url}: its port is no number from 0 to 65535") from None
-        self.url, self.host = url, parts.hostname
+        self.host = parts.hostname
         self._secure, self._prefix = parts.scheme == "https", parts.path.rstrip("/")
+        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._prefix}"
         self._looks: http.client.HTTPConnection | None = None
         self._watch = Watch()
 
