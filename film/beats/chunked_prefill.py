@@ -29,7 +29,7 @@ _BEFORE, _AFTER = 0.25, 0.18
 """What is shown before the long prompt arrives and after its first token, in shares of the time between the two."""
 _SLOWER = 5.0
 _VERDICT_S, _STALLS_S = 5.4, 5.2
-_GROWS_S = 2.4
+_GROWS_S = 2.8
 """How long the bars of all stalls take to grow."""
 
 

@@ -26,6 +26,8 @@ from tracereel.trace.analysis.queries import Measured, Run, measure
 _PLAY_S, _WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 2.6, 4.4, 3.6, 1.0, 4.2, 6.0
 """The static run plays within the first of these seconds; then the stages last so long, one after the other."""
 
+_DOTS_S = 3.0
+"""Within so many seconds each pair of runs has its dot: nothing else moves then."""
 _MACHINE = Type(46, 600)
 
 
@@ -222,7 +224,7 @@ class _CutOut:
         canvas.line([(box.x, box.y), (box.right, box.y)], LINE, thickness=3)
         canvas.line([(x_of(1.0), box.y - 22), (x_of(1.0), box.y + 22)], STATIC, thickness=5)
         for i, ratio in enumerate(self.pairs):
-            canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - 3.0 * i / len(self.pairs)) / 0.4))
+            canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - _DOTS_S * (i + 1) / len(self.pairs)) / 0.4))
         spread = self.say(
             "cut_out_the_red.spread",
             low=self._ratio("low"),
