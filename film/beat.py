@@ -4,6 +4,7 @@
 units, phrases and the film's clock. Does not know what a beat's picture shows.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ class Beat:
     """The request whose tokens alone are heard; None: all are."""
     framed: bool = True
     """Is it framed by title, captions and strip?"""
+    titled_s: float = math.inf
+    """Until which second its title stands over it: a larger one may take its place."""
     compared: tuple[Run, ...] = ()
     """All runs that its sentences compare, repeats too; those it shows where it names none."""
     follow: Follow | None = None
@@ -122,7 +125,8 @@ class _Chrome:
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         stage = self._stage
-        canvas.text(self._beat.title, stage.margin, stage.title_line, TITLE, TEXT, room=stage.content.w)
+        stands = 1 - ease((film_s - self._beat.titled_s) / FADE_S)
+        canvas.text(self._beat.title, stage.margin, stage.title_line, TITLE, TEXT, stands, room=stage.content.w)
         if stage.captioned:
             for from_s, until, phrase in self._spoken:
                 last = until >= self._beat.clock.film_s

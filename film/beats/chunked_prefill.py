@@ -13,6 +13,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.components.waits import Waits, ms_style
+from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
@@ -31,6 +32,8 @@ _SLOWER = 5.0
 _VERDICT_S, _STALLS_S = 5.4, 5.2
 _GROWS_S = 2.8
 """How long the bars of all stalls take to grow."""
+_MS, _BAR, _LEAST_BAR = 150.0, 20.0, 100.0
+"""What a row's figure takes at its right, how high its bar is, and from which room on it has one."""
 
 
 class _Side:
@@ -49,6 +52,10 @@ class _Side:
             SlotGrid(self.run, show.say, show.colours(SUITE)),
             Waits(self.run, self.request, show.say),
         )
+
+    def first_after(self) -> Measured:
+        """How long the request waited for its first token, ms."""
+        return self.run.measure("request_ttft_ms", request=self.request)
 
     def stall(self, query: str) -> Measured | None:
         """What the request's prefill did to those that decode; None where nobody decodes in a step that prefills it."""
@@ -88,6 +95,7 @@ class Storyboard:
         gaps = [side.waits.longest for side in sides]
         self.most_ns = max(end - begin for begin, end in filter(None, gaps))
         self.most_stall_ms = self.most_stalls_ms = 0.0
+        self.most_first_ms = max(float(side.first_after().value) for side in sides)
         self._write_script()
 
     def _write_script(self) -> None:
@@ -218,7 +226,7 @@ class Storyboard:
         """What was measured, once it has happened; what all stalls come to at the end."""
         say, run = self.say, side.run
         name = quote(run.measure("request_name", request=side.request))
-        longest, ttft = side.waits.longest, run.measure("request_ttft_ms", request=side.request)
+        longest, ttft = side.waits.longest, side.first_after()
         stall, who = side.stall("longest_stall_ms"), side.stall("longest_stalled")
         if stall is not None and who is not None:
             first_row = say("chunked_prefill.stalled", request=name, who=quote(who)), stall
@@ -227,31 +235,44 @@ class Storyboard:
                 say("chunked_prefill.longest"),
                 run.measure("gap_beside_ms", request=side.request, percentile=100),
             )
+        together = say("chunked_prefill.together")
         facts = (
             (longest[1] if longest else 0, *first_row),
             (side.first_ns, say("chunked_prefill.first", request=name), ttft),
         )
         *rows, last = foot.rows(3, 0)
+        left = max(width(words.text, SMALL) for words in (*(words for _, words, _ in facts), together)) + 24
         for row, (at_ns, words, value) in zip(rows, facts, strict=True):
-            canvas.text(words, row.x, row.y + LABEL_LINE, SMALL, DIM, room=row.w - 150)
+            canvas.text(words, row.x, row.y + LABEL_LINE, SMALL, DIM, room=row.w - _MS)
             span = max(self.clock.passage_at(self.clock.film_second(at_ns)).engine_s * 1e9, 1)
             shown = ease((now_ns - at_ns) / (0.03 * span) + 0.2) if now_ns >= at_ns else 0.0
             if shown:
                 self._ms(canvas, row, value, shown)
         if stall is not None:
             shown = ease((film_s - self.verdict_s - 0.6) / _GROWS_S)
-            self._bar(canvas, rows[0], stall, self.most_stall_ms, shown, side.colour)
+            self._bar(canvas, rows[0], left, stall, self.most_stall_ms, shown, side.colour)
+            self._bar(canvas, rows[1], left, ttft, self.most_first_ms, shown, side.colour)
         total, grown = side.stall("all_stalls_ms"), ease((film_s - self.stalls_s - 0.3) / _GROWS_S)
         if total is not None and grown:
-            canvas.text(
-                say("chunked_prefill.together"), last.x, last.y + LABEL_LINE, SMALL, DIM, grown, room=last.w - 150
-            )
+            canvas.text(together, last.x, last.y + LABEL_LINE, SMALL, DIM, grown, room=last.w - _MS)
             self._ms(canvas, last, total, grown)
-            self._bar(canvas, last, total, self.most_stalls_ms, grown, side.colour)
+            self._bar(canvas, last, left, total, self.most_stalls_ms, grown, side.colour)
 
-    def _bar(self, canvas: Canvas, row: Box, value: Measured, most_ms: float, grown: float, colour: Colour) -> None:
-        """Under a row a bar, as long as its milliseconds are a share of the most."""
-        canvas.box(row.x, row.y + 40, row.w * float(value.value) / max(most_ms, 1e-9) * grown, 6, colour)
+    @staticmethod
+    def bar(row: Box, left: float, share: float) -> Box | None:
+        """The bar of a row, between its words, which take `left` units, and its figure; None where it has no room."""
+        room = row.w - left - _MS
+        if room < _LEAST_BAR:
+            return None
+        return Box(row.x + left, row.y + LABEL_LINE - 9 - _BAR / 2, room * share, _BAR)
+
+    def _bar(
+        self, canvas: Canvas, row: Box, left: float, value: Measured, most_ms: float, grown: float, colour: Colour
+    ) -> None:
+        """A bar as long as a row's milliseconds are a share of the most."""
+        bar = self.bar(row, left, float(value.value) / max(most_ms, 1e-9) * grown)
+        if bar is not None:
+            canvas.box(*bar.sides, colour)
 
     def _ms(self, canvas: Canvas, row: Box, value: Measured, shown: float) -> None:
         """A number of milliseconds at the right of a row."""

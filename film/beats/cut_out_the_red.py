@@ -17,7 +17,21 @@ from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import BODY, CONTINUOUS, DIM, FIGURE, HEADING, HUGE, LINE, SMALL, STATIC, STRONG, TEXT, Type
+from tracereel.film.theme import (
+    BODY,
+    CONTINUOUS,
+    DIM,
+    FIGURE,
+    HEADING,
+    HUGE,
+    LINE,
+    SMALL,
+    SMALL_STRONG,
+    STATIC,
+    STRONG,
+    TEXT,
+    Type,
+)
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import throughput_ratio
@@ -223,6 +237,10 @@ class _CutOut:
 
         canvas.line([(box.x, box.y), (box.right, box.y)], LINE, thickness=3)
         canvas.line([(x_of(1.0), box.y - 22), (x_of(1.0), box.y + 22)], STATIC, thickness=5)
+        static = self.say("decode_batching.static")
+        half = width(static.text, SMALL_STRONG) / 2
+        at = min(max(x_of(1.0), box.x + half), box.right - half)
+        canvas.text(static, at, box.y - 38, SMALL_STRONG, STATIC, align=0.5)
         for i, ratio in enumerate(self.pairs):
             canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - _DOTS_S * (i + 1) / len(self.pairs)) / 0.4))
         spread = self.say(
@@ -231,7 +249,10 @@ class _CutOut:
             high=self._ratio("high"),
             pairs=self._ratio("pairs"),
         )
-        canvas.text(spread, box.x, box.y + 66, SMALL, DIM, room=box.w)
+        half = min(width(spread.text, SMALL), box.w) / 2
+        middle = (x_of(min(self.pairs)) + x_of(max(self.pairs))) / 2
+        at = min(max(middle, box.x + half), box.right - half)
+        canvas.text(spread, at, box.y + 66, SMALL, DIM, align=0.5, room=box.w)
 
 
 def _ms_style(value: Measured) -> str:

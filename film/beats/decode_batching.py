@@ -30,6 +30,7 @@ from tracereel.film.theme import (
     SMALL,
     SMALL_STRONG,
     TEXT,
+    Letters,
     case_colour,
 )
 from tracereel.film.time_axis import View
@@ -74,7 +75,8 @@ class Storyboard:
         paired = self.case == "continuous" and show.recordings.has("static")
         self.static = show.run("static") if paired else None
         require_comparable([run.trace for run in self._runs])
-        self.grid = SlotGrid(self.run, show.say, show.colours())
+        self.colours = show.colours()
+        self.grid = SlotGrid(self.run, show.say, self.colours)
         self.static_grid = SlotGrid(self.static, show.say, show.colours()) if self.static else None
         self.close_slots = min(self.grid.slots, _CLOSE_SLOTS)
         steps, self.begin_ns = self.run.trace.steps, self.run.timeline.begin_ns
@@ -198,6 +200,8 @@ class Storyboard:
         note = self._windowed(self.grid.drawn(shown)) if shown < self.grid.slots else self._merged(self.grid, box)
         self._head(canvas, box, self.run, now_ns, "continuous", note)
         self.grid.paint(canvas, box, view, now_ns, shown)
+        with canvas.faded(ease((self.pull_s - film_s) / 0.4)):
+            self._holders(canvas, box, view, now_ns)
         if pulled == 1:
             self._done(canvas, above, below, now_ns)
         self._spotlight(canvas, box, view, film_s)
@@ -247,6 +251,16 @@ class Storyboard:
             top = box.y + box.h / 2 + 10 - (len(lines) - 1) * 21
             for i, line in enumerate(lines):
                 canvas.text(phrase, x + 28, top + i * 42, BODY, TEXT, shown, part=line)
+
+    def _holders(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
+        """Close up: whose row each is, right of the newest step."""
+        occupancy = self.run.timeline.at(now_ns).occupancy
+        x = view.along(box).x(now_ns) + 22
+        for row, occupant in zip(self.grid.rows(box, self.close_slots), occupancy, strict=False):
+            if occupant is not None:
+                name = quote(self.run.measure("request_name", request=occupant.request))
+                colour = Letters(self.colours[occupant.request])
+                canvas.text(name, x, row.y + row.h / 2 + 9, SMALL_STRONG, colour, room=max(box.right - x, 1))
 
     def _spotlight(self, canvas: Canvas, box: Box, view: View, film_s: float) -> None:
         """A frame around the slot that is freed and retaken."""

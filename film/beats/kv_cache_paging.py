@@ -24,7 +24,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, HEADING, REQUESTS, SMALL, STRONG, TEXT, Colour
+from tracereel.film.theme import DIM, HEADING, OVER_PANEL, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Eviction, Release, Sharing, first_eviction, first_release, first_sharing
 from tracereel.trace.analysis.queries import Run
@@ -99,24 +99,26 @@ class PagingPicture:
         """Draw pool, tables and queue at an engine time, some blocks pointed at."""
         run, say = self.run, self.say
         pool, tables, waiting = self.places()
-        wide = canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - 20, HEADING, TEXT)
+        wide = canvas.text(say("kv_cache_paging.pool_head"), pool.x, pool.y - OVER_PANEL, HEADING, TEXT)
         held = say(
             "kv_cache_paging.held_of",
             used=figure(run.measure("kv_used", t_ns=now_ns), ",d"),
             blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
         )
-        canvas.text(held, pool.right, pool.y - 20, STRONG, TEXT, align=1)
+        canvas.text(held, pool.right, pool.y - OVER_PANEL, STRONG, TEXT, align=1)
         if self.pool.blocks < (run.trace.header.kv_blocks or 0):
             count = figure(run.measure("blocks_drawn", most=self.pool.blocks), ",d")
-            canvas.text(say("kv_cache_paging.first_blocks", count=count), pool.x + wide + 20, pool.y - 20, SMALL, DIM)
+            canvas.text(
+                say("kv_cache_paging.first_blocks", count=count), pool.x + wide + 20, pool.y - OVER_PANEL, SMALL, DIM
+            )
         self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
         self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
-        canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - 20, HEADING, TEXT)
+        canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - OVER_PANEL, HEADING, TEXT)
         slots = run.trace.header.slots
         shown = len(self.pool.rows_of(tables))
         if shown < slots:
             more = say("pipeline_flow.more_slots", count=figure(run.measure("slots_beyond", shown=shown)))
-            canvas.text(more, tables.right, tables.y - 20, SMALL, DIM, align=1)
+            canvas.text(more, tables.right, tables.y - OVER_PANEL, SMALL, DIM, align=1)
         self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
         self.pool.paint_waiting(canvas, waiting, now_ns)
 

@@ -129,7 +129,7 @@ class Storyboard:
                     part,
                     at_ms,
                     to_ms,
-                    self.say(f"speedup_waterfall.{part.replace(' ', '_')}"),
+                    self.say(f"speedup_waterfall.{self._key(part)}"),
                     self.say(f"speedup_waterfall.{self.unit}", value=change_figure(value)),
                     spread,
                 )
@@ -149,7 +149,7 @@ class Storyboard:
         matched = measure("waterfall_matched", [before, after])
         captions = [Caption(0.0, say("speedup_waterfall.race"))]
         for row in self.rows:
-            key = f"speedup_waterfall.about_{row.part.replace(' ', '_')}"
+            key = f"speedup_waterfall.about_{self._key(row.part)}"
             phrases = {PARTS[0]: slot_steps, REST: {"share": figure(matched, ".0%")}}.get(row.part, {})
             captions.append(Caption(self._after(captions[-1]), say(key, **phrases)))
         about_ceiling = self.split.ceiling is not None
@@ -159,6 +159,11 @@ class Storyboard:
         self.captions = tuple(captions)
         script = Script(shift).run(shift + span, _RACE_S)
         self.clock = script.hold(self._after(captions[-1]) - script.film_s).clock()
+
+    def _key(self, part: str) -> str:
+        """What a part is called in the phrasebook: steps that are fuller are called so."""
+        fuller = measure("later_runs_steps_are_fuller", [self.before, self.after])
+        return "fuller_steps" if part == PARTS[1] and fuller.value else part.replace(" ", "_")
 
     def _after(self, caption: Caption) -> float:
         """When the next part is told: the race is over, and the part before has been seen and read."""

@@ -160,6 +160,7 @@ class _ColdOpen:
             (run, self.other),
             self.paint,
             still_s=self.move_s - 0.4,
+            titled_s=self.move_s + _MOVE_S,
         )
 
     def places(self) -> tuple[Box, Box]:

@@ -12,11 +12,12 @@ from functools import cached_property
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import SlotGrid
-from tracereel.film.lettering import line_ends
+from tracereel.film.lettering import line_ends, width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box
 from tracereel.film.theme import BODY, DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Colour, Type, mix
 from tracereel.film.time_axis import View
+from tracereel.trace.analysis.batching_facts import Refill, refill
 from tracereel.trace.analysis.queries import Run
 
 _HEAD, _LINE, _PAD = 58.0, 42.0, 26.0
@@ -106,7 +107,16 @@ class AnswerPanel:
         ahead = figure(self._run.measure("ahead_in_line", request=self._request, t_ns=t_ns), ",d")
         middle = box.x + box.w / 2
         canvas.text(ahead, middle, box.y + box.h / 2 + 14, _COUNT, TEXT, align=0.5)
-        canvas.text(self._say("you_are.ahead"), middle, box.y + box.h / 2 + 60, SMALL, DIM, align=0.5, room=box.w)
+        canvas.text(self._why(box, t_ns), middle, box.y + box.h / 2 + 60, SMALL, DIM, align=0.5, room=box.w)
+
+    def _why(self, box: Box, t_ns: int) -> Phrase:
+        """What its place in line is: where it is the next, a slot is free and the batch is closed, that is said."""
+        state, ahead = self._run.timeline.at(t_ns), self._say("you_are.ahead")
+        next_and_free = state.waiting[0] == self._request and None in state.occupancy
+        if not next_and_free or refill(self._run.trace) is not Refill.CLOSED:
+            return ahead
+        closed = self._say("you_are.closed")
+        return closed if width(closed.text, SMALL) <= box.w else ahead
 
     def _slots(self, canvas: Canvas, box: Box, t_ns: int) -> None:
         """The run's slots so far, dimmed, and the request's own stays."""
@@ -118,8 +128,9 @@ class AnswerPanel:
                 place = self._grid.residency_box(box, self._view, stay.slot, stay.from_ns, to_ns)
                 high = max(place.h, _LEAST_ROW)
                 top = min(max(place.y + (place.h - high) / 2, box.y), box.bottom - high)
-                canvas.box(place.x, top, max(place.w, 3), high, self._colour)
-                canvas.card(place.x - 4, top - 4, max(place.w, 3) + 8, high + 8, TEXT, radius=4, outline=2.5)
+                stayed = Box(place.x, top, max(place.w, 3), high)
+                canvas.box(*stayed.sides, self._colour)
+                canvas.card(*stayed.grown(4).sides, TEXT, radius=4, outline=2.5)
 
 
 def _ends(text: str, room: float) -> Iterator[int]:

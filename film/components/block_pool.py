@@ -34,8 +34,8 @@ from tracereel.trace.analysis.queries import Run
 
 _MOST_BLOCKS = 600
 """Blocks of a pool that are drawn; of a larger one the first that many."""
-_NUMBER = 30.0
-"""What the number of a block takes above its fill."""
+_NUMBER, _INSET = 30.0, 6.0
+"""What the number of a block takes above its fill, and how far its fill is from its edges."""
 _HELD = 0.36
 """How much of a holder's colour is in the empty part of its block."""
 _CHIP = 84.0
@@ -95,7 +95,7 @@ class BlockPool:
         """The part of a cell that fills with tokens: below its number, where there is room for one."""
         if not self._numbered(cell):
             return cell
-        return Box(cell.x + 6, cell.y + _NUMBER + 6, cell.w - 12, cell.h - _NUMBER - 12)
+        return Box(cell.x, cell.y + _NUMBER, cell.w, cell.h - _NUMBER).grown(-_INSET)
 
     @staticmethod
     def _numbered(cell: Box) -> bool:
@@ -126,7 +126,7 @@ class BlockPool:
                 share = filled(computed[request], *places[block])
                 paint_reserved(canvas, band, colour, share)
             if block in marked:
-                canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=10, outline=5)
+                canvas.card(*cell.grown(3).sides, TEXT, lit, radius=10, outline=5)
 
     def _places(self, request: int, now_ns: int) -> dict[int, tuple[int, int]]:
         """For each block of the request its place in its table, and how many tokens a block of that table holds."""
@@ -224,7 +224,7 @@ class BlockPool:
                     if width(number.text, SMALL) <= cell.w - 4:
                         canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)
                 if block in marked:
-                    canvas.card(cell.x - 3, cell.y - 3, cell.w + 6, cell.h + 6, TEXT, lit, radius=4, outline=4)
+                    canvas.card(*cell.grown(3).sides, TEXT, lit, radius=4, outline=4)
 
     @staticmethod
     def _lettered(cell: Box) -> bool:

@@ -33,6 +33,8 @@ from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 
 _POINTS = 400
+_TENTHS_FROM_S = 3
+"""A run of fewer seconds is said to hundredths."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,32 @@ class Curves:
         y = self.y(plot, self._most)
         canvas.line([(plot.x, y), (plot.right, y)], LINE, dashes=(8, 10))
         canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
-        end = say(
-            "throughput_comparison.end",
-            seconds=figure(self._longest.measure("span_s"), ".1f"),
-        )
-        canvas.text(end, plot.right, plot.bottom + UNDER_PLOT, SMALL, DIM, align=1)
+        self._ends(canvas, plot, since_ns)
         labels: list[tuple[float, Contender]] = []
         for contender in self._contenders:
             labels.append((self._curve(canvas, plot, contender, since_ns), contender))
         self._labels(canvas, plot, labels, since_ns)
+
+    def _ends(self, canvas: Canvas, plot: Box, since_ns: int) -> None:
+        """Under the axis: how long the longest run takes, and when each that is done was so, where there is room."""
+        y = plot.bottom + UNDER_PLOT
+        left = plot.right - canvas.text(self._seconds(self._longest), plot.right, y, SMALL, DIM, align=1)
+        spans = [(each.run.timeline.end_ns - each.run.timeline.begin_ns, each) for each in self._contenders]
+        for span_ns, contender in sorted(spans, key=lambda span: -span[0]):
+            if span_ns > since_ns or contender.run is self._longest:
+                continue
+            x, label = self.x(plot, span_ns), self._seconds(contender.run)
+            half = width(label.text, SMALL_STRONG) / 2
+            if plot.x + half <= x <= left - 24 - half:
+                reached = self.y(plot, len(contender.run.trace.steps.token_step))
+                canvas.line([(x, reached + 14), (x, plot.bottom)], contender.colour, 0.7, dashes=(6, 8))
+                canvas.text(label, x, y, SMALL_STRONG, contender.colour, align=0.5)
+                left = x - half
+
+    def _seconds(self, run: Run) -> Phrase:
+        value = run.measure("span_s")
+        style = ".1f" if float(value.value) >= _TENTHS_FROM_S else ".2f"
+        return self._say.say("throughput_comparison.end", seconds=figure(value, style))
 
     def plot(self, box: Box) -> Box:
         """The place of the curves in a box: next to them as much room as the widest of their labels takes."""
