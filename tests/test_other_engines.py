@@ -73,7 +73,13 @@ def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(c
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "says"), [("lora", "lora_requests"), ("speculation", "drafts"), ("sliding-window", "kv_groups")]
+    ("kind", "says"),
+    [
+        ("lora", "lora_requests"),
+        ("speculation", "drafts"),
+        ("sliding-window", "kv_groups"),
+        ("loading", "requests_that_waited_for_kv"),
+    ],
 )
 def test_a_recording_of_vllms_kinds_says_what_only_it_has_and_can_be_filmed(kind, says, capsys, tmp_path):
     path = KINDS / f"{kind}.jsonl.zst"
@@ -109,3 +115,13 @@ def test_kv_that_vllm_took_from_elsewhere_is_told_by_its_source(capsys):
     assert main(["check", "--strict", str(path)]) == 0
     assert main(["inspect", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["cached_tokens_by_source"] == "external 448"
+
+
+def test_requests_that_wait_for_kv_hold_blocks_and_answer_as_without():
+    """A run of vLLM 0.33 with the example connector made to load aside: the same prompts twice."""
+    path = KINDS / "loading.jsonl.zst"
+    trace = Trace.read(path)
+    assert len(trace.loading.step) > 0
+    assert (trace.loading.blocks > 0).all()
+    answers = [trace.steps.token_id[trace.tokens_of(number)].tolist() for number in range(16)]
+    assert answers[:8] == answers[8:]

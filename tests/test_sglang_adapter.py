@@ -1,11 +1,13 @@
 """The SGLang adapter with stand-ins of the shapes in SGLang 0.5.23's source: SGLang was not run."""
 
 import sys
+from dataclasses import make_dataclass
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.sglang import plugin, taps
+from tracereel.engine.adapters.sglang import pieces, plugin, taps
+from tracereel.engine.adapters.sglang.pieces import BATCH
 from tracereel.trace.check.conformance import strictly
 from tracereel.trace.check.invariants import check
 from tracereel.trace.state.columns import Trace
@@ -120,6 +122,7 @@ def wrapped(monkeypatch, tmp_path):
         plugin.SCHEDULER: {"Scheduler": Wrapped},
         "sglang.srt.plugins.hook_registry": {"HookRegistry": Registry, "HookType": kinds},
         "sglang.srt.runtime_context": {"get_parallel": lambda: parallel},
+        "sglang.srt.managers.schedule_batch": {"ScheduleBatch": make_dataclass("ScheduleBatch", BATCH)},
     }.items():
         module = ModuleType(name)
         vars(module).update(what)
@@ -179,6 +182,30 @@ def test_a_missing_method_is_named(wrapped, monkeypatch):
     monkeypatch.setattr(sys.modules[plugin.SCHEDULER], "Scheduler", SimpleNamespace(run_event_loop=None))
     with pytest.raises(AdapterError, match=r"no Scheduler\._add_request_to_queue"):
         plugin.plugin()
+
+
+def test_what_a_scheduler_or_a_batch_lacks_is_named_in_one_line(wrapped, tmp_path, monkeypatch, caplog):
+    scheduler = wrapped()
+    del scheduler.tree_cache.evictable_size, scheduler.page_size
+    batch = make_dataclass("ScheduleBatch", [name for name in BATCH if name != "extend_lens"])
+    monkeypatch.setattr(sys.modules["sglang.srt.managers.schedule_batch"], "ScheduleBatch", batch)
+    taps.run_event_loop(lambda self: None, scheduler)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "no Scheduler.page_size, Scheduler.tree_cache.evictable_size, ScheduleBatch.extend_lens, which" in said
+    assert "\n" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_untried_version_is_warned_of_and_recorded(wrapped, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pieces, "version", lambda name: "9.9.9")
+    path = recorded(wrapped(), tmp_path, request("a", 3, 2))
+    assert "SGLang 9.9.9 has not been tried (tried: 0.5.23)" in caplog.text
+    assert Trace.read(path).header.engine.version == "9.9.9"
+
+
+def test_a_tried_version_is_not_warned_of(caplog):
+    pieces.warn_of_untried("0.5.23")
+    assert not caplog.records
 
 
 def test_without_the_variable_nothing_is_imported(monkeypatch):

@@ -1,12 +1,14 @@
 """What the vLLM adapter makes of vLLM's block tables, with stand-ins of the same shape: vLLM itself is not here."""
 
 from dataclasses import make_dataclass
+from enum import StrEnum
 from types import SimpleNamespace
 
 import pytest
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.vllm.kv import KvCache, early_codes, kv_group, runs, watched, whole_tables
 from tracereel.engine.adapters.vllm.pieces import OUTPUTS, piece, require
+from tracereel.engine.adapters.vllm.sources import Sources
 
 
 def test_places_that_hold_no_block_part_a_table_into_runs():
@@ -134,3 +136,45 @@ def test_what_this_vllm_lacks_is_named_in_one_line():
     assert "\n" not in str(said.value)
     with pytest.raises(AdapterError, match="json:no_such_thing"):
         piece("json:no_such_thing")
+
+
+class Tier(StrEnum):
+    HOST, DISK, EXTERNAL_UNSPECIFIED = "host", "disk", "external_unspecified"
+
+
+class Connector:
+    """As vLLM's connectors, which say from which tier of theirs a request's KV comes."""
+
+    def __init__(self, tiers):
+        self.tiers = tiers
+
+    def get_external_cache_hit_sources(self, request, tokens):
+        return self.tiers
+
+
+@pytest.mark.parametrize(
+    ("tiers", "local", "external", "cached", "told"),
+    [
+        ({Tier.HOST: 32, Tier.DISK: 16}, 16, 48, 64, {"local": 16, "host": 32, "disk": 16}),
+        ({Tier.EXTERNAL_UNSPECIFIED: 48}, 0, 48, 48, {"external": 48}),
+        ({Tier.HOST: 16}, 0, 48, 48, {"external": 48}),  # which does not add up
+        ({Tier.HOST: 48}, 16, 48, 63, {"local": 16, "external": 47}),  # the last token is computed all the same
+        ({Tier.HOST: 48}, 0, 48, 32, {}),  # vLLM's note is of something else
+    ],
+)
+def test_cached_tokens_are_told_by_the_tier_that_the_connector_names(tiers, local, external, cached, told):
+    connector = Connector(tiers)
+    sources = Sources(connector)
+    assert connector.get_external_cache_hit_sources(SimpleNamespace(request_id="a"), external) is tiers
+    prefill = SimpleNamespace(num_local_cached_tokens=local, num_external_cached_tokens=external)
+    assert sources.of("a", prefill, cached) == told
+
+
+def test_without_a_tier_or_a_connector_what_is_not_local_is_external():
+    prefill = SimpleNamespace(num_local_cached_tokens=16, num_external_cached_tokens=32)
+    assert Sources(None).of("a", prefill, 48) == {"local": 16, "external": 32}
+    sources = Sources(connector := Connector({Tier.HOST: 32}))
+    connector.get_external_cache_hit_sources(SimpleNamespace(request_id="a"), 32)
+    sources.forget("a")  # and another request may come by its name
+    assert sources.of("a", prefill, 48) == {"local": 16, "external": 32}
+    assert sources.of("b", None, 48) == {}

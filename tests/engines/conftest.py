@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = [] if "TRACEREEL_VLLM_PYTHON" in os.environ else ["test_vllm.py", "test_transformers.py"]
+collect_ignore = (
+    [] if "TRACEREEL_VLLM_PYTHON" in os.environ else ["test_vllm.py", "test_kinds.py", "test_transformers.py"]
+)
 
 
 @pytest.fixture(scope="session")

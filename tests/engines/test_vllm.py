@@ -113,7 +113,7 @@ def free_port() -> int:
 def server(model: Path, log: Path, *options: str) -> Iterator[int]:
     """`vllm serve` on loopback, ended by SIGTERM."""
     port = free_port()
-    command = [str(VLLM_PYTHON.parent / "vllm"), "serve", str(model), "--port", str(port)]
+    command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "m", "--enforce-eager", "--max-model-len", "512"]
     command += ["--max-num-seqs", "4", "--scheduler-cls", SCHEDULER, *options]
     with log.open("w") as out:

@@ -1,7 +1,7 @@
 """Tiny models with random weights and a given tokenizer, made on the spot: `python tiny_models.py TOKENIZER FOLDER`.
 
-tiny-gemma3 has sliding windows in five of six layers, tiny-lfm2 convolutions with a state of constant size between
-layers of attention, tiny-llama is plain and has two LoRA adapters, poet and clerk.
+tiny-gemma3 has sliding windows in five of six layers, tiny-granite a Mamba state of constant size in every other layer,
+tiny-llama is plain and has two LoRA adapters, poet and clerk.
 """
 
 import json
@@ -18,8 +18,8 @@ from transformers import (
     AutoTokenizer,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
-    Lfm2Config,
-    Lfm2ForCausalLM,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -46,10 +46,21 @@ def main() -> None:
     gemma = Gemma3TextConfig(
         **shape, num_hidden_layers=6, head_dim=32, sliding_window=64, layer_types=windows, query_pre_attn_scalar=32
     )
-    lfm = Lfm2Config(**shape, num_hidden_layers=4, layer_types=["conv", "full_attention"] * 2)
+    granite = GraniteMoeHybridConfig(
+        **shape,
+        num_hidden_layers=4,
+        layer_types=["mamba", "attention"] * 2,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        shared_intermediate_size=256,
+        mamba_n_heads=8,
+        mamba_d_head=32,
+        mamba_n_groups=1,
+        mamba_d_state=32,
+    )
     models = {
         "tiny-gemma3": Gemma3ForCausalLM(gemma),
-        "tiny-lfm2": Lfm2ForCausalLM(lfm),
+        "tiny-granite": GraniteMoeHybridForCausalLM(granite),
         "tiny-llama": LlamaForCausalLM(LlamaConfig(**shape, num_hidden_layers=LAYERS, head_dim=32)),
     }
     for name, model in models.items():

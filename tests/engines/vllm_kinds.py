@@ -16,7 +16,7 @@ from vllm.lora.request import LoRARequest
 
 KINDS = {
     "sliding-window": ("tiny-gemma3", {"num_gpu_blocks_override": 61}),
-    "state": ("tiny-lfm2", {"num_gpu_blocks_override": 61}),
+    "mamba": ("tiny-granite", {"num_gpu_blocks_override": 13}),
     "lora": ("tiny-llama", {"num_gpu_blocks_override": 25, "enable_lora": True, "max_loras": 2, "max_lora_rank": 8}),
     "speculation": (
         "tiny-llama",
@@ -37,6 +37,19 @@ KINDS = {
             },
         },
     ),
+    "loading": (
+        "tiny-llama",
+        {
+            "num_gpu_blocks_override": 25,
+            "enable_prefix_caching": False,
+            "kv_transfer_config": {
+                "kv_connector": "WaitingConnector",
+                "kv_connector_module_path": "waiting_connector",
+                "kv_role": "kv_both",
+                "kv_connector_extra_config": {"shared_storage_path": "kv"},
+            },
+        },
+    ),
 }
 SENTENCE = "The cat sat on the mat, and the dog sat on the log, and the cat sat on the mat again. "
 
@@ -44,16 +57,18 @@ SENTENCE = "The cat sat on the mat, and the dog sat on the log, and the cat sat 
 def main() -> None:
     models, kind, recording, answers = sys.argv[1:]
     model, options = KINDS[kind]
+    from_elsewhere = "kv_transfer_config" in options
     llm = LLM(
         str(Path(models) / model),
         max_model_len=256,
         max_num_seqs=4,
-        max_num_batched_tokens=64,
+        # The example connector stores a prompt's KV after its first chunk: a prompt must be one.
+        max_num_batched_tokens=512 if from_elsewhere else 64,
         enforce_eager=True,
         disable_log_stats=True,
         scheduler_cls="tracereel.engine.adapters.vllm.scheduler",
         additional_config={"tracereel": {"path": recording}},
-        **({"block_size": 32} if kind != "state" else {}),
+        **({"block_size": 32} if kind != "mamba" else {}),
         **options,
     )
     prompts = [f"{SENTENCE * (1 + i % 3)}And then, for the {i}th time," for i in range(8)]
@@ -62,7 +77,7 @@ def main() -> None:
     if kind == "lora":
         adapters = [LoRARequest(name, 1 + i, str(Path(models) / name)) for i, name in enumerate(("poet", "clerk"))]
         loras = [[None, *adapters][i % 3] for i in range(8)]
-    for _ in range(2 if kind == "elsewhere" else 1):
+    for _ in range(2 if from_elsewhere else 1):
         outputs = llm.generate(prompts, sampling, use_tqdm=False, lora_request=loras)
     said = {output.request_id: (list(output.outputs[0].token_ids), output.outputs[0].text) for output in outputs}
     Path(answers).write_text(json.dumps(said))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.sglang.pieces import refuse
 
 ENVIRONMENT = "TRACEREEL_SGLANG"
 SCHEDULER = "sglang.srt.managers.scheduler"
@@ -19,8 +19,7 @@ def plugin() -> None:
         return
     hooks = import_module("sglang.srt.plugins.hook_registry")
     scheduler = getattr(import_module(SCHEDULER), "Scheduler", None)
-    if lacks := [name for name in METHODS if not hasattr(scheduler, name)]:
-        raise AdapterError(f"tracereel: this SGLang has no Scheduler.{', Scheduler.'.join(lacks)}; tried was 0.5.23")
+    refuse([f"Scheduler.{name}" for name in METHODS if not hasattr(scheduler, name)])
     for name in METHODS:
         hooks.HookRegistry.register(f"{SCHEDULER}.Scheduler.{name}", _around(name), hooks.HookType.AROUND)
 

@@ -5,13 +5,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tokenizers.decoders import DecodeStream
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.journal import Journal, Member, Moment
+from tracereel.engine.adapters.sglang.pieces import installed
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Arrival,
@@ -207,13 +207,9 @@ def _next_text(stream: DecodeStream, backend: Any, token_id: int) -> str:
 def _header(scheduler: Any, paged: bool) -> Header:
     arguments, model = scheduler.server_args, scheduler.model_config
     page = int(scheduler.page_size)
-    try:
-        installed = version("sglang")
-    except PackageNotFoundError:
-        installed = "unknown"
     return Header(
         schema=SCHEMA_VERSION,
-        engine=EngineInfo(name="SGLang", version=installed),
+        engine=EngineInfo(name="SGLang", version=installed()),
         policy="continuous",
         slots=int(scheduler.max_running_requests),
         kv_blocks=int(scheduler.max_total_num_tokens) // page if paged else None,

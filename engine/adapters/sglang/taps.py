@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.sglang.pieces import installed, require, warn_of_untried
 from tracereel.engine.adapters.sglang.plugin import ENVIRONMENT
 from tracereel.engine.adapters.sglang.tap import Tap, refusal
 
@@ -24,6 +25,8 @@ def run_event_loop(loop: Callable[..., Any], scheduler: Any, *args: Any, **kwarg
     parallel = import_module("sglang.srt.runtime_context").get_parallel()
     if parallel.tp_rank == 0:
         with _kept_going(scheduler):
+            require(scheduler)
+            warn_of_untried(installed())
             if why := refusal(scheduler, parallel):
                 raise AdapterError(f"{why} cannot be recorded")
             setattr(scheduler, _ATTRIBUTE, Tap(scheduler, os.environ[ENVIRONMENT], parallel.dp_rank))

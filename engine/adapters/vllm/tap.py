@@ -15,6 +15,7 @@ from tracereel.engine.adapters.vllm.header import header, trace_path, warn_of_un
 from tracereel.engine.adapters.vllm.kv import Freed, KvCache, Loads, Tables, whole_tables
 from tracereel.engine.adapters.vllm.pieces import piece, require
 from tracereel.engine.adapters.vllm.settings import Settings
+from tracereel.engine.adapters.vllm.sources import Sources
 from tracereel.trace.format.events import Arrival, Finish, Step
 from tracereel.trace.format.recorder import Recorder
 from vllm.logger import init_logger
@@ -45,6 +46,7 @@ class Tap:
         require(scheduler)
         self._scheduler = scheduler
         self._kv = KvCache(scheduler)
+        self._sources = Sources(getattr(scheduler, "connector", None))
         if not self._kv.known:
             logger.warning("tracereel: this vLLM does not say which blocks leave early; block tables are left out")
         self._blocks_known = not getattr(scheduler, "defer_block_free", False)
@@ -231,6 +233,7 @@ class Tap:
         for facts in (self._stops, self._reached, self._prefills):
             facts.pop(key, None)
         self._kv.forget(key)
+        self._sources.forget(key)
 
     def _told(self, step: InFlightStep, results: Any, graph: Any, end_ns: int) -> Records:
         plan, whole, freed, loads = step.plan
@@ -274,7 +277,7 @@ class Tap:
                 self._reached[key] = position + (len(tokens) if drafted and tokens else scheduled)
             reason = str(output.finish_reason) if output is not None and output.finish_reason is not None else None
             grants = list(self._kv.grants(key, whole.get(key, tables), whole=key in whole)) if self._kv.known else []
-            cached_from = cached_sources(self._prefills.pop(key, None), position) if key in whole else {}
+            cached_from = self._sources.of(key, self._prefills.pop(key, None), position) if key in whole else {}
             if reason is not None:
                 self._forget(key)
             yield Member(
@@ -289,15 +292,6 @@ class Tap:
                 blocks=[block for _, _, blocks in grants for block in blocks] if self._kv.one_table else [],
                 groups=[] if self._kv.one_table else grants,
             )
-
-
-def cached_sources(prefill: Any, cached: int) -> dict[str, int]:
-    """A new request's cached tokens by where their KV came from, by vLLM's own note; empty where it says nothing."""
-    if prefill is None or not cached:
-        return {}
-    local, external = prefill.num_local_cached_tokens, prefill.num_external_cached_tokens
-    known = {name: count for name, count in (("local", local), ("external", external)) if count}
-    return known if sum(known.values()) == cached else {}
 
 
 def _next_text(detokenizer: Any, spoken: list[str] | None, token_id: int) -> str:
