@@ -78,6 +78,7 @@ def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(c
         ("lora", "lora_requests"),
         ("speculation", "drafts"),
         ("sliding-window", "kv_groups"),
+        ("mamba", "kv_groups"),
         ("loading", "requests_that_waited_for_kv"),
     ],
 )
