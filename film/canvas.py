@@ -4,16 +4,19 @@ A frame is 1,080 units along its shorter side. Beats and components know this al
 cairo, and another renderer only has to have these methods. Knows phrases and colours by their meaning.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from tracereel.film.phrases import Phrase
 from tracereel.film.theme import Colour, Type
 
 Note = Callable[[Phrase, str], None]
 """Called with each phrase that is drawn, and the text it is drawn as where it had to be shortened: for a ledger."""
+Floats = npt.NDArray[np.float64]
 Sides = tuple[float, float, float, float]
 """Left, top, width and height."""
 
@@ -75,6 +78,12 @@ class Canvas(Protocol):
 
     def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
         """A filled shape with these corners; nothing where there are fewer than three."""
+
+    def stacked(self, sides: Sides, shares: Floats, colours: Sequence[Colour]) -> None:
+        """Columns of one width across a box, each a stack from the box's bottom: a share of its height per colour.
+
+        Shape of `shares`: (colours, columns). A stack ends at the box's top.
+        """
 
     def text(
         self,
@@ -144,3 +153,18 @@ class NotingCanvas:
             yield
         finally:
             self._note = note
+
+    def stacked(self, sides: Sides, shares: Floats, colours: Sequence[Colour]) -> None:
+        """Columns of stacked shares (colours, columns) in a box, as one area per colour."""
+        x, y, w, h = sides
+        edges = np.repeat(np.linspace(x, x + w, shares.shape[1] + 1), 2)[1:-1]
+        heights = np.minimum(np.cumsum(np.vstack([np.zeros(shares.shape[1]), shares]), axis=0), 1.0)
+        levels = np.repeat(y + h - heights * h, 2, axis=1)
+        for low, high, colour in zip(levels[:-1], levels[1:], colours, strict=True):
+            if (low > high).any():
+                xs, ys = np.concatenate([edges, edges[::-1]]), np.concatenate([high, low[::-1]])
+                self.area(list(zip(xs.tolist(), ys.tolist(), strict=True)), colour)
+
+    def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
+        """A filled shape; a renderer has its own."""
+        raise NotImplementedError

@@ -3,13 +3,13 @@
 The same painters draw it, so it holds nothing that the film does not. Knows beats and canvases.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import cairo
 from tracereel.film.beat import Beat, framed
-from tracereel.film.canvas import Note, Sides
+from tracereel.film.canvas import Floats, Note, Sides
 from tracereel.film.layout import Watch
 from tracereel.film.painter import CairoCanvas
 from tracereel.film.show import Show
@@ -98,6 +98,9 @@ class _Unpainted(CairoCanvas):
         """Nothing."""
 
     def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
+        """Nothing."""
+
+    def stacked(self, sides: Sides, shares: Floats, colours: Sequence[Colour]) -> None:
         """Nothing."""
 
     def image(self, file: Path, sides: Sides, alpha: float = 1.0) -> None:

@@ -100,10 +100,18 @@ class Phrase:
         """What is read on screen."""
         return "".join(piece if isinstance(piece, str) else piece.text for piece in self.pieces)
 
-    @property
+    @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """The measured values in it."""
         return tuple(piece for piece in self.pieces if not isinstance(piece, str))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # The ledger asks for it in each frame in which the phrase is drawn.
+        return hash(self.pieces)
 
     def __add__(self, other: "Phrase") -> "Phrase":
         return Phrase(self.pieces + other.pieces, self.stated + other.stated)

@@ -26,7 +26,12 @@ class Box:
 
     def towards(self, other: "Box", share: float) -> "Box":
         """A place on the way to another, 0 here to 1 there."""
-        return Box(*(a + (b - a) * share for a, b in zip(self.sides, other.sides, strict=True)))
+        return Box(
+            self.x + (other.x - self.x) * share,
+            self.y + (other.y - self.y) * share,
+            self.w + (other.w - self.w) * share,
+            self.h + (other.h - self.h) * share,
+        )
 
     @property
     def sides(self) -> tuple[float, float, float, float]:

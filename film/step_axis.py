@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from tracereel.film.canvas import Floats
 from tracereel.film.stage import Box
-from tracereel.film.time_axis import Floats, TimeAxis, View
+from tracereel.film.time_axis import TimeAxis, View
 
 _SAMPLE = 2000
 """Most steps from which instants are found."""

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from tracereel.film.canvas import Floats
 from tracereel.film.stage import Box
 from tracereel.trace.analysis.queries import Run
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from drawing import LOOK, SIZE, draw, near, pixel
 from tracereel.film import theme
+from tracereel.film.canvas import NotingCanvas
 from tracereel.film.components.slot_bands import SlotBands
 from tracereel.film.stage import Box
 from tracereel.film.step_axis import StepView
@@ -62,3 +63,27 @@ def test_a_band_shows_what_share_of_its_slots_did_what():
         assert near(seen(t_ns, share), LOOK(colour)), (t_ns, share)
     for t_ns, share in [(35, 0.9), (90, 0.65)]:
         assert not any(near(seen(t_ns, share), LOOK(c)) for c in (theme.DECODE, theme.PREFILL, theme.IDLE_SLOT))
+
+
+def test_a_band_shows_nothing_that_is_still_to_come():
+    bands = SlotBands(2, [(0, 0, 0, 100), (1, 0, 0, 100)], [])
+    box = Box(40, 40, 1000, 30)
+    picture, _ = draw(lambda canvas: bands.paint(canvas, box, View(0, 100), 40), SIZE)
+    for t_ns, happened in [(1, True), (39, True), (41, False), (99, False)]:
+        seen = pixel(picture, box.x + box.w * t_ns / 100, box.bottom - box.h / 2)
+        assert near(seen, LOOK(theme.DECODE)) == happened, t_ns
+
+
+def test_the_picture_of_stacks_is_that_of_their_areas():
+    shares = np.array([[0.5, 0.25, 0.0, 1.0], [0.25, 0.0, 0.4, 0.5], [0.1, 0.75, 0.2, 0.0]])
+    colours = (theme.DECODE, theme.PREFILL, theme.IDLE_SLOT)
+    sides = (40.0, 40.0, 400.0, 60.0)
+    fast, _ = draw(lambda canvas: canvas.stacked(sides, shares, colours), SIZE)
+    plain, _ = draw(lambda canvas: NotingCanvas.stacked(canvas, sides, shares, colours), SIZE)
+    differing = np.abs(fast.astype(int) - plain.astype(int)).max(axis=2)
+    # Where two colours meet within a pixel, areas let the ground through between them.
+    assert (differing > 8).mean() < 0.002
+    for column in range(4):
+        for share in (0.1, 0.3, 0.45, 0.9):
+            x, y = 40 + 100 * column + 50, 100 - 60 * share
+            assert near(pixel(fast, x, y), tuple(pixel(plain, x, y))), (column, share)

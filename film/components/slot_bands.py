@@ -5,13 +5,14 @@ wait; what is left is idle for want of work. Each is an average over a column of
 stays in slots and a box; not how the view moves.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tracereel.film.canvas import Canvas
+from tracereel.film.canvas import Canvas, Floats
 from tracereel.film.stage import Box
-from tracereel.film.theme import DECODE, IDLE_SLOT, PREFILL, SPARE_SLOT, Colour
-from tracereel.film.time_axis import Floats, View
+from tracereel.film.theme import DECODE, IDLE_SLOT, PREFILL, SPARE_SLOT
+from tracereel.film.time_axis import View
 
 Stay = tuple[int, int, int, int]
 """A slot, and when a request got it, when its prefill was done, and when it left: in nanoseconds."""
@@ -30,6 +31,7 @@ class SlotBands:
     def __init__(self, slots: int, stays: Iterable[Stay], gaps: Iterable[Gap]):
         self._slots, self._stays, self._gaps = slots, tuple(stays), tuple(gaps)
         self._known: dict[range, tuple[_Load, _Load, _Load]] = {}
+        self._drawn: tuple[Box, View, list[tuple[Box, Floats]]] | None = None
 
     def slots_each(self, box: Box) -> int:
         """How many slots a band has; the last may have fewer."""
@@ -59,29 +61,28 @@ class SlotBands:
         """Draw what has happened by now."""
         if not canvas.draws:
             return
-        each = self.slots_each(box)
-        bands = [range(first, min(first + each, self._slots)) for first in range(0, self._slots, each)]
-        until = view.along(box).within(now_ns)
-        count = max(int((until - box.x) / _COLUMN), 1)
-        xs = np.linspace(box.x, until, count + 1)
-        edges = view.instants((xs - box.x) / box.w)
-        for slots, row in zip(bands, box.rows(len(bands), 6.0), strict=True):
+        rows = self._rows(box, view)
+        # Whole columns: the last is drawn when its time has passed.
+        done = box.w * math.floor((view.along(box).within(now_ns) - box.x) / box.w * self._columns(box) + 1e-9)
+        done /= self._columns(box)
+        for row, shares in rows:
             canvas.box(*row.sides, SPARE_SLOT, 0.5)
-            if until <= box.x + 0.2:
-                continue
-            height = np.zeros(count)
-            for share, colour in zip(self.shares(slots, edges), (DECODE, PREFILL, IDLE_SLOT), strict=True):
-                self._area(canvas, row, xs, height, height + share, colour)
-                height = height + share
+            if done > 0:
+                with canvas.clipped(row.x, row.y, done, row.h):
+                    canvas.stacked(row.sides, shares, (DECODE, PREFILL, IDLE_SLOT))
 
-    def _area(self, canvas: Canvas, row: Box, xs: Floats, low: Floats, high: Floats, colour: Colour) -> None:
-        if not (high > low).any():
-            return
-        left, right = np.repeat(xs, 2)[1:-1], np.repeat(xs, 2)[1:-1][::-1]
-        top = row.bottom - np.minimum(np.repeat(high, 2), 1.0) * row.h
-        bottom = (row.bottom - np.minimum(np.repeat(low, 2), 1.0) * row.h)[::-1]
-        points = zip(np.concatenate([left, right]).tolist(), np.concatenate([top, bottom]).tolist(), strict=True)
-        canvas.area(list(points), colour)
+    def _columns(self, box: Box) -> int:
+        return max(round(box.w / _COLUMN), 1)
+
+    def _rows(self, box: Box, view: View) -> list[tuple[Box, Floats]]:
+        """Each band's row with its shares (3, columns) over the whole view; known while box and view stay the same."""
+        if self._drawn is None or self._drawn[:2] != (box, view):
+            each = self.slots_each(box)
+            bands = [range(first, min(first + each, self._slots)) for first in range(0, self._slots, each)]
+            edges = view.instants(np.linspace(0, 1, self._columns(box) + 1))
+            rows = zip(box.rows(len(bands), 6.0), bands, strict=True)
+            self._drawn = box, view, [(row, np.array(self.shares(slots, edges))) for row, slots in rows]
+        return self._drawn[2]
 
 
 class _Load:

@@ -68,6 +68,7 @@ class SlotGrid:
         self._drawn = slots
         self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
+        self._words: dict[tuple[int, int], Phrase | None] = {}
 
     @cached_property
     def residencies(self) -> tuple[Residency, ...]:
@@ -255,6 +256,13 @@ class SlotGrid:
         """What a cell says: the request's name while it prefills, then its new token; None where there is none."""
         if not decodes:
             return self._names[request]
+        # Known from then on: a token stays in view for hundreds of frames.
+        if (request, step) not in self._words:
+            self._words[request, step] = self._word(request, step)
+        return self._words[request, step]
+
+    def _word(self, request: int, step: int) -> Phrase | None:
+        """A request's new token at a step's end; None where there is none."""
         times = self._run.timeline.token_times_of(request)
         end = int(self._ends[step])
         index = bisect_left(times, end)
