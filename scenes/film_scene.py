@@ -262,13 +262,13 @@ class FilmScene(Scene):
             show.palette, lambda done: on_progress(done, self._expected)
         )
         super().__init__(renderer=renderer, **options)
-        self._facts, self._expected = facts or {}, 0
+        self._facts, self._expected, self._alone = facts or {}, 0, settings is None  # as Manim itself makes a scene
         self.timed_beats: list[tuple[float, Beat]] = []
         """The beats that were played, each with the second of film at which its own clock begins."""
 
     def render(self, preview: bool = False) -> bool:
-        """Render; recordings that cannot be played end it with one line and exit code 2."""
-        with _one_line(), ExitStack() as stage:
+        """Render; recordings that cannot be played, and full disks, end it with one line and exit code 2."""
+        with _one_line(self._alone), ExitStack() as stage:
             if (settings := self.show.settings).narration:
                 settings.voice.ready(settings.language)  # rather now than after an hour of rendering
             self._set(stage)
@@ -383,12 +383,15 @@ def _configure(palette: Palette) -> None:
 
 
 class _one_line:  # noqa: N801 (used as a function)
-    """Within it what cannot be used (a trace, a setting) ends the program with one line and exit code 2."""
+    """Within it what cannot be used (a trace, a setting, `of_system` a disk too) ends the program in a line, code 2."""
+
+    def __init__(self, of_system: bool = False):
+        self._kinds = (OSError,) if of_system else ()
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and type(error).__module__.startswith("tracereel."):
+        if isinstance(error, self._kinds) or type(error).__module__.startswith("tracereel."):
             print(f"tracereel: {printable(str(error))}", file=sys.stderr)
             raise SystemExit(2) from None

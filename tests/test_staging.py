@@ -277,6 +277,38 @@ def killed_while_it_joins(film: Path, command: list[str]) -> None:
     assert {path: path.read_bytes() for path in names} == before
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 16 MiB in memory, which only root may mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_under_manim_leaves_the_earlier_film_whole(small_disk, monkeypatch):
+    assert manim(small_disk).returncode == 0
+    (film,) = small_disk.rglob("Opening.mp4")
+    files = [path for path in film.parent.iterdir() if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert len(before) > 4, "the film and what goes with it"
+    monkeypatch.setenv("TRACEREEL_THEME", "light")
+    for room in (0, 20_000):  # for no picture, and for pictures but not for the film that joins them
+        with (small_disk / "filler").open("wb") as filler:
+            filler.truncate(0)
+            stat = os.statvfs(small_disk)
+            filler.write(bytes(stat.f_bavail * stat.f_frsize - room))
+        done = manim(small_disk)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("tracereel: [Errno 28] No space left on device")
+        assert "Traceback" not in done.stdout + done.stderr
+        assert {path: path.read_bytes() for path in film.parent.iterdir() if path.is_file()} == before
+
+
 @pytest.mark.slow
 def test_another_renderer_is_refused_in_one_line(tmp_path):
     scene = Path(__file__).parents[1] / "scenes" / "opening.py"
