@@ -18,14 +18,14 @@ def running(show):
     run = show.run(show.recordings.preferred("continuous"))
     timeline, slots = run.timeline, run.trace.header.slots
     clock = Script(timeline.begin_ns).run(timeline.end_ns, 6.0).hold(1.0).clock()
-    content = show.stage.content
+    number, bars = show.stage.content.shares([1, 5], 12)
 
     def picture(canvas, film_s):
         t_ns = clock.engine_ns(film_s)
         state = timeline.at(t_ns)
-        for i, box in enumerate(content.columns([1] * slots, 12)):
+        for i, box in enumerate(bars.columns([1] * slots, 4)):
             canvas.card(*box.sides, DECODE if i < state.num_running else PANEL)
-        canvas.text(figure(run.measure("running", t_ns=t_ns)), content.x + 24, content.y + 80, FIGURE, TEXT)
+        canvas.text(figure(run.measure("running", t_ns=t_ns)), number.x, number.bottom - 24, FIGURE, TEXT)
 
     captions = (Caption(0.0, show.say.say("running.slots")),)
     return Beat("running", show.say.say("running.name"), captions, clock, (run,), picture)

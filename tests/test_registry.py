@@ -33,7 +33,9 @@ def longest():
 
 
 def test_the_pages_table_is_the_registry():
-    assert schema_table() in SCHEMA.read_text()
+    lacking = [row for row in schema_table().splitlines() if row not in SCHEMA.read_text()]
+    assert not lacking, "trace/SCHEMA.md lacks, in its table of metrics:\n" + "\n".join(lacking)
+    assert schema_table() in SCHEMA.read_text(), "the rows of the table of metrics are in the order of the registry"
 
 
 def test_every_metric_is_what_it_says(run):

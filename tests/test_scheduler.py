@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from tracereel.engine.block_pool import START, BlockPool
 from tracereel.engine.config import ConfigError, EngineConfig
 from tracereel.engine.engine import Engine
-from tracereel.engine.policies import POLICIES
+from tracereel.engine.policies import POLICIES, Policy
 from tracereel.engine.request import Request, RequestError, Samples, SamplingParams
 from tracereel.engine.scheduler import NeverFitsError, Scheduler, StepPlan
 from tracereel.trace.check.invariants import check
@@ -49,6 +49,23 @@ class ClockedEngine(Engine):
 
     def now_ns(self) -> int:
         return self.time_ns
+
+
+ORDERS = {
+    "shortest-prompt-first": lambda number, request: (request.priority, len(request.prompt_ids), number),
+    "fair": None,  # depends on what each client was served
+}
+"""In which order a policy with a `queue_order` of its own admits, by a request's number and the request."""
+BY_AGE = {name for name, policy in POLICIES.items() if policy.queue_order is Policy.queue_order}
+
+
+def order_of(policy):
+    """The order in which a policy admits and, from its end, preempts; None where the machine does not know it."""
+    return (lambda number, request: (request.priority, number)) if policy in BY_AGE else ORDERS.get(policy)
+
+
+def test_every_policy_with_an_order_of_its_own_says_here_what_it_is():
+    assert {*POLICIES} - BY_AGE == {*ORDERS}, "a line in ORDERS, from which the machine below asks it"
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -170,12 +187,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert 0 <= plan.padding <= config.max_num_seqs - len(plan.requests)
         # Those admitted stood at the head of the queue, and who is preempted comes after all that still run.
         admitted = [admission.request for admission in plan.admitted]
-        order = {"fair": None, "shortest-prompt-first": self.by_prompt}.get(config.policy, self.by_rank)
-        if order is not None:
-            assert admitted == sorted(self.queue, key=order)[: len(admitted)]
+        if order := order_of(config.policy):
+
+            def ranked(number):
+                return order(number, self.requests[number])
+
+            assert admitted == sorted(self.queue, key=ranked)[: len(admitted)]
             if plan.preempted:
-                last = max(order(sequence.number) for sequence in self.scheduler.running)
-                assert all(order(number) > last for number in plan.preempted)
+                last = max(ranked(sequence.number) for sequence in self.scheduler.running)
+                assert all(ranked(number) > last for number in plan.preempted)
         if config.policy == "same-position":
             decoding = {position for position, phase in zip(plan.positions, plan.phases, strict=True) if phase == "D"}
             assert len(decoding) <= 1
@@ -185,12 +205,6 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert "D" not in plan.phases, "a closed batch took somebody in"
         if not config.enable_prefix_caching:
             assert not any(admission.cached for admission in plan.admitted)
-
-    def by_rank(self, number):
-        return self.requests[number].priority, number
-
-    def by_prompt(self, number):
-        return self.requests[number].priority, len(self.requests[number].prompt_ids), number
 
     @invariant()
     def nothing_leaks(self):
