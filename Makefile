@@ -87,7 +87,7 @@ showcase: $(VENV)/.scenes ## render the 720p film, silent and with its sound, it
 	@film=$$($(BIN)/tracereel render continuous_batching --quality m --crf 30 --preset slow --sound --media build/sound | tail -n 1) && \
 	for kind in .mp4 .mp4.ledger.jsonl.zst; do cp "$${film%.mp4}$$kind" media/showcase/sound/; done
 	@film=$$($(BIN)/tracereel render decode_batching --quality m | tail -n 1) && \
-	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.gif --from 14.5 --to 22 --width 800 --fps 10
+	$(BIN)/tracereel clip "$$film" media/showcase/decode_batching.gif --from 14.6 --to 22.4 --width 800 --fps 10
 	@for film in media/showcase/*.mp4 media/showcase/sound/*.mp4 media/showcase/*.gif; do $(BIN)/tracereel verify "$$film" || exit 1; done
 	@size=$$(du -sk media/showcase | cut -f 1); test "$$size" -le 12288 || \
 	{ echo "media/showcase takes $$size KiB, more than 12 MiB: a higher --crf or a shorter clip" >&2; exit 1; }

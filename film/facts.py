@@ -87,6 +87,8 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "decode_batching.continuous_first": (_SAME, Order("first", "<", "second")),
     "decode_batching.static_first": (_SAME, Order("first", "<", "second")),
     "decode_batching.as_long": (_SAME,),
+    "decode_batching.static_takes": (_SAME,),
+    "decode_batching.continuous_takes": (_SAME,),
     "you_are.who_shorter": (_SAME, Order("continuous", "<", "static")),
     "you_are.who_longer": (_SAME, Order("static", "<", "continuous")),
     "you_are.who_equal": (_SAME, Order("static", "=", "continuous")),

@@ -7,6 +7,7 @@ rows stay empty until the longest member of the batch has ended; the empty slot-
 """
 
 from bisect import bisect_left
+from typing import NamedTuple
 
 import numpy as np
 from tracereel.film.beat import Beat, Caption
@@ -31,12 +32,13 @@ from tracereel.film.theme import (
     SMALL_STRONG,
     TEXT,
     Letters,
+    Type,
     case_colour,
 )
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import even_handover
-from tracereel.trace.analysis.queries import Run, slot_ranges
+from tracereel.trace.analysis.queries import Run, measure, slot_ranges
 
 PULL_S = 2.0
 _CLOSE_STEPS = {Shape.WIDE: 13, Shape.TALL: 7, Shape.SQUARE: 7}
@@ -47,8 +49,21 @@ _BEFORE, _AFTER = 10, 4
 """Steps that are seen one by one before a slot is retaken, and after it."""
 _EARLY = 0.15
 """The share of the run by which that happens, so that most of the run is seen from afar."""
-_MOST_LINES = 4
+_MOST_LINES, _LINE = 4, 44.0
 _TENTHS_FROM_S = 3
+
+
+class _Line(NamedTuple):
+    """A line of a phrase, as strongly as it is seen."""
+
+    phrase: Phrase
+    part: str
+    style: Type
+    shown: float
+
+
+def _fit(lines: list[_Line]) -> bool:
+    return len(lines) <= _MOST_LINES and not any("…" in line.part for line in lines)
 
 
 @scene("decode_batching", order=20, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_slots)
@@ -203,7 +218,7 @@ class Storyboard:
         with canvas.faded(ease((self.pull_s - film_s) / 0.4)):
             self._holders(canvas, box, view, now_ns)
         if pulled == 1:
-            self._done(canvas, above, below, now_ns)
+            self._done(canvas, above, below, now_ns, film_s)
         self._spotlight(canvas, box, view, film_s)
 
     def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, note: Phrase) -> None:
@@ -234,8 +249,8 @@ class Storyboard:
         band = slot_ranges(grid.drawn(each))
         return self.say("decode_batching.merged", count=figure(self.run.measure("slots_drawn", which=band)))
 
-    def _done(self, canvas: Canvas, above: Box, below: Box, now_ns: int) -> None:
-        """When the run that ends first is through, say so after its end, where there is room."""
+    def _done(self, canvas: Canvas, above: Box, below: Box, now_ns: int, film_s: float) -> None:
+        """After the end of the run that ends first: that it is through, and later by how much, where there is room."""
         spans = {run: run.timeline.end_ns - run.timeline.begin_ns for run in self._runs}
         run = min(spans, key=lambda run: spans[run])
         box, end_ns, view = (above if run is self.static else below), self.begin_ns + spans[run], self.far
@@ -245,12 +260,28 @@ class Storyboard:
         requests = figure(run.measure("finished", t_ns=run.timeline.end_ns))
         phrase = self.say("decode_batching.done", requests=requests, seconds=self._seconds(run))
         shown = ease((now_ns - end_ns) / (0.02 * (view.to_ns - view.from_ns)))
-        lines = wrap(phrase.text, BODY, max(box.right - x - 60, 1))
-        if shown > 0 and len(lines) <= _MOST_LINES and "…" not in "".join(lines):
-            canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, shown)
-            top = box.y + box.h / 2 + 10 - (len(lines) - 1) * 21
-            for i, line in enumerate(lines):
-                canvas.text(phrase, x + 28, top + i * 42, BODY, TEXT, shown, part=line)
+        room = max(box.right - x - 60, 1)
+        said = [_Line(phrase, part, BODY, shown) for part in wrap(phrase.text, BODY, room)]
+        if shown <= 0 or not _fit(said):
+            return
+        takes = self._takes(run)
+        if takes is not None:
+            later = ease((film_s - self.clock.film_second(self.end_ns)) / 0.6)
+            both = [*said, *(_Line(takes, part, HEADING, later) for part in wrap(takes.text, HEADING, room))]
+            said = both if _fit(both) else said
+        canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, shown)
+        top = box.y + box.h / 2 + 10 - (len(said) - 1) * _LINE / 2
+        for i, line in enumerate(said):
+            canvas.text(line.phrase, x + 28, top + i * _LINE, line.style, TEXT, line.shown, part=line.part)
+
+    def _takes(self, first: Run) -> Phrase | None:
+        """How many times as long the other run takes; None where that does not follow from both times as printed."""
+        if self.static is None:
+            return None
+        other, key = (self.static, "static") if first is self.run else (self.run, "continuous")
+        ratio = figure(measure("duration_ratio", [first, other]), ".1f")
+        printed = float(self._seconds(other).text) / float(self._seconds(first).text)
+        return self.say(f"decode_batching.{key}_takes", ratio=ratio) if f"{printed:.1f}" == ratio.text else None
 
     def _holders(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
         """Close up: whose row each is, right of the newest step."""

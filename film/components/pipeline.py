@@ -66,6 +66,11 @@ class PipelineView:
         followed = {request: move for request, move in newest.items() if move.followed}
         self._paint_frames(canvas, film_s, state, under_way)
         closing = self._closing_up(film_s, followed)
+        # Behind all words: a card on its way covers none.
+        with canvas.moving():
+            for move in followed.values():
+                self._paint_followed(canvas, move, film_s, state, closing)
+        self._paint_heads(canvas, state)
         self._paint_queue(canvas, film_s, state, followed, closing)
         for slot, seat in self.places.seats.items():
             occupant = state.occupancy[slot]
@@ -82,8 +87,6 @@ class PipelineView:
             for move in under_way:
                 if not move.followed:
                     paint_dot(canvas, self.places, move, film_s, self._box_of(move, state), self._colours[move.request])
-            for move in followed.values():
-                self._paint_followed(canvas, move, film_s, state, closing)
 
     def _box_of(self, move: Move, state: State) -> Box | None:
         """Where a move leads."""
@@ -172,7 +175,28 @@ class PipelineView:
             self._card(canvas, box, move.request, move.now.stage, state, occupant)
 
     def _paint_frames(self, canvas: Canvas, film_s: float, state: State, under_way: list[Move]) -> None:
-        places, say, t_ns = self.places, self._say, state.t_ns
+        """The places of the requests, and the ring around Decode."""
+        places = self.places
+        for seat in places.seats.values():
+            if seat.lettered:
+                canvas.card(*seat.prefill.sides, PANEL, 0.55)
+                canvas.card(*seat.decode.sides, PANEL)
+            else:
+                canvas.box(*seat.prefill.sides, PANEL)
+                canvas.box(*seat.decode.sides, PANEL)
+        for move in under_way:
+            self._afterglow(canvas, move, film_s)
+        # The ring around Decode brightens with every step that ends.
+        for i, ring in enumerate(places.rings):
+            ended = int(np.searchsorted(self._ends[i], state.t_ns, side="right"))
+            age = film_s - self._clock.film_second(int(self._ends[i][ended - 1])) if ended else FLASH_S
+            glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
+            canvas.card(*ring.sides, LINE, radius=20, outline=3)
+            canvas.card(*ring.sides, DECODE, 0.85 * glow, radius=20, outline=3)
+
+    def _paint_heads(self, canvas: Canvas, state: State) -> None:
+        """What the stages are called, how many requests are in each, and what is not lettered one by one."""
+        places, say = self.places, self._say
         colours: tuple[Colour, ...] = (DIM, PREFILL, DECODE, FINISHED)
         keys = ("waiting", "prefill", "decode", "finished")
         counts = self._counts(state)
@@ -186,25 +210,9 @@ class PipelineView:
             if self._wide and i:
                 x, y = (places.heads[i - 1].right + head.x) / 2, head.y + 18
                 canvas.line([(x - 6, y - 10), (x + 6, y), (x - 6, y + 10)], LINE, thickness=4)
-        for seat in places.seats.values():
-            if seat.lettered:
-                canvas.card(*seat.prefill.sides, PANEL, 0.55)
-                canvas.card(*seat.decode.sides, PANEL)
-            else:
-                canvas.box(*seat.prefill.sides, PANEL)
-                canvas.box(*seat.decode.sides, PANEL)
-        for move in under_way:
-            self._afterglow(canvas, move, film_s)
-        # The ring around Decode brightens with every step that ends.
-        for i, ring in enumerate(places.rings):
-            ended = int(np.searchsorted(self._ends[i], t_ns, side="right"))
-            age = film_s - self._clock.film_second(int(self._ends[i][ended - 1])) if ended else FLASH_S
-            glow = max(0.0, 1 - age / FLASH_S) if state.num_running else 0.0
-            canvas.card(*ring.sides, LINE, radius=20, outline=3)
-            canvas.card(*ring.sides, DECODE, 0.85 * glow, radius=20, outline=3)
-            if len(places.rings) > 1:
-                replica = figure(self._run.measure("replica", index=i))
-                canvas.text(say.say("pipeline_flow.replica", number=replica), *places.names[i], SMALL, DIM)
+        for i, name in enumerate(places.names if len(places.rings) > 1 else ()):
+            replica = figure(self._run.measure("replica", index=i))
+            canvas.text(say.say("pipeline_flow.replica", number=replica), *name, SMALL, DIM)
         self._paint_counts_of_more(canvas, state)
 
     def _afterglow(self, canvas: Canvas, move: Move, film_s: float) -> None:

@@ -46,3 +46,12 @@ def throughput_ratio_high(*runs: Run, numerator: int) -> Answer:
 def throughput_ratio_pairs(*runs: Run, numerator: int) -> Answer:
     """How many pairs of runs the ratio is from; 0 where it is of medians."""
     return _ratio(runs, numerator).n, lines_of_run(runs[0])
+
+
+@query
+def duration_ratio(*runs: Run) -> Answer:
+    """How many times as long the second run took as the first. Raises ValueError where one has no duration."""
+    first, second = (run.metrics.duration_s for run in runs)
+    if not first or not second:
+        raise ValueError("a run without output tokens has no duration")
+    return second / first, lines_of_run(runs[0])
