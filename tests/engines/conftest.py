@@ -1,7 +1,7 @@
 """Recordings of other engines, by those engines: `make test-engines` builds what they need and runs these tests.
 
-TRACEREEL_VLLM_PYTHON names the interpreter of an environment that holds vLLM and tracereel; without it these tests are
-not there.
+TRACEREEL_VLLM_PYTHON and TRACEREEL_SGLANG_PYTHON name interpreters of environments that hold the engine and tracereel;
+without them these tests are not there.
 """
 
 import os
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = (
-    [] if "TRACEREEL_VLLM_PYTHON" in os.environ else ["test_vllm.py", "test_kinds.py", "test_transformers.py"]
-)
+collect_ignore = [
+    *([] if "TRACEREEL_VLLM_PYTHON" in os.environ else ["test_vllm.py", "test_kinds.py", "test_transformers.py"]),
+    *([] if "TRACEREEL_SGLANG_PYTHON" in os.environ else ["test_sglang.py"]),
+]
 
 
 @pytest.fixture(scope="session")

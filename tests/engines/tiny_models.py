@@ -1,7 +1,7 @@
 """Tiny models with random weights and a given tokenizer, made on the spot: `python tiny_models.py TOKENIZER FOLDER`.
 
 tiny-gemma3 has sliding windows in five of six layers, tiny-granite a Mamba state of constant size in every other layer,
-tiny-llama is plain and has two LoRA adapters, poet and clerk.
+tiny-llama is plain and has two LoRA adapters, poet and clerk, tiny-gpt2 has learned positions instead of rotary ones.
 """
 
 import json
@@ -18,6 +18,8 @@ from transformers import (
     AutoTokenizer,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     GraniteMoeHybridConfig,
     GraniteMoeHybridForCausalLM,
     LlamaConfig,
@@ -58,9 +60,13 @@ def main() -> None:
         mamba_n_groups=1,
         mamba_d_state=32,
     )
+    ends = {name: shape[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    # Wide enough that what it says changes from token to token.
+    gpt2 = GPT2Config(**ends, n_positions=512, n_embd=HIDDEN, n_layer=2, n_head=4, initializer_range=0.3)
     models = {
         "tiny-gemma3": Gemma3ForCausalLM(gemma),
         "tiny-granite": GraniteMoeHybridForCausalLM(granite),
+        "tiny-gpt2": GPT2LMHeadModel(gpt2),
         "tiny-llama": LlamaForCausalLM(LlamaConfig(**shape, num_hidden_layers=LAYERS, head_dim=32)),
     }
     for name, model in models.items():

@@ -1,4 +1,4 @@
-"""Records SGLang by its own plugins, written against the source of 0.5.23. It has not been run with SGLang itself.
+"""Records SGLang by its own plugins. Tried with 0.5.23 on a CPU.
 
     TRACEREEL_SGLANG=run python -m sglang.launch_server --model-path MODEL
 

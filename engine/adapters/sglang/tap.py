@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers.decoders import DecodeStream
 from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.export import dtype_name, read_note
 from tracereel.engine.adapters.journal import Journal, Member, Moment
 from tracereel.engine.adapters.sglang.pieces import installed
 from tracereel.trace.format.events import (
@@ -23,6 +24,7 @@ from tracereel.trace.format.events import (
     Step,
     WorkloadInfo,
 )
+from tracereel.trace.format.identity import cpu_name
 from tracereel.trace.format.recorder import Later, Recorder, start_clock
 
 
@@ -205,8 +207,8 @@ def _next_text(stream: DecodeStream, backend: Any, token_id: int) -> str:
 
 
 def _header(scheduler: Any, paged: bool) -> Header:
-    arguments, model = scheduler.server_args, scheduler.model_config
-    page = int(scheduler.page_size)
+    arguments, page = scheduler.server_args, int(scheduler.page_size)
+    device = str(arguments.device)
     return Header(
         schema=SCHEMA_VERSION,
         engine=EngineInfo(name="SGLang", version=installed()),
@@ -214,14 +216,8 @@ def _header(scheduler: Any, paged: bool) -> Header:
         slots=int(scheduler.max_running_requests),
         kv_blocks=int(scheduler.max_total_num_tokens) // page if paged else None,
         kv_block_tokens=page if paged else None,
-        model=ModelInfo(
-            name=Path(str(arguments.model_path)).name or "unnamed",
-            weights="random" if str(arguments.load_format) == "dummy" else "real",
-            dtype={"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(
-                str(model.dtype).removeprefix("torch."), str(model.dtype)
-            ),
-        ),
-        device=DeviceInfo(kind=str(arguments.device), name=str(arguments.device)),
+        model=_model(scheduler),
+        device=DeviceInfo(kind=device, name=cpu_name() if device == "cpu" else device),
         workload=WorkloadInfo(name="served"),
         clock=start_clock(),
         config={
@@ -230,3 +226,14 @@ def _header(scheduler: Any, paged: bool) -> Header:
             "schedule_policy": str(scheduler.schedule_policy),
         },
     )
+
+
+def _model(scheduler: Any) -> ModelInfo:
+    """The model by its own name; a folder may carry a note of what its weights are."""
+    arguments, dtype = scheduler.server_args, scheduler.model_config.dtype
+    made_up = str(arguments.load_format) == "dummy"
+    folder = Path(str(arguments.model_path))
+    note = None if made_up else read_note(folder)
+    if note is not None:
+        return note.model_info(dtype)
+    return ModelInfo(name=folder.name or "unnamed", weights="random" if made_up else "real", dtype=dtype_name(dtype))
