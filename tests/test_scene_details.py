@@ -187,3 +187,15 @@ def test_no_card_on_its_way_covers_a_word(device, shape):
 
 def overlap(one, other):
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_upright_ring_takes_half_the_width_and_its_words_stand_beside_it(device):
+    settings = Settings(device=device)
+    show, _, frames = drawn_by("same_position", SIZES["tall"], settings, rate=1)
+    content = show.stage.content
+    discs = [thing.sides for thing in frames[-1] if thing.kind is Kind.DISC]
+    words = [thing for thing in frames[-1] if thing.kind is Kind.TEXT and "output tokens" in thing.name]
+    assert max(right for _, _, right, _ in discs) - min(left for left, *_ in discs) >= 0.5 * content.w
+    assert len(words) == 2
+    assert all(word.sides[0] > max(right for _, _, right, _ in discs) for word in words)

@@ -10,17 +10,19 @@ import numpy as np
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
-from tracereel.film.components.ring import Ring
+from tracereel.film.components.ring import LINE_OF_WORDS, Ring
+from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import STRONG, TEXT, UNDER_PLOT, case_colour
+from tracereel.film.stage import Box, Shape, Stage
+from tracereel.film.theme import HEADING_LINE, STRONG, TEXT, UNDER_PLOT, case_colour
 from tracereel.trace.analysis.batching_facts import longest_waiting_first
 from tracereel.trace.analysis.queries import Run
 
 _RUN_S = 5.6
 _STEPS = 26
+_LINE = 40.0
 
 
 @scene("same_position", order=30, films=(CONTINUOUS_BATCHING, FULL_LENGTH), needs=("same-position", "continuous"))
@@ -44,24 +46,41 @@ def same_position(show: Show) -> Beat:
         Ring(same, clock, show.say, "same", case_colour("same-position"), show.colours()),
         Ring(continuous, clock, show.say, "continuous", case_colour("continuous"), show.colours(), shift),
     )
-    content = stage.content
-    foot = Box(content.x, content.y, content.w, content.h - 50)
-    boxes = foot.rows(2, 90) if stage.shape is Shape.TALL else foot.columns((1, 1), 60 if stage.wide else 30)
+    places = ring_places(stage)
 
     def paint(canvas: Canvas, film_s: float) -> None:
         shown = ease((film_s - _RUN_S) / 0.5)
-        for ring, box, run, shift_ns in zip(rings, boxes, (same, continuous), (0, shift), strict=True):
-            ring.paint(canvas, box, film_s)
-            if shown:
-                until_ns = clock.engine_ns(clock.film_s) + shift_ns
-                measured = run.measure("mean_decoding", from_ns=begin + shift_ns, to_ns=until_ns)
-                mean = say("same_position.mean", mean=figure(measured, ".1f"))
-                canvas.text(
-                    mean, box.x + box.w / 2, box.bottom + UNDER_PLOT, STRONG, TEXT, shown, align=0.5, room=box.w
-                )
+        for ring, (box, words), run, shift_ns in zip(rings, places, (same, continuous), (0, shift), strict=True):
+            ring.paint(canvas, box, film_s, words)
+            if not shown:
+                continue
+            until_ns = clock.engine_ns(clock.film_s) + shift_ns
+            measured = run.measure("mean_decoding", from_ns=begin + shift_ns, to_ns=until_ns)
+            mean = say("same_position.mean", mean=figure(measured, ".1f"))
+            if words is None:
+                y = box.bottom + UNDER_PLOT
+                canvas.text(mean, box.x + box.w / 2, y, STRONG, TEXT, shown, align=0.5, room=box.w)
+            else:
+                for i, part in enumerate(wrap(mean.text, STRONG, words.w)):
+                    y = words.y + HEADING_LINE + LINE_OF_WORDS * 2 + _LINE * i
+                    canvas.text(mean, words.x, y, STRONG, TEXT, shown, part=part)
 
     name = say("same_position.name")
     return Beat("same_position", name, captions, clock, (same, continuous), paint)
+
+
+def ring_places(stage: Stage) -> list[tuple[Box, Box | None]]:
+    """The box of each ring, and that of its words where they stand beside it: in an upright frame."""
+    content = stage.content
+    if stage.shape is not Shape.TALL:
+        above = Box(content.x, content.y, content.w, content.h - 50)
+        return [(box, None) for box in above.columns((1, 1), 60 if stage.wide else 30)]
+    found: list[tuple[Box, Box | None]] = []
+    for row in content.rows(2, 44):
+        ring = Box(row.x, row.y, min(row.h, row.w * 0.56), row.h)
+        left = ring.right + 36
+        found.append((ring, Box(left, row.y + row.h / 2 - LINE_OF_WORDS * 2, row.right - left, row.h / 2)))
+    return found
 
 
 def _first_decoding(run: Run) -> int:

@@ -36,6 +36,8 @@ _LETTERED = 34.0
 """A node with a smaller radius has no letters in it."""
 _HUB, _HUB_FREE = 78.0, 24.0
 """The radius of a middle in which a count and words fit, and what is at least left between it and the nodes."""
+LINE_OF_WORDS = 56.0
+"""From a line of the words beside a ring to the next."""
 _WITH_POSITION = 46.0
 """The least radius of a node with two lines in it: its name and its position."""
 
@@ -59,13 +61,12 @@ class Ring:
         self._title = say.say(f"same_position.{key}")
         self._nodes = run.trace.header.slots
 
-    def paint(self, canvas: Canvas, box: Box, film_s: float) -> None:
-        """Draw the ring, who computes, and what has come of it."""
+    def paint(self, canvas: Canvas, box: Box, film_s: float, words: Box | None = None) -> None:
+        """Draw the ring, who computes, and what has come of it; its words stand above and below it, or in `words`."""
         t_ns = self._clock.engine_ns(film_s) + self._shift_ns
         state = self._run.timeline.at(t_ns)
         say = self._say.say
-        canvas.text(self._title, box.x + box.w / 2, box.y + HEADING_LINE, HEADING, self._colour, align=0.5, room=box.w)
-        middle, radius, node, places = self.places(box)
+        middle, radius, node, places = self.places(box, worded=words is None)
         canvas.disc(*middle, radius, LINE, outline=4)
         members = self._members(state)
         for slot, at in enumerate(places):
@@ -77,6 +78,11 @@ class Ring:
             self._node(canvas, at, node, occupant, computed, glow, t_ns)
         self._hub(canvas, middle, self._hub_radius(radius, node), node, state, t_ns)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))
+        if words is not None:
+            canvas.text(self._title, words.x, words.y + HEADING_LINE, HEADING, self._colour, room=words.w)
+            canvas.text(tokens, words.x, words.y + HEADING_LINE + LINE_OF_WORDS, HEADING, TEXT, room=words.w)
+            return
+        canvas.text(self._title, box.x + box.w / 2, box.y + HEADING_LINE, HEADING, self._colour, align=0.5, room=box.w)
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
 
     @staticmethod
@@ -103,9 +109,14 @@ class Ring:
             at = say("same_position.position", position=figure(measure("position", request=min(members), t_ns=t_ns)))
             canvas.text(at, x, y - 50, SMALL_STRONG, TEXT, align=0.5, room=radius * 1.4)
 
-    def places(self, box: Box) -> tuple[tuple[float, float], float, float, list[tuple[float, float]]]:
-        """The ring's middle, its radius, the radius of a node, and where the slots' nodes stand."""
-        head, foot = 56.0, 64.0
+    def places(
+        self, box: Box, *, worded: bool = True
+    ) -> tuple[tuple[float, float], float, float, list[tuple[float, float]]]:
+        """The ring's middle, its radius, the radius of a node, and where the slots' nodes stand.
+
+        `worded`: do its words stand in the box too?
+        """
+        head, foot = (56.0, 64.0) if worded else (0.0, 0.0)
         middle = box.x + box.w / 2, box.y + head + (box.h - head - foot) / 2
         node, radius = self._sizes(box.w, box.h - head - foot)
         angles = [math.tau * (i / self._nodes) - math.pi / 2 for i in range(self._nodes)]
