@@ -1,5 +1,6 @@
 """Exports as their readers see them: Perfetto's own trace processor, DuckDB, and the format's description."""
 
+import errno
 import importlib.util
 import json
 import re
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from tracereel.cli.main import main
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.export import tables as tables_module
+from tracereel.trace.export.tables import write_tables
+from tracereel.trace.format.locks import Lock, LockedError
 from tracereel.trace.state.columns import NEVER_NS, Trace
 
 HERE = Path(__file__).parent
@@ -194,6 +198,31 @@ def tables(small_trace, tmp_path_factory) -> Path:
     for file_format in ("parquet", "csv"):
         assert main(["export", str(small_trace), "--format", file_format, "--out", str(folder / file_format)]) == 0
     return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_tables_that_belong_together_take_their_places_together(
+    small_trace, film_recordings, tmp_path, kind, monkeypatch
+):
+    first, second = Trace.read(small_trace), Trace.read(next(film_recordings.glob("*.jsonl.zst")))
+    write_tables(first, tmp_path, kind)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 5
+
+    def full(trace):
+        yield from ()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tables_module, "_tokens", full)
+        with pytest.raises(OSError, match="No space left") as raised:
+            write_tables(second, tmp_path, kind)
+        assert raised.value.filename == str(tmp_path / f"tokens.{kind}")
+    with Lock(tmp_path / f"requests.{kind}"), pytest.raises(LockedError, match=f"requests.{kind}: process"):
+        write_tables(second, tmp_path, kind)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_tables(second, tmp_path, kind)
+    assert not any(path.read_bytes() == before[path.name] for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow

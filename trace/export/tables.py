@@ -19,7 +19,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.export import Progress
-from tracereel.trace.format.atomic import replacing
+from tracereel.trace.format.atomic import replacing, replacing_all
+from tracereel.trace.format.locks import Lock
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
 
 FORMATS = ("parquet", "csv")
@@ -32,11 +33,10 @@ Columns = dict[str, Any]
 def write_tables(
     trace: Trace, folder: Path, file_format: str, progress: Progress = lambda done, total: None
 ) -> list[Path]:
-    """Write all tables into `folder` as `requests.parquet` and so on, each whole or not at all; returns the files.
+    """Write all tables into `folder` as `requests.parquet` and so on, all of them or none; returns the files.
 
-    `file_format` is one of FORMATS. Raises OSError.
+    `file_format` is one of FORMATS. Raises OSError, and LockedError where another process writes tables there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     metadata = {b"tracereel.header": msgspec.json.encode(trace.header), b"tracereel.digest": trace.digest.encode()}
     if trace.caveats:
         metadata[b"tracereel.caveats"] = msgspec.json.encode(trace.caveats)
@@ -47,11 +47,11 @@ def write_tables(
         "members": lambda: _members(trace, progress),
         "tokens": lambda: _tokens(trace),
     }
-    files = []
-    for name, rows in tables.items():
-        path = folder / f"{name}.{file_format}"
-        _write(rows(), path, file_format, metadata)
-        files.append(path)
+    files = [folder / f"{name}.{file_format}" for name in tables]
+    # Tables of two traces must not stand side by side: they would be joined without a word.
+    with Lock(files[0]), replacing_all(folder) as place:
+        for file, rows in zip(files, tables.values(), strict=True):
+            _write(rows(), place / file.name, file_format, metadata)
     return files
 
 

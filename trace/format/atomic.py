@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +67,32 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(part)):
             raise naming(error, path) from error
         raise
+
+
+@contextlib.contextmanager
+def replacing_all(folder: Path) -> Iterator[Path]:
+    """A temporary folder in `folder`, for files that belong together; at a normal end all of them take their places.
+
+    After an exception it is removed, and what was in `folder` is as it was. Raises OSError that names the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        place = Path(tempfile.mkdtemp(prefix=".", suffix=PARTIAL_SUFFIX, dir=folder))
+    except OSError as error:
+        raise naming(error, folder) from error
+    try:
+        yield place
+        targets = {file: target_of(folder / file.name) for file in sorted(place.iterdir())}
+        for file in targets:
+            sync(file)
+        for file, target in targets.items():
+            file.replace(target)
+    except OSError as error:
+        if str(error.filename).startswith(str(place)):
+            raise naming(error, folder / Path(error.filename).name) from error
+        raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def naming(error: OSError, path: Path) -> OSError:
