@@ -136,6 +136,13 @@ def test_a_lock_names_its_holder_and_falls_with_its_process(tmp_path):
     assert names(tmp_path) == set()
 
 
+def test_where_no_lock_file_can_be_made_the_target_is_named(tmp_path):
+    (tmp_path / ".run.jsonl.lock").mkdir()
+    with pytest.raises(IsADirectoryError) as raised:
+        Lock(tmp_path / "run.jsonl")
+    assert raised.value.filename == str(tmp_path / "run.jsonl")
+
+
 def test_where_a_file_system_knows_no_locks_the_file_says_who_holds_one(tmp_path, monkeypatch):
     monkeypatch.setattr("tracereel.trace.format.locks.fcntl", None)
     target = tmp_path / "run.jsonl"

@@ -11,6 +11,8 @@ import socket
 import weakref
 from pathlib import Path
 
+from tracereel.trace.format.atomic import naming
+
 try:
     import fcntl
 except ImportError:  # a system without flock: see `_try`
@@ -27,15 +29,18 @@ class LockedError(Exception):
 class Lock:
     """Held from its making until `release()`, or as a context manager; one writer of `target` at a time.
 
-    Raises LockedError where another one holds it, also in this process, and OSError where the lock file cannot be
-    made. A forked child does not hold what its parent holds.
+    Raises LockedError where another one holds it, also in this process, and OSError, which names the target, where the
+    lock file cannot be made. A forked child does not hold what its parent holds.
     """
 
     def __init__(self, target: Path):
         self.path = target.with_name(f".{target.name}.lock")
         self._target = target
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = self._taken()
+        try:
+            self._descriptor = self._taken()
+        except OSError as error:
+            raise naming(error, target) from None
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
