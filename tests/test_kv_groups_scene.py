@@ -5,7 +5,7 @@ What is drawn is held against the records themselves, as they stand in the recor
 
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import msgspec
 import numpy as np
@@ -13,15 +13,18 @@ import pytest
 from drawing import LOOK, SIZE, draw, near, pixel
 from films import SIZES, laid_out
 from tracereel.film import theme
+from tracereel.film.beats.kv_cache_paging import Storyboard
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.group_tables import GroupTables
 from tracereel.film.frames import BeatFrames
+from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrasebook
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
 from tracereel.film.storyboards import storyboard
+from tracereel.film.theme import SMALL
 from tracereel.trace.analysis.moments import first_release
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.format.events import KvGroup
@@ -196,3 +199,21 @@ def test_nothing_is_said_of_groups_where_there_are_none():
     stated = {each.key for caption in beat.captions for each in caption.phrase.stated}
     assert "kv_cache_paging.pool" in stated
     assert not stated & {"kv_cache_paging.pool_of_groups", "kv_cache_paging.frees"}
+
+
+def test_a_square_frame_shows_every_slots_tables_in_two_columns(settings):
+    board = Storyboard(Show(settings, (1080, 1080)))
+    _, tables, _ = board.picture.places()
+    rows = board.picture.pool.rows_of(tables)
+    assert len(rows) == board.run.trace.header.slots == 4
+    for one, other in combinations(rows, 2):
+        assert one.right < other.x or one.bottom < other.y
+    groups = board.picture.pool.groups
+    for row in rows:
+        bands = groups.bands(board.picture.pool.table_of(row))
+        assert all(
+            band.x - bands[0].x == 0 and tables.x < band.x and band.right <= tables.right + 0.01 for band in bands
+        )
+        assert all(
+            width(word.text, SMALL) + 16 <= bands[0].x - board.picture.pool.table_of(row).x for word in groups.words
+        )

@@ -1,10 +1,15 @@
 """Places of the pipeline: each request has one, whatever their number, none on another or outside its stage."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from tracereel.film.components.pipeline_places import Places
+from tracereel.film.frames import BeatFrames
+from tracereel.film.layout import Kind
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
 from tracereel.film.stage import Stage
+from tracereel.film.storyboards import storyboard
 
 SHAPES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
 
@@ -42,3 +47,20 @@ def test_words_are_kept_where_they_fit(shape):
     many = Places(Stage.of_pixels(*SHAPES[shape]), [64], 320, 384, 80.0)
     assert 1 <= sum(seat.lettered for seat in many.seats.values()) < 64
     assert 1 <= many.cards < 320
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_words_of_a_card_on_its_way_do_not_overlap(shape):
+    show = Show(Settings(device="cuda"), SHAPES[shape])
+    (beat,) = storyboard("pipeline_flow", show)
+    drawn = []
+    frames, beside = BeatFrames(beat, show, watch=drawn.append), 0
+    for i in range(40):  # while a request takes the slot that another has left
+        drawn.clear()
+        frames.at(beat.still_s + i / 40)
+        for one, other in pairwise(drawn):
+            if one.kind is other.kind is Kind.TEXT and one.moving and other.moving and one.sides[0] < other.sides[0]:
+                beside += 1
+                assert one.sides[2] + 4 <= other.sides[0], f"{one} and {other}"
+    assert beside

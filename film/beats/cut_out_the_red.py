@@ -9,7 +9,7 @@ the throughput changed, on which machine.
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
-from tracereel.film.components.rearranged import Rearranged
+from tracereel.film.components.rearranged import LEAST_ROW, Rearranged
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
@@ -62,7 +62,8 @@ class _CutOut:
         colours = show.colours()
         grids = SlotGrid(self.static, show.say, colours), SlotGrid(self.continuous, show.say, colours)
         self.static_grid = grids[0]
-        self.grid = Rearranged(self.static, self.continuous, grids, colours)
+        coloured = self.places()[0].h / self.static.trace.header.slots >= LEAST_ROW
+        self.grid = Rearranged(self.static, self.continuous, grids, colours, coloured=coloured)
         self.pairs = throughput_ratio([r.trace for r in self.after], [r.trace for r in self.before]).pairs
         self.step_ms = [run.measure("step_ms", part="mean") for run in (self.static, self.continuous)]
         self.cost = self._cost()

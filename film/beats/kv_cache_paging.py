@@ -85,7 +85,7 @@ class PagingPicture:
             tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
             waiting = Box(right.x, right.bottom - 48, right.w, 48)
             return pool, tables, waiting
-        high = 0.43 if shape is Shape.TALL else 0.39
+        high = 0.43 if shape is Shape.TALL else 0.37
         if self.pool.groups is not None:
             high -= 0.12  # for the tables, of which each request has several
         pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
@@ -117,7 +117,7 @@ class PagingPicture:
         slots = run.trace.header.slots
         shown = len(self.pool.rows_of(tables))
         if shown < slots:
-            more = say("pipeline_flow.more_slots", count=figure(run.measure("slots_beyond", shown=shown)))
+            more = say("kv_cache_paging.more_tables", count=figure(run.measure("slots_beyond", shown=shown)))
             canvas.text(more, tables.right, tables.y - OVER_PANEL, SMALL, DIM, align=1)
         self.pool.paint_tables(canvas, tables, now_ns, marked, lit)
         self.pool.paint_waiting(canvas, waiting, now_ns)

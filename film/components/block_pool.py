@@ -43,6 +43,8 @@ _ABOVE = 50.0
 """What the request's name takes above its table."""
 _BETWEEN = 12.0
 """What is between the tables of requests where each has several."""
+_TWO_COLUMNS = 900.0
+"""From this width on such tables stand in two columns where one has no room for all."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,11 @@ class BlockPool:
         slots = self._run.trace.header.slots
         least = 56.0 if self.groups is None else self.groups.least_height + _BETWEEN
         shown = min(slots, max(int((box.h + (0 if self.groups is None else _BETWEEN)) // least), 1))
-        return box.rows(shown, min(_BETWEEN if self.groups else 16.0, box.h / shown * 0.14))
+        gap = min(_BETWEEN if self.groups else 16.0, box.h / shown * 0.14)
+        if self.groups is not None and shown < slots and box.w >= _TWO_COLUMNS:
+            left, right = (column.rows(shown, gap) for column in box.columns((1, 1), 2 * _BETWEEN))
+            return [*left, *right][:slots]
+        return box.rows(shown, gap)
 
     def _slim(self, row: Box) -> bool:
         """Does the table stand next to the request's name, for lack of height?"""

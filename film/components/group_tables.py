@@ -26,6 +26,10 @@ _HELD = 0.36
 """How much of a holder's colour is in the empty part of its block."""
 
 
+_OWN_WORDS = 212.0
+"""What the phrasebook's words for groups take at most."""
+
+
 class GroupTables:
     """Draws a request's block tables, one band a group of layers, into a box."""
 
@@ -59,7 +63,7 @@ class GroupTables:
 
     def _label_of(self, box: Box) -> float:
         """What the words take of a row: an engine's own word may be of any length."""
-        return min(self._label, 0.4 * box.w)
+        return min(self._label, max(0.4 * box.w, _OWN_WORDS))
 
     def cells(self, band: Box, tokens_reach: int) -> dict[int, Box]:
         """The place on the picture of each place of a table that reaches so far; of one too long its last ones."""

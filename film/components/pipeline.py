@@ -283,7 +283,9 @@ class PipelineView:
         room = box.w - 26 - name - 14 - 18
         if stage == DECODING and occupant is not None:
             count = figure(self._run.measure("request_output_tokens", request=request, t_ns=state.t_ns))
-            wide = canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
+            wide = width(count.text, SMALL_STRONG)
+            if wide <= room + 14:
+                canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
             room -= wide + 14
             if tall:
                 self._tail(canvas, Box(left, box.y + 66, box.w - 44, 0), request, occupant, state, colour)

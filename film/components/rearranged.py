@@ -15,7 +15,7 @@ from tracereel.film.theme import DECODE, IDLE, IDLE_SLOT, PANEL, SPARE_SLOT, TEX
 from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.queries import Run
 
-_LEAST_ROW = 4.0
+LEAST_ROW = 3.0
 """Units: in lower rows requests' own colours are not seen, but make a moiré; all have one colour there."""
 _STAGGER = 0.45
 """The share of the move by which the last request begins later than the first."""
@@ -38,7 +38,11 @@ class _Placing:
 class Rearranged:
     """Draws the requests of `one` on their way to their places in `other`."""
 
-    def __init__(self, one: Run, other: Run, grids: tuple[SlotGrid, SlotGrid], colours: RequestColours):
+    def __init__(
+        self, one: Run, other: Run, grids: tuple[SlotGrid, SlotGrid], colours: RequestColours, *, coloured: bool
+    ):
+        """`coloured`: does each request have its own colour? One run's rows are as high as the other's."""
+        self._coloured = coloured
         self._runs, self._grids, self._colours = (one, other), grids, colours
         self._spans = tuple(max(run.timeline.end_ns - run.timeline.begin_ns, 1) for run in self._runs)
         self._places = tuple(_by_request(grid) for grid in grids)
@@ -65,7 +69,6 @@ class Rearranged:
         if fallen > 0:
             with canvas.faded(fallen):
                 self._fall(canvas, one, bar, moved)
-        coloured = one.rows[0].h >= _LEAST_ROW
         for request, start in self._places[0].items():
             goal = self._places[1].get(request)
             here = one.place(start.slot, start.from_ns, start.to_ns)
@@ -73,7 +76,7 @@ class Rearranged:
                 late = (start.from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
                 there = other.place(goal.slot, goal.from_ns, goal.to_ns)
                 here = here.towards(there, ease((moved - late) / (1 - _STAGGER)))
-            colour = self._colours[request] if coloured else DECODE
+            colour = self._colours[request] if self._coloured else DECODE
             canvas.box(*here.sides, colour, 1.0 if goal is not None else 1 - moved)
         x = self.end_x(box, edge)
         canvas.line([(x, box.y - 10), (x, box.bottom + 10)], TEXT, thickness=4)
