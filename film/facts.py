@@ -216,7 +216,7 @@ NO_FACTS: dict[str, str] = {
             *(
                 "where_it_hurts.median",
                 "kv_cache_paging.held_of",
-                "kv_cache_paging.first_blocks",
+                "kv_cache_paging.more_blocks",
                 "kv_cache_paging.more_tables",
                 "kv_cache_paging.facts",
                 "chunked_prefill.first",

@@ -107,9 +107,9 @@ class PagingPicture:
         )
         canvas.text(held, pool.right, pool.y - OVER_PANEL, STRONG, TEXT, align=1)
         if self.pool.blocks < (run.trace.header.kv_blocks or 0):
-            count = figure(run.measure("blocks_drawn", most=self.pool.blocks), ",d")
+            count = figure(run.measure("blocks_beyond", shown=self.pool.blocks), ",d")
             canvas.text(
-                say("kv_cache_paging.first_blocks", count=count), pool.x + wide + 20, pool.y - OVER_PANEL, SMALL, DIM
+                say("kv_cache_paging.more_blocks", count=count), pool.x + wide + 20, pool.y - OVER_PANEL, SMALL, DIM
             )
         self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
         self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))

@@ -63,12 +63,12 @@ def slots_beyond(run: Run, *, shown: int) -> Answer:
 
 
 @query
-def blocks_drawn(run: Run, *, most: int) -> Answer:
-    """KV blocks of the pool, of a larger one the first `most`. Raises ValueError where the trace has no pool."""
+def blocks_beyond(run: Run, *, shown: int) -> Answer:
+    """KV blocks of the pool beyond the first `shown`. Raises ValueError where the trace says of no pool."""
     blocks = run.trace.header.kv_blocks
     if blocks is None:
         raise ValueError(f"{run.trace.path}: does not say how many KV blocks there are")
-    return min(blocks, most), (1, 1)
+    return max(blocks - shown, 0), (1, 1)
 
 
 @query
