@@ -9,13 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import zstandard
 from tracereel.cli.main import main
+from tracereel.player import server
 from tracereel.player.errors import PlayerError
 from tracereel.player.page import all_words, build_page, page_data
 from tracereel.player.program import bundle
@@ -239,6 +242,28 @@ def test_the_server_answers_this_machine_alone_with_the_page_alone():
             pass
         address = socket.getaddrinfo("127.0.0.1", 0)[0][4][0]
         assert url.startswith(f"http://{address}:")
+
+
+def test_a_browser_that_sends_a_byte_now_and_then_has_only_its_time(monkeypatch):
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    with serving("the page") as (url, serve):
+        threading.Thread(target=serve, daemon=True).start()
+        address = ("127.0.0.1", int(url.split(":")[-1].strip("/")))
+        slow = [socket.create_connection(address, timeout=5) for _ in range(5)]
+        by = time.monotonic() + 5
+        for connection in slow:  # two find no room, three have no more time
+            with suppress(ConnectionError):
+                while time.monotonic() < by:
+                    connection.sendall(b"G")
+                    connection.settimeout(0.05)
+                    with suppress(TimeoutError):
+                        assert connection.recv(1) == b""
+                        break
+            assert time.monotonic() < by
+            connection.close()
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"the page"
 
 
 @pytest.mark.slow
