@@ -12,7 +12,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch it and print where it lies."""
+    """Fetch it and print where it is."""
     from tracereel.cli.terminal import say
     from tracereel.engine.model_store import fetch_model
 

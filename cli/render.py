@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sound", action="store_true", help="let each token be heard at its measured time")
     parser.add_argument("--narration", action="store_true", help="let a voice read the captions")
     parser.add_argument(
-        "--voice", metavar="VOICE", help="who reads them: espeak-ng (default) or piper:MODEL.onnx; means --narration"
+        "--voice", metavar="VOICE", help="what reads them: espeak-ng (default) or piper:MODEL.onnx; means --narration"
     )
     stretch = parser.add_argument_group(
         "a stretch of one run", "for decode_batching, pipeline_flow and kv_cache_paging"

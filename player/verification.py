@@ -48,7 +48,7 @@ def verify_page(path: Path, traces: Iterable[Path]) -> PageVerdict:
 
 
 def verify_text(text: str, path: Path, traces: Iterable[Path]) -> PageVerdict:
-    """Check the text of a page that is, or lies within, the file `path`. Raises as `verify_page` does."""
+    """Check the text of a page that is, or is within, the file `path`. Raises as `verify_page` does."""
     found = _DATA.search(text)
     if found is None:
         raise PlayerError(f"{path}: holds no recording; is it a page of `tracereel play`?")
@@ -125,7 +125,7 @@ def _fault_of_figure(figure: Figure, runs: dict[str, Run]) -> str | None:
 
 
 def _fault_of_film(entry: FilmEntry, folder: Path, digests: set[str]) -> str | None:
-    """Are its seconds those of the film's ledger? The film has to lie next to the page."""
+    """Are its seconds those of the film's ledger? The film has to be next to the page."""
     film = folder / Path(entry.name).name
     if not film.is_file():
         return f"{film.name} is not next to the page, so its seconds cannot be checked"

@@ -29,7 +29,7 @@ def test_the_grid_is_the_static_run_first_and_the_continuous_run_at_last(scene, 
         since = span * i // 60
         around = [run.timeline.at(run.timeline.begin_ns + since + d).occupancy for d in (-span // 300, 0, span // 300)]
         for slot, row in enumerate(rows):
-            held = {seats[slot].request if seats[slot] else None for seats in around}
+            held = {occupants[slot].request if occupants[slot] else None for occupants in around}
             if len(held) > 1 or held == {None}:
                 continue
             seen = pixel(picture, grid.x + grid.w * since / span, row.y + row.h / 2)
@@ -47,11 +47,11 @@ def test_the_red_is_where_slots_were_empty_while_requests_waited(scene):
     span = run.timeline.end_ns - run.timeline.begin_ns
     for step in range(5, len(steps), 40):
         middle = (int(steps.start_ns[step]) + int(steps.end_ns[step])) // 2
-        seats = run.timeline.at(middle).occupancy
+        occupants = run.timeline.at(middle).occupancy
         for slot, row in enumerate(rows):
             seen = pixel(picture, grid.x + grid.w * (middle - run.timeline.begin_ns) / span, row.y + row.h / 2)
             is_red = near(seen, LOOK(theme.IDLE_SLOT))
-            assert is_red == (seats[slot] is None and int(steps.waiting[step]) > 0), (step, slot)
+            assert is_red == (occupants[slot] is None and int(steps.waiting[step]) > 0), (step, slot)
             red += is_red
     assert red > 20
 

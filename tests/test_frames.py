@@ -58,10 +58,10 @@ def test_the_pipelines_places_show_who_is_in_them(runs, case, shape):
         state = run.timeline.at(clock.engine_ns(film_s))
         picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), shape)
         for slot, occupant in enumerate(state.occupancy):
-            seat = view.places.seats[slot]
+            slot_place = view.places.slots[slot]
             want = theme.PANEL if occupant is None or occupant.prefill else colours[occupant.request]
-            x = 4 if seat.lettered else seat.decode.w / 2
-            assert near(seen_in(picture, seat.decode, x), LOOK(want)), (film_s, slot)
+            x = 4 if slot_place.lettered else slot_place.decode.w / 2
+            assert near(seen_in(picture, slot_place.decode, x), LOOK(want)), (film_s, slot)
             checked += 1
         for place, request in enumerate(state.waiting):
             box = view.places.waiting_at(place)

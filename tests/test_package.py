@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,8 @@ def wheel(tmp_path_factory):
     command = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(next(out.glob("*.tar.gz"))) as source:
+        assert not [name for name in source.getnames() if "/tests" in name], "some tests, without what they need"
     return zipfile.ZipFile(next(out.glob("*.whl")))
 
 

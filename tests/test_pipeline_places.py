@@ -24,8 +24,8 @@ def test_every_request_has_a_place_of_its_own(shape, slots, requests):
     places = Places(Stage.of_pixels(*SHAPES[shape]), [slots], requests, requests, 80.0)
     fields = {
         "waiting": (places.waiting, [places.waiting_at(i) for i in range(requests)]),
-        "prefill": (places.prefill, [places.seats[slot].prefill for slot in range(slots)]),
-        "decode": (places.decode, [places.seats[slot].decode for slot in range(slots)]),
+        "prefill": (places.prefill, [places.slots[slot].prefill for slot in range(slots)]),
+        "decode": (places.decode, [places.slots[slot].decode for slot in range(slots)]),
         "ended": (places.ended, [places.ended_at(i) for i in range(requests)]),
     }
     for name, (stage, boxes) in fields.items():
@@ -41,11 +41,11 @@ def test_every_request_has_a_place_of_its_own(shape, slots, requests):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_words_are_kept_where_they_fit(shape):
     few = Places(Stage.of_pixels(*SHAPES[shape]), [8], 4, 8, 80.0)
-    assert all(seat.lettered for seat in few.seats.values())
+    assert all(slot_place.lettered for slot_place in few.slots.values())
     assert few.queue_tiles is None
     assert few.ended_tiles is None
     many = Places(Stage.of_pixels(*SHAPES[shape]), [64], 320, 384, 80.0)
-    assert 1 <= sum(seat.lettered for seat in many.seats.values()) < 64
+    assert 1 <= sum(slot_place.lettered for slot_place in many.slots.values()) < 64
     assert 1 <= many.cards < 320
 
 

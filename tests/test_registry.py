@@ -1,6 +1,8 @@
 """One registry of metrics: what it holds is what is shown, documented, compared and asked."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from tracereel.trace.analysis.metrics import Distribution, Metrics
 from tracereel.trace.analysis.queries import QUERIES, Run, measure
 from tracereel.trace.analysis.registry import METRICS, Metric, compared, compared_title, register, schema_table
 
-SCHEMA = Path(__file__).resolve().parents[1] / "trace" / "SCHEMA.md"
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = ROOT / "trace" / "SCHEMA.md"
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,28 @@ def test_a_part_of_a_distribution_can_be_asked_for(run):
             measure("ttft_ms", [run], **args)
     with pytest.raises(ValueError, match="goodput"):
         measure("goodput", [run])
+
+
+def strings_of(path):
+    """Every string in a file as a pattern of all it can be: an f-string's places may hold anything."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            parts = [re.escape(part.value) if isinstance(part, ast.Constant) else r"\w+" for part in node.values]
+            text = "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+            if "_" in text and len(text) > 6:  # "_per_token" says which; "_ms" and "s" could be anything
+                yield "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield re.escape(node.value)
+
+
+@pytest.mark.slow
+def test_every_query_is_asked_by_somebody():
+    rooms = ("film", "player", "cli", "trace", "scenes", "benchmarks")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    said = {pattern for path in files for pattern in strings_of(path)}
+    pattern = re.compile("|".join(pattern for pattern in said if len(pattern) < 60))
+    own = [name for name, function in QUERIES.items() if function.__module__.startswith("tracereel.")]
+    assert len(own) > 100
+    assert not [name for name in own if not pattern.fullmatch(name)]

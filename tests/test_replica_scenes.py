@@ -64,7 +64,7 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
     places, parts = view.places, run.trace.header.replicas
     starts = [sum(part.slots for part in parts[:i]) for i in range(len(parts))]
     # Each replica that has room has as many slots with words as the others.
-    shown = [[slot for slot in range(s, s + 3) if slot in places.seats and places.seats[slot].lettered] for s in starts]
+    shown = [[slot for slot in range(s, s + 3) if slot in places.slots and places.slots[slot].lettered] for s in starts]
     assert len({len(slots) for slots in shown[: len(places.rings)]}) == 1
     seated = lit = dark = 0
     steps = run.trace.steps
@@ -74,11 +74,11 @@ def test_each_replica_has_its_own_lanes_and_its_own_steps(merged):
         occupancy = run.timeline.at(t_ns).occupancy
         picture, _ = draw(lambda canvas, s=film_s: view.paint(canvas, s), SIZE)
         for slot, occupant in enumerate(occupancy):
-            seat = places.seats.get(slot)
-            if seat is not None and occupant is not None and not occupant.prefill:
-                box = seat.decode
+            slot_place = places.slots.get(slot)
+            if slot_place is not None and occupant is not None and not occupant.prefill:
+                box = slot_place.decode
                 seen = colour_at(
-                    picture, (box.x + (4 if seat.lettered else box.w / 2)) * SCALE, (box.y + box.h / 2) * SCALE
+                    picture, (box.x + (4 if slot_place.lettered else box.w / 2)) * SCALE, (box.y + box.h / 2) * SCALE
                 )
                 assert near(seen, LOOK(colours[occupant.request])), (film_s, slot)
                 seated += 1
@@ -114,6 +114,6 @@ def test_who_sat_in_a_slot_without_a_row_is_among_the_finished(merged):
     hidden = {
         int(residencies.request[i])
         for i in range(len(residencies.request))
-        if int(residencies.slot[i]) not in places.seats
+        if int(residencies.slot[i]) not in places.slots
     }
-    assert bool(hidden & set(order[first:])) == (len(places.seats) < run.trace.header.slots)
+    assert bool(hidden & set(order[first:])) == (len(places.slots) < run.trace.header.slots)

@@ -42,7 +42,9 @@ def test_few_slots_still_write_while_requests_wait(film_recordings):
     state = run.timeline.at(batch.later_ns)
     assert 1 <= state.num_running <= 2
     assert state.num_waiting == 40
-    assert all(seat is not None and seat.output_tokens for seat in run.timeline.at(batch.begin_ns).occupancy)
+    assert all(
+        occupant is not None and occupant.output_tokens for occupant in run.timeline.at(batch.begin_ns).occupancy
+    )
     assert sorted(batch.slots) == list(range(8))
 
 

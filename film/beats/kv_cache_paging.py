@@ -2,7 +2,7 @@
 
 What the viewer should understand: the memory of a running request is not one piece but a list of blocks, and that list
 is what makes room for more requests. Beat one: a request reads its prompt and takes blocks from the pool, a few tokens
-each; its block table says where they lie. Beat two: the next request begins with the same text, and its table points to
+each; its block table says where they are. Beat two: the next request begins with the same text, and its table points to
 the very same blocks; they light up in both colours and are computed once. Beat three: who has ended gives its blocks
 back, but not those that others still use. Beat four: every block is held, somebody needs one more, and a request loses
 its slot and its blocks and waits again. Beat five: it is back; what still lay in the pool is taken as it is, the rest

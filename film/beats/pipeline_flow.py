@@ -58,8 +58,8 @@ def pipeline_flow(show: Show) -> Beat:
     run = show.run(show.recordings.preferred("online", "continuous"))
     if show.recordings.has("continuous") and not queued(run.trace):
         run = show.run("continuous")
-    say, seats = show.say.say, places_of(run, show.stage).seats
-    lettered = {slot for slot, seat in seats.items() if seat.lettered}
+    say, slots = show.say.say, places_of(run, show.stage).slots
+    lettered = {slot for slot, slot_place in slots.items() if slot_place.lettered}
     # Who was all there at the start did not come by the clock.
     first = "waits" if came_together(run.trace) else "arrive"
     writes = "write" if (run.trace.steps.member_sampled <= 1).all() else "write_several"

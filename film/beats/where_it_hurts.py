@@ -50,7 +50,7 @@ _CLOSE_SLOTS = 10
 _MOST_DOTS = 6000
 _DOT = 8.0
 _BESIDE = 264.0
-"""Units beside the dots, for what stands at the axis."""
+"""Units next to the dots, for what stands at the axis."""
 
 
 @dataclass(frozen=True)
@@ -285,9 +285,9 @@ class Storyboard:
         slots = self._slots_of_step()
         for request in self.tied:
             if slots.get(request, -1) in self.close_slots:
-                seat = self.grid.residency_box(box, close, slots[request] - first, self.pause.from_ns, until_ns)
+                residency = self.grid.residency_box(box, close, slots[request] - first, self.pause.from_ns, until_ns)
                 own = request == self.pause.request
-                canvas.card(*seat.grown(5).sides, TEXT, radius=10, outline=5 if own else 3)
+                canvas.card(*residency.grown(5).sides, TEXT, radius=10, outline=5 if own else 3)
         self._measure_wait(canvas, box, until_ns)
 
     def _measure_wait(self, canvas: Canvas, box: Box, until_ns: int) -> None:

@@ -72,13 +72,13 @@ class PipelineView:
                 self._paint_followed(canvas, move, film_s, state, closing)
         self._paint_heads(canvas, state)
         self._paint_queue(canvas, film_s, state, followed, closing)
-        for slot, seat in self.places.seats.items():
+        for slot, slot_place in self.places.slots.items():
             occupant = state.occupancy[slot]
             if occupant is None or occupant.request in followed:
                 continue
             stage = PREFILLING if occupant.prefill else DECODING
-            box = seat.prefill if occupant.prefill else seat.decode
-            if seat.lettered:
+            box = slot_place.prefill if occupant.prefill else slot_place.decode
+            if slot_place.lettered:
                 self._card(canvas, box, occupant.request, stage, state, occupant)
             else:
                 canvas.box(*box.sides, PREFILL if occupant.prefill else self._colours[occupant.request])
@@ -102,8 +102,8 @@ class PipelineView:
                 return None
             rank = state.finished.index(request) - self._first_chip(state)
             return places.ended_at(rank) if rank >= 0 else None
-        seat = places.seats.get(visit.slot)
-        return None if seat is None else seat.prefill if visit.stage == PREFILLING else seat.decode
+        slot_place = places.slots.get(visit.slot)
+        return None if slot_place is None else slot_place.prefill if visit.stage == PREFILLING else slot_place.decode
 
     def _first_chip(self, state: State) -> int:
         return max(0, state.num_finished - self.places.chips)
@@ -177,13 +177,13 @@ class PipelineView:
     def _paint_frames(self, canvas: Canvas, film_s: float, state: State, under_way: list[Move]) -> None:
         """The places of the requests, and the ring around Decode."""
         places = self.places
-        for seat in places.seats.values():
-            if seat.lettered:
-                canvas.card(*seat.prefill.sides, PANEL, 0.55)
-                canvas.card(*seat.decode.sides, PANEL)
+        for slot_place in places.slots.values():
+            if slot_place.lettered:
+                canvas.card(*slot_place.prefill.sides, PANEL, 0.55)
+                canvas.card(*slot_place.decode.sides, PANEL)
             else:
-                canvas.box(*seat.prefill.sides, PANEL)
-                canvas.box(*seat.decode.sides, PANEL)
+                canvas.box(*slot_place.prefill.sides, PANEL)
+                canvas.box(*slot_place.decode.sides, PANEL)
         for move in under_way:
             self._afterglow(canvas, move, film_s)
         # The ring around Decode brightens with every step that ends.
@@ -219,10 +219,10 @@ class PipelineView:
         """Where a prompt has just been read: it may have taken less than a frame."""
         if move.before is None or move.before.stage != PREFILLING:
             return
-        seat = self.places.seats.get(move.before.slot)
+        slot_place = self.places.slots.get(move.before.slot)
         alpha = 0.4 * (1 - (film_s - move.from_s) / _GLOW_S)
-        if seat is not None and alpha > 0:
-            canvas.card(*seat.prefill.sides, PREFILL, alpha, radius=12 if seat.lettered else 0)
+        if slot_place is not None and alpha > 0:
+            canvas.card(*slot_place.prefill.sides, PREFILL, alpha, radius=12 if slot_place.lettered else 0)
 
     def _counts(self, state: State) -> tuple[Phrase, ...]:
         names = ("waiting", "prefilling", "decoding", "finished")

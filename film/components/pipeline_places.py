@@ -57,7 +57,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class Seat:
+class SlotPlace:
     """A slot's place in Prefill and in Decode; is it a row with words, or a tile?"""
 
     prefill: Box
@@ -103,7 +103,7 @@ class Places:
         self._place_ended(requests, name_width)
 
     def _place_queue(self, waiting: int, highest: float) -> None:
-        rows = [seat.decode.h for seat in self.seats.values() if seat.lettered]
+        rows = [slot_place.decode.h for slot_place in self.slots.values() if slot_place.lettered]
         self.card_height = min([*rows, highest])
         pitch, in_row = self.pitch, self.cards_in_row
         fit = max(int((self.waiting.h + CARD_GAP) // pitch), 1)
@@ -141,7 +141,7 @@ class Places:
         pitch = (body + between) / len(sizes)
         self.names = [(self.decode.x, self.decode.y + pitch * i + name - 26) for i in range(len(sizes))]
         """Where each replica's name stands, where there are several."""
-        self.seats: dict[int, Seat] = {}
+        self.slots: dict[int, SlotPlace] = {}
         """The place of each slot that has one."""
         self.rings: list[Box] = []
         self.more_slots: tuple[int, float] | None = None
@@ -153,8 +153,8 @@ class Places:
             ring = self.gap + 2
             self.rings.append(Box(self.decode.x - ring, top - ring, self.decode.w + 2 * ring, height + 2 * ring))
             first += size
-        if several and len(self.seats) < sum(replicas):
-            self.more_slots = len(self.seats), self.decode.y + body + _LABEL + 6
+        if several and len(self.slots) < sum(replicas):
+            self.more_slots = len(self.slots), self.decode.y + body + _LABEL + 6
 
     def _fit(self, height: float) -> int:
         """How many rows with words fit."""
@@ -169,7 +169,7 @@ class Places:
         rows_height = min(room, _TALLEST_ROW * rows)
         boxes = [Box(box.x, top, box.w, rows_height).rows(rows, self.gap) for box in (self.prefill, self.decode)]
         for i, (prefill, decode) in enumerate(zip(*boxes, strict=True)):
-            self.seats[first + i] = Seat(prefill, decode, True)
+            self.slots[first + i] = SlotPlace(prefill, decode, True)
         if rows == size:
             return rows_height
         below = rows_height + label
@@ -177,7 +177,7 @@ class Places:
             Tiles(Box(box.x, top + below, box.w, height - below), size - rows) for box in (self.prefill, self.decode)
         ]
         for i in range(min(size - rows, *(field.room for field in fields))):
-            self.seats[first + rows + i] = Seat(fields[0].at(i), fields[1].at(i), False)
+            self.slots[first + rows + i] = SlotPlace(fields[0].at(i), fields[1].at(i), False)
         if labelled:
             self.more_slots = rows, top + rows_height + 32
         return height

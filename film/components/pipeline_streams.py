@@ -40,8 +40,8 @@ def _way(places: Places, move: Move, there: Box) -> tuple[Point, Point]:
     stage = move.now.stage
     if move.before is None:
         return (there.x - 56, y), (there.x - 12, y)
-    seat = places.seats.get(move.before.slot if move.before.stage != WAITING else move.now.slot)
-    from_y = y if seat is None else seat.decode.y + seat.decode.h / 2
+    slot_place = places.slots.get(move.before.slot if move.before.stage != WAITING else move.now.slot)
+    from_y = y if slot_place is None else slot_place.decode.y + slot_place.decode.h / 2
     if stage == WAITING:
         return (places.prefill.x - 12, from_y), (places.waiting.right + 12, y)
     if stage == ENDED:

@@ -104,7 +104,11 @@ class Ring:
         whole, brief = say("same_position.members", slots=slots), say("same_position.members_briefly", slots=slots)
         canvas.text(whole if width(whole.text, SMALL) <= room else brief, x, y + 44, SMALL, DIM, align=0.5, room=room)
         members = self._members(state, decoding=True)
-        there = {seat.computed_tokens for seat in state.occupancy if seat is not None and seat.request in members}
+        there = {
+            occupant.computed_tokens
+            for occupant in state.occupancy
+            if occupant is not None and occupant.request in members
+        }
         if len(there) == 1 and node < _LETTERED and radius >= 84:
             at = say("same_position.position", position=figure(measure("position", request=min(members), t_ns=t_ns)))
             canvas.text(at, x, y - 50, SMALL_STRONG, TEXT, align=0.5, room=radius * 1.4)

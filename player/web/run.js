@@ -199,7 +199,7 @@ export class Run {
   }
 
   /** What a slot holds at t, or null: the request, its phase and how far it is. */
-  seat(slot, t) {
+  occupant(slot, t) {
     const stay = this.stayOfSlot(slot, t);
     if (stay === ABSENT) return null;
     const request = this.stay.request[stay];

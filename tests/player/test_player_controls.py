@@ -255,8 +255,8 @@ def test_the_picture_of_some_slots_is_of_those_slots(wide):
     )
     colours = RequestColours([run.trace])
     for slot, colour in zip(range(first, first + count), shown, strict=True):
-        seat = run.timeline.at(int(run.trace.steps.start_ns[120])).occupancy[slot]
-        expected = [round(255 * part) for part in DARK.rgb(colours[seat.request])]
+        occupant = run.timeline.at(int(run.trace.steps.start_ns[120])).occupancy[slot]
+        expected = [round(255 * part) for part in DARK.rgb(colours[occupant.request])]
         assert colour == pytest.approx(expected, abs=2), slot
     lettered = "".join(ElementTree.fromstring(wide.evaluate("tracereel.app.svg")).itertext())
     for slot in (first, 40, first + count - 1):
@@ -313,19 +313,19 @@ def test_two_fingers_above_each_other_zoom_the_slots(open_page):
 def test_a_click_opens_the_request_under_it_and_its_answer_grows(one, runs):
     run = runs[1]
     grid = box_of(one, "grid")
-    seat = run.timeline.at(run.timeline.begin_ns + int(2e9)).occupancy[3]
+    occupant = run.timeline.at(run.timeline.begin_ns + int(2e9)).occupancy[3]
     x = one.evaluate("(t) => tracereel.app.lanes[0].xOf(t)", 2e9) - one.evaluate("tracereel.app.lanes[0].grid.x")
     one.mouse.click(grid["x"] + x, grid["y"] + grid["height"] * 3.5 / 8)
     settled(one)
-    assert f"Request R{seat.request + 1}" in one.text_content("#request h3")
-    texts = run.trace.texts_of(seat.request)
+    assert f"Request R{occupant.request + 1}" in one.text_content("#request h3")
+    texts = run.trace.texts_of(occupant.request)
     for share in (0.1, 0.5, 1):
         t_ns = int(run.timeline.begin_ns + share * 5e9)
         one.evaluate("(t) => tracereel.app.goTo(t)", t_ns - run.timeline.begin_ns)
         settled(one)
-        written = "".join(texts[: run.timeline.at(t_ns).output_tokens_of(seat.request)])
+        written = "".join(texts[: run.timeline.at(t_ns).output_tokens_of(occupant.request)])
         assert one.text_content("#request .quote:last-child") == written
-    assert run.trace.arrivals[seat.request].prompt in one.text_content("#request")
+    assert run.trace.arrivals[occupant.request].prompt in one.text_content("#request")
 
 
 def test_two_runs_stand_on_one_clock_with_their_difference(two, runs):
@@ -425,13 +425,13 @@ def test_the_picture_holds_what_the_timeline_says_cell_by_cell(open_page, runs):
             )
             for k, column in enumerate(shown):
                 t_ns = int(steps.start_ns[first + k])
-                for seat, colour in zip(run.timeline.at(t_ns).occupancy, column, strict=True):
-                    role = REQUESTS[0] if seat is None else RequestColours([run.trace])[seat.request]
+                for occupant, colour in zip(run.timeline.at(t_ns).occupancy, column, strict=True):
+                    role = REQUESTS[0] if occupant is None else RequestColours([run.trace])[occupant.request]
                     expected = [round(255 * part) for part in DARK.rgb(role)]
-                    if seat is not None and seat.computes:
-                        assert colour == pytest.approx(expected, abs=2), (first + k, seat)
+                    if occupant is not None and occupant.computes:
+                        assert colour == pytest.approx(expected, abs=2), (first + k, occupant)
                     else:
-                        assert colour != expected, (first + k, seat)
+                        assert colour != expected, (first + k, occupant)
 
 
 def test_why_a_step_was_what_it_was(one, runs):

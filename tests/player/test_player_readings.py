@@ -90,7 +90,7 @@ def test_the_bands_have_the_timelines_numbers(open_page, film_recordings):
         state = run.timeline.at(t_ns)
         from_ns = int(steps.end_ns[step - 1]) if step else int(steps.start_ns[0])
         rate = int(steps.sampled[step]) / (int(steps.end_ns[step]) - from_ns) * 1e9
-        batch = sum(1 for seat in state.occupancy if seat and seat.computes)
+        batch = sum(1 for occupant in state.occupancy if occupant and occupant.computes)
         numbers = [float(value.replace(",", "")) for _, value in shown]
         assert numbers == [state.num_waiting, batch, state.kv_used, pytest.approx(rate, abs=0.51)], step
 

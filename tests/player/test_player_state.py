@@ -38,7 +38,7 @@ STATE = """([key, times]) => tracereel.app.show([key]).then(() => {
     kv: run.kvUsed(t),
     steps: run.runningSteps(t),
     ended: run.stepsEnded(t),
-    occupancy: Array.from({ length: run.slots }, (_, slot) => run.seat(slot, t)),
+    occupancy: Array.from({ length: run.slots }, (_, slot) => run.occupant(slot, t)),
   }));
 })"""
 MEMBERS = """([key, cells]) => tracereel.app.show([key]).then(() => {

@@ -98,6 +98,6 @@ def _tokens_of(trace: Trace) -> list[int]:
 
 
 def queued(trace: Trace) -> bool:
-    """Did a request wait for a slot: was every slot held in some step, and did requests wait beside it?"""
+    """Did a request wait for a slot: was every slot held in some step, and did requests wait at the same time?"""
     steps = trace.steps
     return bool(((steps.waiting > 0) & (steps.running >= trace.step_slots)).any())

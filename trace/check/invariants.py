@@ -364,7 +364,7 @@ class _Checker:
         self.end = event
         last = [replica.times.last for replica in self.replicas.values()]
         if any(step is not None and event.at_ns < step.end_ns for step in last):
-            self.say("times", "the end record lies before the last step's end")
+            self.say("times", "the end record is before the last step's end")
         for name in ("requests", "steps", "output_tokens"):
             stated, counted = getattr(event, name), getattr(self.report, name)
             if stated != counted:

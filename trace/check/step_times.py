@@ -25,7 +25,7 @@ class StepTimes:
             yield f"latency_ns of step {step.index} is less than the step took, or reaches before time 0"
         longest = took if step.latency_ns is None else step.latency_ns
         if step.scheduled_ns is not None and not step.end_ns - longest <= step.scheduled_ns <= step.end_ns:
-            yield f"scheduled_ns of step {step.index} lies outside the step"
+            yield f"scheduled_ns of step {step.index} is outside the step"
         if step.device_ns is not None and step.device_ns > longest:
             yield f"device_ns of step {step.index} is longer than the step"
         before = self.last

@@ -220,7 +220,7 @@ class Recorder:
     def _error(self) -> RecordingError:
         left = ""
         if self._writer is not None and self._writer.partial.exists():
-            left = f"; what was written lies in {self._writer.partial.name}"
+            left = f"; what was written is in {self._writer.partial.name}"
         return RecordingError(f"{self.path}: {self._fault}{left}")
 
     def __enter__(self) -> "Recorder":

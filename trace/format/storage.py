@@ -166,7 +166,7 @@ class LineWriter:
         self.partial.replace(self._target)
 
     def abandon(self) -> None:
-        """Close the partial file as it is and leave it where it lies; one that holds nothing is removed."""
+        """Close the partial file as it is and leave it where it is; one that holds nothing is removed."""
         with contextlib.suppress(OSError):  # what is still in memory has no place on a full disk
             self.flush()
         with contextlib.suppress(OSError):

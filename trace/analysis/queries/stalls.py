@@ -32,21 +32,7 @@ def longest_stalled(run: Run, *, request: int) -> Answer:
 
 
 @query
-def stalled_requests(run: Run, *, request: int) -> Answer:
-    """How many requests decode in the step that prefills `request` and stalls one of them longest."""
-    found = _stalls_by(run, request)
-    return found[0].decodes, _lines(run, found[:1])
-
-
-@query
 def all_stalls_ms(run: Run, *, request: int) -> Answer:
     """The stalls of all decoding requests in all steps that prefill `request` together, in ms."""
     found = _stalls_by(run, request)
     return sum(stall.total_ms for stall in found), _lines(run, found)
-
-
-@query
-def stalling_steps(run: Run, *, request: int) -> Answer:
-    """Steps that prefill `request` while other requests decode."""
-    found = _stalls_by(run, request)
-    return len(found), _lines(run, found)
