@@ -14,7 +14,7 @@ from tracereel.trace.state.columns import Trace
 SUITES = sorted(
     folder
     for folder in PACKAGE_RECORDINGS.iterdir()
-    if folder.is_dir() and folder.name not in ("replicas", "vllm-kinds", "llama-cpp", "__pycache__")
+    if folder.is_dir() and folder.name not in ("replicas", "vllm-kinds", "llama-cpp", "sglang", "__pycache__")
 )
 
 

@@ -165,3 +165,10 @@ def test_inspect_says_what_only_some_engines_say_and_nothing_where_they_do_not(t
     }
     plain = msgspec.structs.replace(HEADER, kv_groups=[])
     assert special_facts(written(tmp_path / "plain.jsonl", events()[1:1], plain)) == {}
+
+
+def test_inspect_says_how_unevenly_experts_were_taken(tmp_path):
+    told = replaced(events(), 2, experts=[[], [3, 1, 0, 0], [1, 1, 1, 1]])
+    path = written(tmp_path / "experts.jsonl", replaced(told, 1, experts=[[], [3, 1, 0, 0], [1, 1, 1, 1]]))
+    assert check(path).ok, check(path).violations
+    assert special_facts(path)["experts"] == "2 layers × 4, busiest of a layer 3.00 × the mean"

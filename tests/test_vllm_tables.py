@@ -4,8 +4,10 @@ from dataclasses import make_dataclass
 from enum import StrEnum
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.vllm.experts import expert_counts
 from tracereel.engine.adapters.vllm.kv import KvCache, early_codes, kv_group, runs, watched, whole_tables
 from tracereel.engine.adapters.vllm.pieces import OUTPUTS, piece, require
 from tracereel.engine.adapters.vllm.sources import Sources
@@ -178,3 +180,14 @@ def test_without_a_tier_or_a_connector_what_is_not_local_is_external():
     sources.forget("a")  # and another request may come by its name
     assert sources.of("a", prefill, 48) == {"local": 16, "external": 32}
     assert sources.of("b", None, 48) == {}
+
+
+def test_experts_are_counted_by_layer_over_what_the_outputs_tell():
+    def output(rows):
+        return SimpleNamespace(routed_experts=None if rows is None else np.array(rows, dtype=np.uint8))
+
+    # (tokens, layers, experts of a token): a prompt of two tokens, a request without anything told, one new token.
+    outputs = [output([[[0, 0], [0, 3]], [[0, 0], [3, 1]]]), output(None), output([[[0, 0], [2, 3]]])]
+    assert expert_counts(outputs, 5) == [[], [1, 1, 1, 3, 0]]
+    assert expert_counts([output([[[0]]])], 2) == [[1, 0]]  # one expert a token: the first one it may be
+    assert expert_counts([output(None), SimpleNamespace()], 5) == []

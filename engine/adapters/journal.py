@@ -164,12 +164,14 @@ class Journal:
         freed: Iterable[tuple[Key, int, list[int]]] = (),
         loading: Iterable[tuple[Key, str, list[int]]] = (),
         graph: tuple[str, int] | None = None,
+        experts: list[list[int]] | None = None,
     ) -> Step:
         """A step: the preempted lost their slots, new members took one, each computed, some ended.
 
         `seated` hold a slot without computing, with as many tokens cached; `freed` left tables of running requests,
         (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `graph` is the mode
-        and padding of a replayed graph. Tokens of members that had ended, and drafts in a prefill, are padding.
+        and padding of a replayed graph; `experts` are, by layer, how often each expert was taken. Tokens of members
+        that had ended, and drafts in a prefill, are padding.
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
@@ -209,6 +211,7 @@ class Journal:
             group_blocks=columns.group_blocks,
             loading=self._loading(loading),
             graph=None if graph is None else GraphPadding(mode=as_name(graph[0]), padding=graph[1]),
+            experts=experts or [],
             waiting=waiting if moment.waiting is None else moment.waiting,
             running=running if moment.running is None else moment.running,
             kv_used=moment.kv_used,

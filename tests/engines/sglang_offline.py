@@ -1,9 +1,9 @@
 """Run by SGLang's interpreter: answer a handful of prompts offline, write down what came back.
 
-`python sglang_offline.py MODEL ANSWERS OPTIONS` with more options of `Engine` as JSON. The pool is small enough for
-retractions, the prompts begin alike, the longest takes several chunks. SGLang has no package of kernels for CPUs: with
-PyTorch's own attention it runs models that need none of them, of which GPT-2 is one. The engine is ended as its server
-ends: its scheduler is asked to leave.
+`python sglang_offline.py MODEL ANSWERS OPTIONS` with more options of `Engine` as JSON. The prompts begin alike, the
+longest takes several chunks; with SGLANG_TEST_RETRACT in the environment SGLang retracts requests again and again.
+SGLang has no package of kernels for CPUs: with PyTorch's own attention it runs models that need none of them, of which
+GPT-2 is one. The engine is ended as its server ends: its scheduler is asked to leave.
 """
 
 import json
@@ -30,8 +30,7 @@ def main() -> None:
         context_length=256,
         page_size=16,
         max_running_requests=4,
-        max_total_tokens=208,
-        schedule_conservativeness=0.1,
+        max_total_tokens=400,
         chunked_prefill_size=64,
         log_level="warning",
         **json.loads(options),

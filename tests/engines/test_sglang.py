@@ -26,7 +26,12 @@ def test_what_sglang_answers_is_what_the_trace_says(model, tmp_path, overlap):
     answers, recordings = tmp_path / "answers.json", tmp_path / "run"
     command = [os.environ["TRACEREEL_SGLANG_PYTHON"], HERE / "sglang_offline.py", model, answers]
     command += [json.dumps({"disable_overlap_schedule": not overlap})]
-    own = {"TRACEREEL_SGLANG": str(recordings), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    own = {
+        "TRACEREEL_SGLANG": str(recordings),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "SGLANG_TEST_RETRACT": "1",
+    }
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (path,) = recordings.glob("*.jsonl.zst")

@@ -1,4 +1,4 @@
-"""What only some engines and models have: groups of KV, LoRA, drafts, cached tokens by source, KV on its way, graphs.
+"""What only some engines and models have: groups of KV, LoRA, drafts, cached tokens, KV on its way, graphs, experts.
 
 Reads the records themselves: a trace keeps in memory what every engine says, and this is for the few that say more.
 """
@@ -24,6 +24,8 @@ class _Sums:
     accepted: int = 0
     freed: int = 0
     graph_padding: int = 0
+    experts: dict[int, Counter[int]] = field(default_factory=dict)
+    """For each layer with experts how often each was taken."""
 
 
 def special_facts(path: Path) -> dict[str, str]:
@@ -58,6 +60,9 @@ def _add(sums: _Sums, step: Step) -> None:
     sums.invalid += sum(step.invalid_drafts or ())
     sums.freed += sum(len(release.blocks) for release in step.freed)
     sums.waited.update(each.request for each in step.loading)
+    for layer, taken in enumerate(step.experts):
+        if taken:
+            sums.experts.setdefault(layer, Counter()).update(dict(enumerate(taken)))
     if step.graph is not None:
         sums.graphs[step.graph.mode] += 1
         sums.graph_padding += step.graph.padding
@@ -73,5 +78,15 @@ def _in_words(sums: _Sums) -> dict[str, str]:
         "drafts": f"{sums.accepted:,} of {sums.drafted:,} accepted, {sums.invalid:,} invalid" if sums.drafted else "",
         "graphs": ", ".join(f"{mode} {count:,} steps" for mode, count in sorted(sums.graphs.items())),
         "graph_padding": f"{sums.graph_padding:,}" if sums.graphs else "",
+        "experts": _experts_in_words(sums.experts),
     }
     return {name: said for name, said in facts.items() if said}
+
+
+def _experts_in_words(layers: dict[int, Counter[int]]) -> str:
+    """How many layers and experts there are, and how much more than its share the busiest of a layer was taken."""
+    if not any(taken.total() for taken in layers.values()):
+        return ""
+    busiest = max(max(taken.values()) * len(taken) / taken.total() for taken in layers.values() if taken.total())
+    experts = max(map(len, layers.values()))
+    return f"{len(layers)} layers × {experts}, busiest of a layer {busiest:.2f} × the mean"

@@ -247,6 +247,7 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     loading: list[Loading] = []
     kv_used: Index | None = None
     graph: GraphPadding | None = None
+    experts: Annotated[list[Annotated[list[Index], Meta(max_length=65_536)]], Meta(max_length=4096)] = []
     replica: Index = 0
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import vllm
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal, Member
+from tracereel.engine.adapters.vllm.experts import expert_counts
 from tracereel.engine.adapters.vllm.header import header, trace_path, warn_of_untried
 from tracereel.engine.adapters.vllm.kv import Freed, KvCache, Loads, Tables, whole_tables
 from tracereel.engine.adapters.vllm.pieces import piece, require
@@ -53,6 +55,7 @@ class Tap:
         self._content = settings.content
         self._tokenizer = cached_tokenizer_from_config(config.model_config) if settings.content else None
         self._drafts = config.speculative_config is not None
+        self._experts = int(getattr(config.model_config, "get_num_experts", int)() or 0)
         self._settings, self._to_skip = settings, settings.warmup
         self._runs = 0
         """Recordings that were begun."""
@@ -250,6 +253,7 @@ class Tap:
                 freed=freed if self._kv.known else (),
                 loading=loads,
                 graph=None if graph is None else (graph.runtime_mode, graph.num_paddings),
+                experts=expert_counts(chain.from_iterable(each.outputs for each in results.values()), self._experts),
             )
         for make in step.after:
             yield from make()
