@@ -271,7 +271,7 @@ class Storyboard:
     ) -> None:
         """A bar as long as a row's milliseconds are a share of the most."""
         bar = self.bar(row, left, float(value.value) / max(most_ms, 1e-9) * grown)
-        if bar is not None:
+        if bar is not None and grown:
             canvas.box(*bar.sides, colour)
 
     def _ms(self, canvas: Canvas, row: Box, value: Measured, shown: float) -> None:
