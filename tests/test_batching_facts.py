@@ -75,7 +75,7 @@ def captions_of(name, recordings, monkeypatch) -> list[str]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_pipeline_says_what_becomes_of_a_slot(policy, film_recordings, monkeypatch):
     said = " ".join(captions_of("pipeline_flow", film_recordings / f"{policy}-1.jsonl.zst", monkeypatch))
-    assert "All requests are there from the start" in said
+    assert "All requests wait for a slot from the start" in said
     assert ("stays empty until all of the batch have finished" in said) == (policy == "static")
     assert ("the next in line takes its slot" in said) == (policy != "static")
     assert ("that is continuous batching" in said) == (policy == "continuous")
@@ -84,7 +84,7 @@ def test_the_pipeline_says_what_becomes_of_a_slot(policy, film_recordings, monke
 @pytest.mark.slow
 def test_pairs_are_said_to_be_made_in_turns_only_where_they_were(film_recordings, tmp_path, monkeypatch):
     said = captions_of("throughput_comparison", film_recordings, monkeypatch)
-    assert said[-1].endswith("the median of pairs of runs, made in turns.")
+    assert said[-1].endswith("the median of paired runs, taken in turn.")
     for case in ("static", "continuous"):
         shutil.copy(film_recordings / f"{case}-1.jsonl.zst", tmp_path)
     assert captions_of("throughput_comparison", tmp_path, monkeypatch)[-1].endswith("one run of each.")
