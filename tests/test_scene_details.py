@@ -199,3 +199,27 @@ def test_an_upright_ring_takes_half_the_width_and_its_words_stand_beside_it(devi
     assert max(right for _, _, right, _ in discs) - min(left for left, *_ in discs) >= 0.5 * content.w
     assert len(words) == 2
     assert all(word.sides[0] > max(right for _, _, right, _ in discs) for word in words)
+
+
+def test_the_newest_steps_of_the_sweep_stand_on_the_axis():
+    show, drawn = Show(Settings(device="cpu"), SIZES["wide"]), []
+    (beat,) = storyboard("batch_size_sweep", show)
+    board, frames = beat.picture.__self__, BeatFrames(beat, show, watch=drawn.append)
+    plot = board.step_plot()
+
+    def stems(at_s):
+        drawn.clear()
+        frames.at(at_s)
+        upright = [thing for thing in drawn if thing.kind is Kind.LINE and thing.sides[2] - thing.sides[0] < 10]
+        return [thing for thing in upright if abs(thing.sides[3] - plot.y(0.0)) < 6]
+
+    assert len(stems(3.0)) >= 8
+    rows, step_ms = board.run.decode_rows, board.run.metrics.step_ms
+    ended = board.run.timeline.steps_ended(beat.clock.engine_ns(3.0))
+    newest = max(i for i in range(ended) if rows[i])
+    assert any(
+        abs((thing.sides[0] + thing.sides[2]) / 2 - plot.x(int(rows[newest]))) < 3
+        and abs(thing.sides[1] - plot.y(float(step_ms[newest]))) < 6
+        for thing in stems(3.0)
+    )
+    assert not stems(beat.clock.film_s - 0.1)

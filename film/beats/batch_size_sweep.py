@@ -35,6 +35,8 @@ from tracereel.trace.format.storage import TraceError
 
 SUITE = "sweep"
 _REPLAY_S = 6.6
+_STEMS = 16
+"""So many of the newest steps stand on the axis, the older the fainter."""
 _LEAST_S = 3.0
 """No caption stays for less."""
 _POLICIES = ("static", "continuous")
@@ -247,10 +249,15 @@ class Storyboard:
         """The first steps of a run, those that prefill nothing; the newest still large."""
         rows, times = run.decode_rows[:ended], run.metrics.step_ms[:ended]
         there = np.flatnonzero(rows)
+        running = len(there) and ended < len(run.trace.steps)
+        for age, i in enumerate(reversed(there[-_STEMS:].tolist()) if running else ()):
+            # As high as the step took: what the place of its dot means.
+            x, fresh = plot.x(max(int(rows[i]), self.one)), 1 - age / _STEMS
+            canvas.line([(x, plot.y(0.0)), (x, plot.y(float(times[i])))], CONTINUOUS, 0.7 * fresh, thickness=6)
         for i in there.tolist():
             x, y = plot.x(max(int(rows[i]), self.one)), plot.y(float(times[i]))
             canvas.disc(x, y, 5, CONTINUOUS, alpha * (0.5 if times[i] > self.most_ms else 1.0))
-        if len(there) and ended < len(run.trace.steps):
+        if running:
             newest = int(there[-1])
             canvas.disc(plot.x(int(rows[newest])), plot.y(float(times[newest])), 12, TEXT, outline=3)
 
