@@ -126,3 +126,16 @@ def test_requests_that_wait_for_kv_hold_blocks_and_answer_as_without():
     assert (trace.loading.blocks > 0).all()
     answers = [trace.steps.token_id[trace.tokens_of(number)].tolist() for number in range(16)]
     assert answers[:8] == answers[8:]
+
+
+@pytest.mark.slow
+def test_a_recording_of_sglang_keeps_to_the_schema_and_can_be_filmed(tmp_path):
+    path = PACKAGE_RECORDINGS / "sglang" / "cpu" / "tiny-gpt2.jsonl.zst"
+    assert main(["check", "--strict", str(path)]) == 0
+    trace = Trace.read(path)
+    assert (trace.header.engine.name, trace.header.engine.version) == ("SGLang", "0.5.23")
+    assert trace.header.model.weights == "random"
+    assert [len(trace.tokens_of(i)) for i in range(12)] == [1 + 13 * i % 60 for i in range(12)]
+    assert (trace.residencies.cached > 0).any()
+    film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
+    assert main(film) == 0
