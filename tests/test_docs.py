@@ -74,14 +74,25 @@ def test_the_documented_suite_is_one(tmp_path):
 FOLDERS = ("engine", "trace", "film", "scenes", "player", "cli", "tests", "examples", "docs", "benchmarks")
 
 
+OTHERS = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "trace/SCHEMA.md")
+
+
+def anchors_of(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def test_what_the_pages_name_is_there():
-    pages = (*OUTPUTS.PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md")
+    pages = (*OUTPUTS.PAGES, *(ROOT / name for name in OTHERS), *(ROOT / "benchmarks" / "results").glob("*.md"))
     for page in pages:
         text = page.read_text(encoding="utf-8")
         for path in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", text):
             assert "NAME" in path or (ROOT / path).exists(), f"{page.name}: {path}"
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+        for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors_of(target), f"{page.name}: {link}#{anchor}"
 
 
 def test_the_readme_lists_every_scene():
