@@ -5,6 +5,7 @@ import statistics
 from collections import defaultdict
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import zstandard
 from films import SIZES
@@ -13,6 +14,7 @@ from tracereel.film.frames import BeatFrames
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
+from tracereel.trace.analysis import stalls as analysis_stalls
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.stalls import stalls
 from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_bounds
@@ -59,6 +61,19 @@ def test_a_stall_is_a_gap_less_the_requests_median(path):
         assert stall.worst_ms == pytest.approx(max(own.values()))
         assert own[stall.worst] == pytest.approx(stall.worst_ms)
         assert stall.total_ms == pytest.approx(sum(own.values()))
+
+
+def test_the_median_of_an_even_number_of_gaps_is_the_lower():
+    values, group = np.array([9, 7, 1, 4, 2, 3]), np.array([0, 1, 0, 0, 0, 1], dtype=np.int32)
+    assert analysis_stalls._medians(values, group).tolist() == [2, 3, 2, 2, 2, 3]
+
+
+def test_equal_stalls_stand_in_the_order_of_their_steps(monkeypatch):
+    of_members = analysis_stalls._stall_of_members
+    monkeypatch.setattr(analysis_stalls, "_stall_of_members", lambda trace: np.minimum(of_members(trace), 0))
+    found = [stall.step for stall in stalls(Trace.read(CHUNKED))]
+    assert len(found) > 2
+    assert found == sorted(found)
 
 
 def test_a_long_prompt_stalls_less_in_chunks():
