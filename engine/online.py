@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tracereel.engine.engine import Engine, EngineMetrics, Output
-from tracereel.engine.request import Request, RequestError, require_due
+from tracereel.engine.request import Request, RequestError, require_due, require_valid
 from tracereel.engine.scheduler import NeverFitsError
 from tracereel.trace.format.bounds import shown
 
@@ -122,6 +122,8 @@ class OnlineEngine:
         Raises EngineStoppedError, and NeverFitsError or RequestError, which names the field, where the request could
         never be served: nothing has been added then.
         """
+        if isinstance(request, Request):
+            require_valid(request)
         with self._wake:
             self._require_running()
             self._engine.require_fit(request)

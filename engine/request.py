@@ -174,7 +174,11 @@ class Request:
             try:
                 msgspec.json.encode(msgspec.convert(fields, _Bounds))  # a string that is no UTF-8 cannot be encoded
                 return
-            except (msgspec.ValidationError, UnicodeEncodeError):
+            except (
+                msgspec.ValidationError,
+                UnicodeEncodeError,
+                TypeError,
+            ):  # a subclass of str cannot be encoded either
                 pass  # which field it is, and its value, are said below
         self._say_what_is_wrong()
 
@@ -190,6 +194,15 @@ class Request:
         if not self.prompt_ids:
             raise RequestError(f"{name}: prompt_ids: the prompt has no tokens")
         raise RequestError(f"{name}: sampling: {shown(self.sampling)} is not SamplingParams")
+
+
+def require_valid(request: Request) -> None:
+    """Raise RequestError where a field is outside its bounds.
+
+    A request is checked when it is made, but a subclass may leave that out, and Python lets a frozen field be set.
+    """
+    Request.__post_init__(request)
+    SamplingParams.__post_init__(request.sampling)
 
 
 def require_due(request: Request, arrival_ns: int, now_ns: int) -> None:

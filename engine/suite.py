@@ -13,10 +13,11 @@ import msgspec
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.policies import policy_named
 from tracereel.engine.workload import Arrivals, Prompt, Workload
-from tracereel.engine.workload_files import read_prompts
+from tracereel.engine.workload_files import MAX_REQUESTS, read_prompts
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.format.toml_file import TomlFileError, read_toml
 
+Repeats = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 SUITES = Path(__file__).resolve().parent / "suites"
 
@@ -31,7 +32,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: FileName
     policy: str
     arrivals: Arrivals = Arrivals()
-    repeats: int | None = None
+    repeats: Repeats | None = None
     engine: dict[str, int | bool] = {}
     """Settings of this case alone, over those of the suite."""
 
@@ -40,7 +41,7 @@ class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: FileName
     prompts: str
     case: list[Case]
-    repeats: int = 1
+    repeats: Repeats = 1
     copies: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How often each prompt is asked: what fills many slots."""
     engine: dict[str, int | bool] = {}
@@ -67,6 +68,8 @@ class Suite:
         unpinned = next((prompt.id for prompt in prompts if prompt.output_tokens is None), None)
         if unpinned is not None:
             raise SuiteError(f"{path.parent / content.prompts}: {unpinned!r} has no output_tokens; run `tracereel pin`")
+        if len(prompts) * content.copies > MAX_REQUESTS:
+            raise SuiteError(f"{path}: copies: {content.copies} of {len(prompts)} prompts are over {MAX_REQUESTS:,}")
         prompts = [
             msgspec.structs.replace(prompt, id=f"{prompt.id}-{copy + 1}") if content.copies > 1 else prompt
             for copy in range(content.copies)

@@ -174,6 +174,15 @@ def test_a_broken_prompt_file_is_named_by_line_and_field(capsys, tmp_path, conte
         ("name = 'x'", "missing required field `prompts`"),
         ("nonsense", "own.toml: "),
         ('name = "x"\nprompts = "nowhere.jsonl"\n[[case]]\nname = "a"\npolicy = "static"\n', "nowhere.jsonl"),
+        *(
+            (f'name = "x"\nprompts = "p.jsonl"\n{top}\n[[case]]\nname = "a"\npolicy = "static"\n{own}\n', said)
+            for top, own, said in (
+                ("repeats = 0", "", "$.repeats"),
+                ("", "repeats = -1", "$.case[...].repeats"),
+                ("", f"repeats = {10**30}", "$.case[...].repeats"),
+                ("copies = 1001", "", "$.copies"),
+            )
+        ),
         ('name = "../x"\nprompts = "p.jsonl"\n[[case]]\nname = "a"\npolicy = "static"\n', "$.name"),
         ('name = "x"\nprompts = "p.jsonl"\n[[case]]\nname = "a"\npolicy = "magic"\n', "policy: 'magic'"),
         ('name = "x"\nprompts = "p.jsonl"\n[engine]\nsteam = 3\n[[case]]\nname = "a"\npolicy = "static"\n', "steam"),

@@ -22,6 +22,10 @@ CONFIG = EngineConfig(max_num_seqs=2, max_num_batched_tokens=32, num_blocks=40, 
 IDS = (1, 2, 3)
 
 
+class Text(str):
+    __slots__ = ()
+
+
 class Unprintable:
     def __repr__(self):
         raise RuntimeError("nothing to show")
@@ -39,6 +43,7 @@ ODD = [
         {},
         set(),
         object(),
+        Text("high"),
         Unprintable(),
         1.5,
         -1.5,
@@ -168,6 +173,26 @@ def test_what_is_no_request_and_no_stream_is_refused_where_it_is_given(thing):
             engine.submit(thing)
         with pytest.raises(RequestError, match=r"stream: .* is not a Stream"):
             engine.cancel([thing])
+        assert len(list(good)) == 5
+
+
+class Unchecked(Request):
+    def __post_init__(self):
+        pass
+
+
+def test_a_request_that_was_not_checked_when_it_was_made_is_checked_when_it_is_submitted():
+    changed = Request("changed", IDS, SamplingParams(5, 5))
+    object.__setattr__(changed, "priority", None)
+    longer = Request("longer", IDS, SamplingParams(5, 5))
+    object.__setattr__(longer.sampling, "max_tokens", "5")
+    with OnlineEngine(fakes.make_engine(CONFIG)) as engine:
+        good = engine.submit(Request("good", IDS, SamplingParams(5, 5)))
+        for wrong, field in ((Unchecked("own", IDS, priority="high"), "priority"), (changed, "priority")):
+            with pytest.raises(RequestError, match=f": {field}: "):
+                engine.submit(wrong)
+        with pytest.raises(RequestError, match=r"^max_tokens: "):
+            engine.submit(longer)
         assert len(list(good)) == 5
 
 

@@ -18,6 +18,8 @@ def fault(value: object, kind: Any) -> str | None:
     """What keeps `value` from being of that type of `events`, in a few words; None where nothing does."""
     try:
         msgspec.convert(value, kind)
+        if isinstance(value, str) and type(value) is not str:
+            return f"Expected str, got {type(value).__name__}"
         return None if not isinstance(value, str) or is_text(value) else _HALF
     except msgspec.ValidationError as error:
         return str(error).replace("`", "")
