@@ -136,6 +136,7 @@ def test_a_recording_of_sglang_keeps_to_the_schema_and_can_be_filmed(tmp_path):
     assert (trace.header.engine.name, trace.header.engine.version) == ("SGLang", "0.5.23")
     assert trace.header.model.weights == "random"
     assert [len(trace.tokens_of(i)) for i in range(12)] == [1 + 13 * i % 60 for i in range(12)]
+    assert trace.residencies.preempted.any()
     assert (trace.residencies.cached > 0).any()
     film = ["render", "pipeline_flow", "--recordings", str(path), "--media", str(tmp_path), "-q", "l", "--fps", "2"]
     assert main(film) == 0
