@@ -9,6 +9,7 @@ import fakes
 import pytest
 from tracereel.cli.main import main
 from tracereel.cli.openmp import SPIN_COUNT
+from tracereel.cli.progress import ProgressReport
 from tracereel.trace.format.events import RunInfo
 
 
@@ -370,3 +371,10 @@ def test_threads_give_the_cores_to_others_from_before_torch_is_imported(tmp_path
     )
     assert done.returncode == 5, done.stderr
     assert done.stdout == f"{expected}\n"
+
+
+def test_progress_that_nobody_watches_is_a_line_for_each_stage(capsys):
+    with ProgressReport() as report:
+        for label, done, total in (("reading", 0, 4), ("reading", 2, 4), ("writing", 3, 4), ("closing", 0, 0)):
+            report(label, done, total)
+    assert capsys.readouterr().err.splitlines() == ["[  0 %] reading", "[ 75 %] writing", "[  0 %] closing"]

@@ -98,6 +98,7 @@ def test_runs_that_were_not_interleaved_are_no_pairs(shuffled, film_recordings):
     assert pairs_of(static, continuous) == [(i, i) for i in range(5)]
     assert pairs_of(static, continuous[1:4]) == [(1, 0), (2, 1), (3, 2)]
     assert pairs_of([*static, static[0]], continuous) == [], "a repeat that is there twice belongs to none"
+    assert pairs_of(static, [*continuous, continuous[0]]) == [], "on either side"
 
 
 def test_runs_made_at_the_same_time_are_no_pairs(film_recordings, tmp_path):

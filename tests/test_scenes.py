@@ -360,6 +360,13 @@ def test_the_clock_declares_what_it_does():
         FilmClock([Passage(1.0, 5, 0)])
 
 
+def test_a_film_second_is_the_first_that_shows_an_engine_time():
+    clock = FilmClock([Passage(2.0, 0, 100), Passage(1.0, 100, 100), Passage(4.0, 100, 500)])
+    shown = {-5: 0.0, 0: 0.0, 50: 1.0, 75: 1.5, 100: 2.0, 200: 4.0, 500: 7.0, 900: 7.0}
+    assert {t_ns: clock.film_second(t_ns) for t_ns in shown} == shown
+    assert all(clock.engine_ns(second) == t_ns for t_ns, second in shown.items() if 0 <= t_ns <= 500)
+
+
 def test_the_ledger_joins_frames_that_follow_each_other(continuous):
     ledger = Ledger()
     phrase = figure(continuous.measure("num_requests"))
