@@ -297,6 +297,32 @@ def test_bars_show_who_sat_where(request, case):
     assert checked > 800
 
 
+def test_a_picture_that_stands_is_rows_or_bands_and_its_words_say_which(continuous):
+    """Rows between the two looked like neither, while the words said that each slot had a row."""
+    grid = SlotGrid(continuous, Phrasebook(), RequestColours([continuous.trace]))
+    slots, view = continuous.trace.header.slots, View.of_run(continuous)
+    end = continuous.timeline.end_ns + 1
+
+    def seen(pitch):
+        box = Box(40, 40, 1000, slots * pitch)
+        return grid.merged(box), draw(lambda canvas: grid.paint(canvas, box, view, end), (1920, 1080))[0]
+
+    def drawn(picture, pitch):
+        return picture[40 : round(40 + slots * pitch), 40:1040]
+
+    merged, rows = seen(5.5)
+    assert merged == 1
+    bands = grid.bands.paint
+    grid.bands.paint = lambda *_: pytest.fail("rows that have room are merged")
+    assert (seen(5.5)[1] == rows).all()
+    grid.bands.paint = bands
+    merged, picture = seen(4.9)
+    assert merged > 1
+    box = Box(40, 40, 1000, slots * 4.9)
+    alone, _ = draw(lambda canvas: bands(canvas, box, view, end), (1920, 1080))
+    assert (drawn(picture, 4.9) == drawn(alone, 4.9)).all()
+
+
 def test_cells_fill_step_by_step(continuous):
     """Close up, at many instants: what has been computed is coloured, what is to come is not."""
     steps = continuous.trace.steps

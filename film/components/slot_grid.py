@@ -41,6 +41,8 @@ _LEAST_LETTERED = 30.0
 """Rows that are less high have no letters in them."""
 _LEAST_PITCH = 5.0
 """Rows that stand closer are merged into bands."""
+_FADE = 0.4
+"""Over how many units rows fade into bands: few, since a picture that stands there is neither."""
 _LEAST_GAPPED = 8.0
 """Rows that stand closer have no gap between them: it would be less than a pixel, here seen and there not."""
 
@@ -171,7 +173,7 @@ class SlotGrid:
     def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None = None) -> None:
         """Draw what has happened by now in the first `shown` slots: a row each, bands where rows would be too thin."""
         pitch = box.h / max(min(shown or self.slots, self.slots), 1)
-        merged = min(max((_LEAST_PITCH * 1.4 - pitch) / (_LEAST_PITCH * 0.4), 0.0), 1.0)
+        merged = min(max((_LEAST_PITCH + _FADE - pitch) / _FADE, 0.0), 1.0)
         if merged < 1:
             self._paint_rows(canvas, box, view, now_ns, shown)
         if merged:
