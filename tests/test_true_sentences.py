@@ -74,7 +74,14 @@ def test_the_close_up_shows_the_wait_in_rows_with_words(settings):
     show = Show(settings, SIZE)
     (beat,) = storyboard("where_it_hurts", show)
     board = beat.picture.__self__
-    assert board._slots_of_step()[board.pause.request] in board.close_slots
+    slots = board._slots_of_step()
+    assert any(slots[request] in board.close_slots for request in board.tied)
+    assert board.pause.request in board.tied
+    if board.pause.cause == "prefill":
+        # What the caption says of the step is in view: one of the prompts that it read.
+        steps = board.run.trace.steps
+        members = steps.members(board.pause.step)
+        assert set(steps.member_slot[members][~steps.member_decode[members]].tolist()) & set(board.close_slots)
     _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s), SIZE)
     tokens = [f for phrase in phrases for f in phrase.figures if f.source.query == "output_text"]
     assert len(tokens) >= 3 * len(board.close_slots)

@@ -101,9 +101,9 @@ class Storyboard:
         if self.pause is not None:
             self.axis = Axis(0.0, float(self.pause.to_ns - self.pause.from_ns) / 1e6)
             self.close = self._steps_near()
+            self.tied = tied_with(trace, self.pause)
             self.close_slots = self._slots_near()
             self.grid = SlotGrid(self.run, show.say, self.colours, self.close_slots)
-            self.tied = tied_with(trace, self.pause)
         self.captions = [Caption(0.0, self.say("where_it_hurts.gaps"))]
         self.zoom_s = self._tell()
         script.hold(self._end_s() - _SWEEP_S)
@@ -134,13 +134,17 @@ class Storyboard:
         return View(int(steps.start_ns[first]), int(steps.end_ns[last]) + 1)
 
     def _slots_near(self) -> range:
-        """The slots of the close-up: around that of the wait, and with a prompt that the step read if it is near."""
+        """The slots of the close-up: around one of the longest waits, if it can be with a prompt that the step read."""
         assert self.pause is not None
-        steps, slots = self.run.trace.steps, self.run.trace.header.slots
-        own, members = self._slots_of_step()[self.pause.request], steps.members(self.pause.step)
+        steps, slots, seats = self.run.trace.steps, self.run.trace.header.slots, self._slots_of_step()
+        members = steps.members(self.pause.step)
         read = steps.member_slot[members][~steps.member_decode[members]].tolist()
-        near = min((slot for slot in read if slot != own), key=lambda slot: abs(slot - own), default=own)
-        middle = (own + near) // 2 if abs(near - own) < _CLOSE_SLOTS else own
+        waits = [seats[request] for request in (self.pause.request, *self.tied) if request in seats]
+        pairs = [(wait, prompt) for wait in waits for prompt in read if wait != prompt]
+        own, near = min(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(waits[0], waits[0]))
+        if abs(near - own) >= _CLOSE_SLOTS:
+            own = near = waits[0]
+        middle = (own + near) // 2
         first = min(max(middle - _CLOSE_SLOTS // 2, 0), max(slots - _CLOSE_SLOTS, 0))
         return range(first, min(first + _CLOSE_SLOTS, slots))
 
