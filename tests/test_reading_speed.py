@@ -119,6 +119,16 @@ def stand_still(shown, beats):
         assert found[1] - found[0] < 2.5, f"{beat.name} stands still from {found[0]} to {found[1]} s"
 
 
+def test_a_ratio_of_runs_that_are_no_pairs_does_not_stand_still(tmp_path):
+    for case, repeat in (("static", 1), ("continuous", 2)):
+        name = f"{case}-{repeat}.jsonl.zst"
+        (tmp_path / name).write_bytes((PACKAGE_RECORDINGS / "film" / "cpu" / name).read_bytes())
+    shown = Show(Settings(recordings=tmp_path), (428, 240))
+    beats = storyboard("cut_out_the_red", shown)
+    assert "pairs" not in beats[0].captions[-1].phrase.text
+    stand_still(shown, beats)
+
+
 LOOK_S, STEP_S = 1.25, 0.25
 """Two looks that are so far apart fall into any stretch of 2.5 s; only where both are the same, it is looked closer."""
 

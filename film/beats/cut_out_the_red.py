@@ -225,12 +225,14 @@ class _CutOut:
         model = quote(self.continuous.measure("model"))
         canvas.text(model, box.x, base + 118, SMALL, DIM, room=box.w)
         left = box.x + wide + 70
-        if self.pairs and box.right - left > 260:
+        if box.right - left > 260:
             self._dots(canvas, Box(left, base - size * 0.42, box.right - left, 60), since_s)
 
     def _dots(self, canvas: Canvas, box: Box, since_s: float) -> None:
-        """Every pair's ratio on a line, with static batching's own at its mark."""
-        low, high = min(*self.pairs, 1.0), max(*self.pairs, 1.0)
+        """Every pair's ratio on a line, on its way there from static batching's own; without pairs the one ratio's."""
+        median = measure("throughput_ratio_median", [*self.after, *self.before], numerator=len(self.after))
+        ratios = self.pairs or (float(median.value),)
+        low, high = min(*ratios, 1.0), max(*ratios, 1.0)
         span = max(high - low, 0.01)
 
         def x_of(ratio: float) -> float:
@@ -242,8 +244,13 @@ class _CutOut:
         half = width(static.text, SMALL_STRONG) / 2
         at = min(max(x_of(1.0), box.x + half), box.right - half)
         canvas.text(static, at, box.y - 38, SMALL_STRONG, STATIC, align=0.5)
-        for i, ratio in enumerate(self.pairs):
-            canvas.disc(x_of(ratio), box.y, 13, CONTINUOUS, ease((since_s - _DOTS_S * (i + 1) / len(self.pairs)) / 0.4))
+        for i, ratio in enumerate(ratios):
+            goes_s = _DOTS_S / len(ratios)
+            gone = ease((since_s - goes_s * i) / (goes_s + 0.4))
+            if gone:
+                canvas.disc(x_of(1 + (ratio - 1) * gone), box.y, 13, CONTINUOUS, min(gone * 4, 1.0))
+        if not self.pairs:
+            return
         spread = self.say(
             "cut_out_the_red.spread",
             low=self._ratio("low"),
