@@ -15,6 +15,7 @@ from tracereel.trace.analysis.metrics import Distribution, Metrics
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, UnknownQueryError, evaluate, measure
 from tracereel.trace.format.events import RunInfo
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import Timeline
 
@@ -201,3 +202,18 @@ def test_a_measured_value_can_be_obtained_again(pairs):
     assert len(ratio.traces) == 6
     with pytest.raises(UnknownQueryError):
         run.measure("made_up")
+
+
+def test_a_step_runs_from_its_start_until_before_its_end(small_trace):
+    trace = Trace.read(small_trace)
+    timeline, steps = Timeline(trace), trace.steps
+    for step in range(len(steps)):
+        start, end = int(steps.start_ns[step]), int(steps.end_ns[step])
+        assert timeline.running_steps(start) == timeline.running_steps(end - 1) == (step,)
+        assert step not in timeline.running_steps(end)
+
+
+def test_blocks_that_a_trace_does_not_count_are_not_known():
+    path = PACKAGE_RECORDINGS / "llama-cpp" / "cpu" / "film-12.jsonl.zst"
+    timeline = Timeline(Trace.read(path))
+    assert timeline.kv_used_at((timeline.begin_ns + timeline.end_ns) // 2) is None
