@@ -17,6 +17,7 @@ def main() -> None:
     for requirement in metadata.requires("sglang") or ():
         if "extra ==" not in requirement and not NOT_NEEDED.match(requirement):
             print(requirement)
+    print("dill")  # imported without being required: it comes with datasets
 
 
 if __name__ == "__main__":
