@@ -14,9 +14,8 @@ recorder's thread they become records. Where vLLM schedules ahead (asynchronous 
 steps are put one after the other: a step lasts from the end of its schedule, or of the step before where that is later,
 until its tokens are there; `latency_ns` is the whole of it.
 
-Knows vLLM's V1 scheduler, as of the versions in
-`header.TRIED`. Does not know the workers: what one rank computes, and when, is
-not in the trace, nor are blocks of models with more than one kind of KV cache (their tables are left out).
+Knows vLLM's V1 scheduler, as of the versions in `header.TRIED`, and its block tables, by group of layers.
+Does not know the workers: what one rank computes, and when, is not in the trace.
 """
 
 from typing import Any
