@@ -150,7 +150,8 @@ def read_ledger(film: Path) -> tuple[LedgerFile, bytes]:
             raise LedgerError(f"{path}: is over {MAX_FILE_BYTES >> 20} MiB; no film's ledger is")
         data = path.read_bytes()
     except OSError as error:
-        raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
+        # Where the film is not there either, its name is what is wrong.
+        raise LedgerError(f"{path if film.exists() else film}: cannot be read ({error.strerror})") from None
     lines = _lines_of(path, data)
     number, decode = 1, msgspec.json.Decoder(Claim).decode
     try:

@@ -193,3 +193,17 @@ def test_sigterm_ends_a_command_in_order(small_trace, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (143, "tracereel: ended by SIGTERM\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", ["ledger {film}", "verify {film}", "clip {film} out.gif"])
+def test_a_film_that_is_not_there_is_named_and_not_its_ledger(arguments, tmp_path, capsys):
+    film = tmp_path / "none.mp4"
+    assert main(arguments.format(film=film).split()) == 2
+    assert capsys.readouterr().err == f"tracereel: {film}: cannot be read (No such file or directory)\n"
+
+
+def test_a_film_whose_ledger_is_not_there_is_named(tmp_path, capsys):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"x")
+    assert main(["ledger", str(film)]) == 2
+    assert f"{film}.ledger.jsonl.zst: cannot be read" in capsys.readouterr().err
