@@ -134,7 +134,8 @@ $(VENV)-vllm-next/.ready: $(VENV)-vllm/.ready tests/engines/over_kernels.py
 	@$(PYTHON) -m venv --clear $(VENV)-vllm-next
 	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q download --no-deps -d $(VENV)-vllm-next/wheel '$(VLLM_NEXT)'
 	@$(VENV)-vllm-next/bin/python tests/engines/over_kernels.py $(VENV)-vllm-next/wheel/vllm-*.whl \
-		$$($(VENV)-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+		$$($(VENV)-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') > $(VENV)-vllm-next/requirements.txt
+	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)-vllm-next/requirements.txt
 	@rm -r $(VENV)-vllm-next/wheel
 	@$(VENV)-vllm-next/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
 	@touch $@
