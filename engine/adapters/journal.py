@@ -177,12 +177,7 @@ class Journal:
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
         releases = self._released(freed)
         columns = _Members()
-        for member in members:
-            entry = entries.get(member.key)
-            if entry is None:
-                padding += member.scheduled
-                continue
-            padding += self._compute(columns, entry, member)
+        padding += sum(self._compute(columns, member) for member in members)
         columns.admitted.extend(self._seat_idle(seated))
         running, waiting = self._seated, len(entries) - self._seated
         self._end(columns.ended)
@@ -243,8 +238,11 @@ class Journal:
             if (entry := self._entries.get(key)) and entry.slot is None
         ]
 
-    def _compute(self, columns: "_Members", entry: Entry, member: Member) -> int:
+    def _compute(self, columns: "_Members", member: Member) -> int:
         """Add a member to the columns of its step; returns how many of its tokens are padding."""
+        entry = self._entries.get(member.key)
+        if entry is None:
+            return member.scheduled
         if entry.slot is None:
             columns.admitted.append(self._seat(entry, member.position, member.cached_from))
         assert entry.slot is not None
