@@ -140,6 +140,24 @@ def test_an_adapter_records_an_engine_that_does_not_know_it(tmp_path):
     assert trace.steps.batch.tolist() == [2, 2, 2, 2, 2]
 
 
+def test_another_renderer_has_every_method_of_a_canvas_with_its_parameters():
+    code = """
+import inspect, json
+from renderer import SvgCanvas
+from tracereel.film.canvas import Canvas
+
+def parameters(owner, name):
+    return list(inspect.signature(getattr(owner, name)).parameters)
+
+methods = [name for name, member in vars(Canvas).items() if inspect.isfunction(member) and name[0] != "_"]
+wrong = [name for name in methods if parameters(SvgCanvas, name) != parameters(Canvas, name)]
+print(json.dumps([len(methods), wrong]))
+"""
+    count, wrong = json.loads(python("-c", code))
+    assert count > 10
+    assert not wrong
+
+
 @pytest.mark.slow
 def test_another_renderer_letters_what_the_painter_letters(tmp_path):
     code = """

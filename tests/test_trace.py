@@ -26,7 +26,7 @@ from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.recorder import Recorder, RecordingError
 from tracereel.trace.format.schema import PUBLISHED, json_schema, published_text
 from tracereel.trace.format.storage import MAX_LINE_BYTES, LineReader, LineWriter, TraceError
-from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.columns import ABSENT, Trace
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -46,6 +46,20 @@ def test_the_small_run_holds_what_it_is_meant_to(small_trace):
     assert any(
         "P" in record["phases"] and "D" in record["phases"] for record in lines_of(small_trace) if "phases" in record
     )
+
+
+OPTIONAL_TIMES_AND_COUNTS = ("scheduled_ns", "device_ns", "device_gap_ns", "latency_ns", "kv_used")
+
+
+def test_what_only_some_steps_say_is_a_column_with_gaps(tmp_path, small_trace):
+    records = lines_of(small_trace)
+    first, second = [record for record in records if record["event"] == "step"][:2]
+    for number, name in enumerate(OPTIONAL_TIMES_AND_COUNTS):
+        first.pop(name, None)
+        second[name] = number + 1
+    steps = Trace.read(write_lines(tmp_path / "run.jsonl", records), allow_broken=True).steps
+    columns = [getattr(steps, name)[:2].tolist() for name in OPTIONAL_TIMES_AND_COUNTS]
+    assert columns == [[ABSENT, 1], [ABSENT, 2], [ABSENT, 3], [ABSENT, 4], [ABSENT, 5]]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])

@@ -5,6 +5,7 @@ Knows records and arrays. Does not check that they make sense together (`check`)
 
 from array import array
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,13 @@ def _append(columns: "dict[str, array[int]]", *row: int) -> None:
         column.append(value)
 
 
+_MAY_LACK = ("scheduled_ns", "device_ns", "device_gap_ns", "latency_ns", "kv_used")
+"""The fields of a step that are columns of their own name, with ABSENT where a step does not say."""
+_may_lack = attrgetter(*_MAY_LACK)
 _STEP_SCALARS = (
-    *("line", "index", "host_start_ns", "host_end_ns", "scheduled_ns", "device_ns", "device_gap_ns", "latency_ns"),
-    *("kv_used", "waiting", "running", "padding", "replica", "first_member", "first_token"),
+    *("line", "index", "host_start_ns", "host_end_ns"),
+    *_MAY_LACK,
+    *("waiting", "running", "padding", "replica", "first_member", "first_token"),
 )
 
 
@@ -196,11 +201,10 @@ class _Loader:
         if step.replica not in self.places:
             raise self.fail(f"replica: {step.replica} is not among those of the header", number)
         i = self.steps
-        may_lack = (step.scheduled_ns, step.device_ns, step.device_gap_ns, step.latency_ns, step.kv_used)
         self.scalars.fromlist(
             [
                 *(number, step.index, step.start_ns, step.end_ns),
-                *[ABSENT if value is None else value for value in may_lack],
+                *[ABSENT if value is None else value for value in _may_lack(step)],
                 *(step.waiting, step.running, step.padding, self.places[step.replica], self.members, self.new_tokens),
             ]
         )
