@@ -15,6 +15,7 @@ from drawing import LOOK, SIZE, draw, near, pixel
 from films import SIZES, rendered
 from pools import blocks_agree
 from tracereel.film import theme
+from tracereel.film.beats.batch_size_sweep import _STEMS as NEWEST
 from tracereel.film.components.race import Contender, Curves
 from tracereel.film.phrases import Phrasebook, words
 from tracereel.film.settings import Settings
@@ -165,13 +166,17 @@ def test_a_sweeps_dots_are_the_steps_that_have_ended():
         for i in range(len(steps))
         if decodes[i] and took[i] < board.most_ms * 0.97
     }
+    pure = {i for i, decoded in enumerate(decodes) if decoded}
     corners = np.array(list(spots.values()))
     alone = [i for i, spot in spots.items() if (np.abs(corners - spot).max(axis=1) < 22).sum() == 1]
     assert len(alone) >= 5
     seen = {True: 0, False: 0}
     for film_s, now, picture in seen_of(board, 0.7, board.clock.film_second(run.timeline.end_ns) - 0.05):
+        newest = [i for i in np.flatnonzero(steps.end_ns <= now).tolist() if i in pure][-NEWEST:]
         for i in alone:
             there = steps.end_ns[i] <= now
+            if not there and any(steps.batch[other] == steps.batch[i] and took[other] >= took[i] for other in newest):
+                continue  # one of the newest steps stands there, on the axis
             dark = near(pixel(picture, *spots[i]), LOOK(theme.GROUND))
             assert dark != there, (film_s, i)
             seen[bool(there)] += 1
