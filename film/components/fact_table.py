@@ -42,7 +42,8 @@ class FactTable:
     def paint(self, canvas: Canvas, since_s: float) -> None:
         """Draw them, come for `since_s` seconds."""
         for i, row in enumerate(self._rows):
-            shown = ease((since_s - 0.12 * i) / 0.5)
+            # Faint from the first frame on: where the run plays it is to be seen what run it is.
+            shown = 0.25 + 0.75 * ease((since_s - 0.12 * i) / 0.5)
             y = self._y + i * self._pitch + RISE * (1 - shown)
             style = fitting((row.value.text,), MONO if row.typed else BODY, self._room)
             canvas.text(row.name, self._left, y, BODY, DIM, shown)

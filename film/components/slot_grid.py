@@ -249,8 +249,8 @@ class SlotGrid:
         room = cell.w - 12
         if phrase is None or room < 24:
             return
-        if cut and width(phrase.text, style) > room:
-            return  # at the edge of the view a cell is letters or nothing
+        if (cut or not decodes) and width(phrase.text, style) > room:
+            return  # at the edge of the view a cell is letters or nothing, and so is a request's name everywhere
         wide = min(width(phrase.text.strip() or phrase.text, style), room)
         canvas.text(phrase, cell.x + (cell.w - wide) / 2, cell.y + cell.h / 2 + 9, style, INK, alpha, room=room)
 
