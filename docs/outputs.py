@@ -7,6 +7,7 @@ compares it.
 
 import contextlib
 import glob
+import importlib.metadata
 import io
 import os
 import re
@@ -69,7 +70,10 @@ def output(command: str, docs: Path) -> str:
         finally:
             os.chdir(before)
     text = printed.getvalue()
-    for place, name in ((str(here.resolve()), "."), (str(ROOT), "."), (sys.prefix, ".venv"), (str(Path.home()), "~")):
+    # Wherever the packages are installed, in the environment or beyond it.
+    packages = str(Path(str(importlib.metadata.distribution("msgspec").locate_file(""))).resolve())
+    places = [(str(here.resolve()), "."), (packages, "site-packages"), (str(ROOT), "."), (sys.prefix, ".venv")]
+    for place, name in [*places, (str(Path.home()), "~")]:
         text = text.replace(place, name)
     lines = [line.rstrip() for line in text.strip("\n").splitlines()]
     return "\n".join(["```console", f"$ {command}", *lines, "```", ""])
