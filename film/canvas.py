@@ -4,6 +4,7 @@ A frame is 1,080 units along its shorter side. Beats and components know this al
 cairo, and another renderer only has to have these methods. Knows phrases and colours by their meaning.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -122,7 +123,7 @@ class Canvas(Protocol):
         """
 
 
-class NotingCanvas:
+class NotingCanvas(ABC):
     """What every renderer does alike: it notes the phrases that it letters, and multiplies the opacities that hold."""
 
     draws = True
@@ -165,6 +166,6 @@ class NotingCanvas:
                 xs, ys = np.concatenate([edges, edges[::-1]]), np.concatenate([high, low[::-1]])
                 self.area(list(zip(xs.tolist(), ys.tolist(), strict=True)), colour)
 
+    @abstractmethod
     def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
-        """A filled shape; a renderer has its own."""
-        raise NotImplementedError
+        """A filled shape: each renderer's own."""

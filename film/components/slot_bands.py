@@ -63,8 +63,9 @@ class SlotBands:
             return
         rows = self._rows(box, view)
         # Whole columns: the last is drawn when its time has passed.
-        done = box.w * math.floor((view.along(box).within(now_ns) - box.x) / box.w * self._columns(box) + 1e-9)
-        done /= self._columns(box)
+        columns = self._columns(box)
+        share = (view.along(box).within(now_ns) - box.x) / box.w
+        done = box.w * math.floor(share * columns + 1e-9) / columns
         for row, shares in rows:
             canvas.box(*row.sides, SPARE_SLOT, 0.5)
             if done > 0:

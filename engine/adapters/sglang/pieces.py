@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters import AdapterError, has_piece
 
 TRIED = ("0.5.23",)
 """Versions of SGLang that this adapter has been tried with."""
@@ -63,7 +63,7 @@ def require(scheduler: Any) -> None:
     batch = getattr(import_module("sglang.srt.managers.schedule_batch"), "ScheduleBatch", None)
     fields = getattr(batch, "__dataclass_fields__", {})
     refuse(
-        [f"Scheduler.{name}" for name in SCHEDULER if not _has(scheduler, name)]
+        [f"Scheduler.{name}" for name in SCHEDULER if not has_piece(scheduler, name)]
         + [f"ScheduleBatch.{name}" for name in BATCH if name not in fields]
     )
 
@@ -75,11 +75,3 @@ def refuse(lacks: Iterable[str]) -> None:
             f"this SGLang ({installed()}) has no {missing}, which recording relies on; record with a version"
             " that docs/engines.md names"
         )
-
-
-def _has(thing: Any, path: str) -> bool:
-    for name in path.split("."):
-        if not hasattr(thing, name):
-            return False
-        thing = getattr(thing, name)
-    return True

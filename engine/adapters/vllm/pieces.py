@@ -5,7 +5,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters import AdapterError, has_piece
 
 SCHEDULER = (
     "get_request_counts",
@@ -46,7 +46,7 @@ def piece(place: str) -> Any:
 
 def require(scheduler: Any, outputs: Any = None) -> None:
     """Raises AdapterError that names what this version of vLLM lacks; `outputs` is vLLM's module of records."""
-    lacks = [f"Scheduler.{name}" for name in SCHEDULER if not _has(scheduler, name)]
+    lacks = [f"Scheduler.{name}" for name in SCHEDULER if not has_piece(scheduler, name)]
     if outputs is None:
         outputs = import_module("vllm.v1.core.sched.output")
     for record, names in OUTPUTS.items():
@@ -54,14 +54,6 @@ def require(scheduler: Any, outputs: Any = None) -> None:
         lacks += [f"{record}.{name}" for name in _absent(kind, names)]
     if lacks:
         raise _missing(lacks)
-
-
-def _has(thing: Any, path: str) -> bool:
-    for name in path.split("."):
-        if not hasattr(thing, name):
-            return False
-        thing = getattr(thing, name)
-    return True
 
 
 def _absent(kind: Any, names: Iterable[str]) -> list[str]:
