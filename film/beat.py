@@ -5,7 +5,7 @@ units, phrases and the film's clock. Does not know what a beat's picture shows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tracereel.film.canvas import Canvas
@@ -16,13 +16,15 @@ from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.reading import reading_s
 from tracereel.film.spoken_time import refuse_other_times
-from tracereel.film.stage import Stage
+from tracereel.film.stage import Spot, Stage
 from tracereel.film.theme import ACCENT, CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
 from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
 Paint = Callable[[Canvas, float], None]
 """Draws what is seen at a second of the beat."""
+Where = Callable[[Run, int, float], Sequence[Spot]]
+"""The places at which a request of a run is seen at a second of the beat."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Beat:
     """All runs that its sentences compare, repeats too; those it shows where it names none."""
     follow: Follow | None = None
     """The request whose life is told from chapter to chapter; None: no request is followed."""
+    where: Where | None = None
+    """Where a request is seen; None: the picture shows no single request."""
 
     def spoken(self) -> list[tuple[float, float, Phrase]]:
         """Every caption with its first and its last second."""
@@ -92,6 +96,9 @@ def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
 
         with canvas.checked(check):
             beat.picture(canvas, film_s)
+            if beat.follow is not None and beat.where is not None:
+                for run, request in beat.follow.seen:
+                    beat.follow.mark(canvas, beat.where(run, request, film_s))
             if chrome is not None:
                 chrome.paint(canvas, film_s)
             for i, caveat in enumerate(caveats):
@@ -152,7 +159,7 @@ class _Chrome:
         left, right = stage.margin, stage.right
         t_ns = beat.clock.engine_ns(film_s)
         if beat.follow is not None:
-            beat.follow.paint(canvas, self._say, left, right, lines[0] - 36, t_ns)
+            beat.follow.paint(canvas, left, right, lines[0] - 42, t_ns)
         else:
             canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
         time = say("strip.engine_time", seconds=figure(run.measure("engine_time_s", t_ns=t_ns), ".2f"))

@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tracereel.film.phrases import Phrase, Stated
-from tracereel.trace.analysis.life import BLOCKS, STAGES
+from tracereel.trace.analysis.life import BLOCKS, FINISHED, STAGES
 from tracereel.trace.analysis.queries import QUERIES, Argument, Run, measure
 
 
@@ -226,6 +226,7 @@ NO_FACTS: dict[str, str] = {
             *("speedup_waterfall.spread", "batch_size_sweep.guess", "engine_race.transformers_static"),
             *("engine_race.transformers", "engine_race.tokens", "engine_race.done"),
             *("follow.request", "follow.of_policy", "follow.of_engine", "follow.of_workload", "follow.briefly"),
+            *(f"follow.{stage}_for" for stage in STAGES if stage != FINISHED),
         ),
         _FIGURES,
     ),
@@ -251,7 +252,7 @@ NO_FACTS: dict[str, str] = {
             *("batch_size_sweep.name", "batch_size_sweep.step", "batch_size_sweep.throughput"),
             *("batch_size_sweep.latency", "engine_race.name", "end.record", "end.render", "end.render_command"),
             "end.more",
-            *(f"follow.{stage}" for stage in (*STAGES, BLOCKS)),
+            *(f"follow.{stage}" for stage in STAGES if stage != FINISHED),
         ),
         _NAME,
     ),

@@ -1,37 +1,53 @@
-"""The request that a long film follows: at the foot of each chapter the stages of its life, those that it is in lit.
+"""The request that a long film follows: marked wherever it is seen, its life as a bar at the foot of each chapter.
 
 Each chapter says it of the trace that it plays; the request is the film's own where the trace has it. A pure function
-of engine time. Knows a beat's runs and a line; not what the chapter shows.
+of engine time. Knows a beat's runs, a line, and where the beat shows the request; not what else the chapter shows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tracereel.film.canvas import Canvas
+from tracereel.film.colours import RequestColours
+from tracereel.film.components.life_bar import LifeBar
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Phrase, Phrasebook, quote
-from tracereel.film.theme import ACCENT, DIM, LINE, SMALL, SMALL_STRONG, TEXT, Letters
-from tracereel.trace.analysis.life import BLOCKS, CHUNKS, DECODE, FINISHED, PREFILL, QUEUE
+from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
+from tracereel.film.stage import Box, Spot
+from tracereel.film.theme import GROUND, SMALL, SMALL_STRONG, TEXT, Colour, Letters
+from tracereel.trace.analysis.life import BLOCKS, STAGES
 from tracereel.trace.analysis.queries import Measured, Run
 
-_ORDER = (QUEUE, PREFILL, CHUNKS, BLOCKS, DECODE, FINISHED)
-_CLEAR = 14.0
-"""Units between a word and the line before and after it."""
-_LEAST_LINE = 10.0
+_LEGEND, _CLEAR = 9.0, 16.0
+"""The radius of the marked disc before the request's name, and the units between what stands side by side."""
+FOOT = 24.0
+"""What is kept free above the strip for the bar, in units."""
+_BAR, _UP = 32.0, 23.0
+"""How high the bar is, and how far its top is above the line of the words."""
+_LEAST_BAR = 330.0
+"""What else is said gives way to a bar of that width."""
+_RING, _GAP = 4.0, 3.0
+"""How thick the mark is, and what is between it and the place that it marks."""
 
 
 @dataclass(frozen=True)
 class Follow:
-    """The request `name` of a run, in a chapter of several runs whose clock is that of `main`."""
+    """The request `request` of a run, in a chapter of several runs whose clock is that of `main`."""
 
     run: Run
     main: Run
     request: int
     names: tuple[Phrase, ...]
     """What it is called, the fullest first."""
+    colour: Colour
+    seen: tuple[tuple[Run, int], ...]
+    """The same request in each run of the chapter that has it."""
+    say: Phrasebook
 
     @classmethod
-    def of(cls, runs: Sequence[Run], request_id: str, workload: str, say: Phrasebook) -> "Follow":
+    def of(
+        cls, runs: Sequence[Run], request_id: str, workload: str, say: Phrasebook, colours: RequestColours
+    ) -> "Follow":
         """The request to follow in a chapter of these runs: of the first that batches continuously, else the first.
 
         `workload` is the name of the workload that the request of that id belongs to. Raises ValueError where the
@@ -51,35 +67,85 @@ class Follow:
             fullest = say.say("follow.of_policy", request=name, policy=quote(run.measure("policy")))
         else:
             fullest = plain
-        return cls(run, runs[0], request, (fullest, plain, briefly))
+        own = run.trace.arrivals[request].id
+        ids = {each: [arrival.id for arrival in each.trace.arrivals] for each in runs}
+        seen = tuple((each, own_ids.index(own)) for each, own_ids in ids.items() if own in own_ids)
+        return cls(run, runs[0], request, (fullest, plain, briefly), colours[request], seen, say)
+
+    def own_ns(self, t_ns: int) -> int:
+        """The instant of the request's run at an instant of the main run's clock."""
+        return t_ns - self.main.timeline.begin_ns + self.run.timeline.begin_ns
 
     def stage(self, t_ns: int) -> Measured:
         """The stage that the request is in at an instant of the main run's clock."""
-        own_ns = t_ns - self.main.timeline.begin_ns + self.run.timeline.begin_ns
-        return self.run.measure("stage_of_request", request=self.request, t_ns=own_ns)
+        return self.run.measure("stage_of_request", request=self.request, t_ns=self.own_ns(t_ns))
 
     def lit(self, t_ns: int) -> frozenset[str]:
-        """The stages that are lit at an instant of the main run's clock."""
-        measured = self.stage(t_ns)
-        own_ns = int(dict(measured.args)["t_ns"])
+        """What is said of the request at an instant of the main run's clock: its stage, and whether it holds blocks."""
+        measured, own_ns = self.stage(t_ns), self.own_ns(t_ns)
         holds = self.run.measure("is_in_stage", request=self.request, t_ns=own_ns, stage=BLOCKS).value
         return frozenset([str(measured.value), *([BLOCKS] if holds else [])])
 
-    def paint(self, canvas: Canvas, say: Phrasebook, left: float, right: float, y: float, t_ns: int) -> None:
-        """Draw the request's name and the stages of its life from `left` to `right`, the letters on the line `y`."""
-        stage, lit = quote(self.stage(t_ns)), self.lit(t_ns)
-        # A lit word is the wider one: nothing moves when it is lit.
-        widths = [width(say.say(f"follow.{each}").text, SMALL_STRONG) for each in _ORDER]
-        least = sum(widths) + len(_ORDER) * (2 * _CLEAR + _LEAST_LINE)
-        fits = (name for name in self.names if width(name.text, SMALL_STRONG) + least <= right - left)
-        name = next(fits, self.names[-1])
-        x = left + canvas.text(name, left, y, SMALL_STRONG, TEXT)
-        line = (right - x - sum(widths)) / len(_ORDER) - 2 * _CLEAR
-        for each, wide in zip(_ORDER, widths, strict=True):
-            canvas.line([(x + _CLEAR, y - 9), (x + _CLEAR + line, y - 9)], LINE)
-            x += 2 * _CLEAR + line
-            if each in lit:
-                canvas.text(say.say(f"follow.is_{each}", stage=stage), x, y, SMALL_STRONG, Letters(ACCENT))
+    @cached_property
+    def bar(self) -> LifeBar:
+        """The request's life."""
+        return LifeBar(self.run, self.request, self.colour, self.say)
+
+    def paint(self, canvas: Canvas, left: float, right: float, y: float, t_ns: int) -> None:
+        """Draw from `left` to `right`, the letters on the line `y`: the marked request, what it does, and its life."""
+        disc = Box(left + _GAP + _RING, y - _LEGEND * 2, _LEGEND * 2, _LEGEND * 2)
+        canvas.disc(disc.x + _LEGEND, y - _LEGEND, _LEGEND, self.colour)
+        self._ring(canvas, Spot(disc, round=True))
+        x = disc.right + _GAP + _RING + _CLEAR
+        name, doing, blocks = self._fitting(right - x)
+        canvas.text(name, x, y, SMALL_STRONG, TEXT)
+        x += width(name.text, SMALL_STRONG) + _CLEAR
+        stage, lit = self.stage(t_ns), self.lit(t_ns)
+        if stage.value in STAGES:
+            said = self.say.say(f"follow.is_{stage.value}", stage=quote(stage))
+            canvas.text(said, x, y, SMALL, Letters(self.colour))
+        x += doing + _CLEAR
+        if blocks:
+            if BLOCKS in lit:
+                canvas.text(self._blocks(t_ns), x, y, SMALL, TEXT)
+            x += blocks + _CLEAR
+        self.bar.paint(canvas, Box(x, y - _UP, right - x, _BAR), self.own_ns(t_ns))
+
+    def _blocks(self, t_ns: int) -> Phrase:
+        held = self.run.measure("blocks_of_request", request=self.request, t_ns=self.own_ns(t_ns))
+        return self.say.say("follow.is_blocks", stage=quote(self.stage(t_ns)), blocks=figure(held))
+
+    def _fitting(self, room: float) -> tuple[Phrase, float, float]:
+        """The name, and what is kept free for what the request does and for its blocks (0: they are not said)."""
+        # Kept for the widest, so that nothing moves when the stage changes.
+        stage = quote(self.stage(self.main.timeline.begin_ns))
+        doing = max(width(self.say.say(f"follow.is_{each}", stage=stage).text, SMALL) for each in STAGES)
+        for name in self.names:
+            for blocks in (self._widest_blocks, 0.0):
+                taken = width(name.text, SMALL_STRONG) + doing + blocks + 3 * _CLEAR
+                if room - taken >= _LEAST_BAR:
+                    return name, doing, blocks
+        return self.names[-1], doing, 0.0
+
+    @cached_property
+    def _widest_blocks(self) -> float:
+        """What the words on its KV blocks take: it holds most at the end of a stage."""
+        shift_ns = self.main.timeline.begin_ns - self.run.timeline.begin_ns
+        ends = [stretch.to_ns - 1 + shift_ns for stretch in self.bar.stretches]
+        return max((width(self._blocks(t_ns).text, SMALL) for t_ns in ends if BLOCKS in self.lit(t_ns)), default=0.0)
+
+    def mark(self, canvas: Canvas, spots: Sequence[Spot]) -> None:
+        """Draw the mark around each place at which the request is seen."""
+        for spot in spots:
+            self._ring(canvas, spot)
+
+    @staticmethod
+    def _ring(canvas: Canvas, spot: Spot) -> None:
+        """The mark: a gap in the ground's colour around the place, and a ring around the gap."""
+        box = spot.box
+        for by, colour, thick in ((_GAP / 2, GROUND, _GAP), (_GAP + _RING / 2, TEXT, _RING)):
+            if spot.round:
+                radius = box.w / 2 + by
+                canvas.disc(box.x + box.w / 2, box.y + box.h / 2, radius, colour, spot.alpha, outline=thick)
             else:
-                canvas.text(say.say(f"follow.{each}"), x, y, SMALL, DIM)
-            x += wide
+                canvas.card(*box.grown(by).sides, colour, spot.alpha, radius=spot.radius + by, outline=thick)

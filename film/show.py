@@ -5,6 +5,7 @@ recordings; draws nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 from tracereel.film.colours import RequestColours
@@ -44,6 +45,12 @@ class Show:
         self._indexes: dict[str, RecordingIndex] = {}
         self._runs: dict[tuple[str, str], list[Run]] = {}
         self._colours: dict[str, RequestColours] = {}
+
+    def on(self, stage: Stage) -> "Show":
+        """The same show on another stage; what is asked of it is noted in this one."""
+        other = copy(self)
+        other.stage = stage
+        return other
 
     @property
     def palette(self) -> Palette:

@@ -63,6 +63,16 @@ class Box:
         return boxes
 
 
+@dataclass(frozen=True)
+class Spot:
+    """A place at which something is seen, and how strongly (0 to 1); `radius` is that of its corners."""
+
+    box: Box
+    alpha: float = 1.0
+    round: bool = False
+    radius: float = 4.0
+
+
 class Shape(Enum):
     """The three layouts there are; a frame has the one that is nearest to its own."""
 
@@ -87,6 +97,8 @@ class Stage:
     width: float
     height: float
     captioned: bool = True
+    foot: float = 0.0
+    """Units between the scene and the strip that are kept free, for what is told through all of a film."""
 
     @classmethod
     def of_pixels(cls, width: int, height: int, captioned: bool = True) -> "Stage":
@@ -169,4 +181,4 @@ class Stage:
     def content(self) -> Box:
         """Where the scene itself stands."""
         top = (self.caption_lines[-1] if self.captioned else self.title_line) + (44 if self.captioned else 34)
-        return Box(self.margin, top, self.room, self.strip_lines[0] - 68 - top)
+        return Box(self.margin, top, self.room, self.strip_lines[0] - 68 - self.foot - top)

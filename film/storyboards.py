@@ -27,7 +27,7 @@ from tracereel.film.beats import (
     where_it_hurts,
     you_are,
 )
-from tracereel.film.follow import Follow
+from tracereel.film.follow import FOOT, Follow
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, BeatMaker, find, registered, scenes_of
 from tracereel.film.show import Show
 from tracereel.film.window import WindowError
@@ -82,9 +82,10 @@ def full_length(show: Show) -> list[Beat]:
     Raises TraceError where there are no recordings at all.
     """
     beats: list[Beat] = []
+    lower = show.on(replace(show.stage, foot=FOOT))
     for scene in scenes_of(FULL_LENGTH):
         try:
-            beats.append(scene.make(show))
+            beats.append(scene.make(lower))
         except (TraceError, NotComparableError):
             if not beats:
                 raise
@@ -103,7 +104,7 @@ def _followed(show: Show, beats: list[Beat]) -> list[Beat]:
         return beats
     asked, workload = trace.arrivals[request].id, trace.header.workload.name
     return [
-        replace(beat, follow=Follow.of(beat.runs, asked, workload, show.say))
+        replace(beat, follow=Follow.of(beat.runs, asked, workload, show.say, show.colours(find(beat.name).suite)))
         if beat.framed and all(run.trace.arrivals for run in beat.runs)
         else beat
         for beat in beats

@@ -1,12 +1,14 @@
 """One request through the long film: its stages are those of the raw records, and every chapter says where it is."""
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zstandard
-from drawing import SIZE, pixels_of
+from drawing import LOOK, SIZE, colour_at, draw, near, pixel, pixels_of
 from films import SIZES, laid_out
 from tracereel.film.facts import FalseSentenceError, refuse_false
 from tracereel.film.frames import BeatFrames
@@ -14,9 +16,11 @@ from tracereel.film.phrases import quote
 from tracereel.film.schedule import frames_of, schedule
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
+from tracereel.film.stage import Box
 from tracereel.film.storyboards import storyboard
-from tracereel.film.theme import GROUND
-from tracereel.trace.analysis.life import BLOCKS, CHUNKS, DECODE, FINISHED, PREFILL, QUEUE, stage_of
+from tracereel.film.theme import DIM, GROUND, PANEL, TEXT
+from tracereel.film.theme import PREFILL as PREFILL_COLOUR
+from tracereel.trace.analysis.life import BLOCKS, CHUNKS, DECODE, FINISHED, PREFILL, QUEUE, life_of, stage_of
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
@@ -102,13 +106,130 @@ def test_every_chapter_says_where_the_request_is(full_length):
             own_ns = beat.clock.engine_ns(i) - beat.runs[0].timeline.begin_ns + beat.follow.run.timeline.begin_ns
             stage = stage_of(beat.follow.run.timeline, beat.follow.request, own_ns)
             assert lit - {BLOCKS} == ({stage} if stage else set()), beat.name
-            for each in (*LIFE, BLOCKS):
-                assert (f"follow.is_{each}" in said) is not (f"follow.{each}" in said)
+            held = beat.follow.run.timeline.at(own_ns).blocks_of(beat.follow.request)
+            assert (BLOCKS in lit) is bool(held), beat.name
             stages |= lit
         assert stages, beat.name
         seen |= stages
     assert {QUEUE, PREFILL, DECODE, FINISHED, BLOCKS} <= seen
     assert (CHUNKS in seen) is any(beat.name == "chunked_prefill" for beat in beats)
+
+
+@pytest.mark.parametrize("path", [*PACKAGE_RECORDINGS.glob("paging/cpu/*-1.*"), *CHUNKED.glob("*-1.*")], ids=str)
+def test_a_life_is_made_of_the_stages_of_its_instants(path):
+    run = Run(Trace.read(path))
+    preempted = 0
+    for request, arrival in enumerate(run.trace.arrivals):
+        life = life_of(run.timeline, request)
+        assert life[0].from_ns == arrival.arrival_ns
+        assert life[-1].to_ns == run.trace.endings[request][0]
+        assert all(one.to_ns == other.from_ns for one, other in pairwise(life))
+        for nth, stretch in enumerate(life):
+            for t_ns in (stretch.from_ns, (stretch.from_ns + stretch.to_ns) // 2, stretch.to_ns - 1):
+                assert stage_of(run.timeline, request, t_ns) == stretch.stage
+            middle = (stretch.from_ns + stretch.to_ns) // 2
+            taken = run.measure("time_in_stage_ms", request=request, nth=nth, t_ns=middle).value
+            assert taken == pytest.approx((middle - stretch.from_ns) / 1e6)
+        preempted += [stretch.stage for stretch in life].count(QUEUE) > 1
+    assert preempted or "paging" not in str(path)
+
+
+def test_the_bar_is_as_wide_as_the_stages_last_and_filled_up_to_now(full_length):
+    _, beats = full_length
+    beat = next(beat for beat in beats if beat.name == "decode_batching")
+    bar, box = beat.follow.bar, Box(100.0, 200.0, 1700.0, 40.0)
+    parts, life = bar.parts(box), bar.stretches
+    whole_ns = life[-1].to_ns - life[0].from_ns
+    for stretch, part in zip(life, parts, strict=True):
+        lasted = (stretch.to_ns - stretch.from_ns) / whole_ns
+        assert part.w == pytest.approx(max(lasted * box.w, 3.0))
+    queue, decode = life[0], life[-1]
+    now_ns = (queue.from_ns + queue.to_ns) // 2
+    picture, phrases = draw(lambda canvas: bar.paint(canvas, box, now_ns), SIZE)
+    line = box.bottom - 2.5
+    assert near(pixel(picture, parts[0].x + 4, line), LOOK(DIM))
+    assert not near(pixel(picture, parts[0].right - 4, line), LOOK(DIM))
+    assert near(pixel(picture, (parts[0].x + parts[0].right) / 2, line), LOOK(TEXT))
+    said = {phrase.text for phrase in phrases}
+    assert (
+        f"queue {(now_ns - queue.from_ns) / 1e6:.1f} ms" in said
+        or f"queue {(now_ns - queue.from_ns) / 1e9:.2f} s" in said
+    )
+    picture, phrases = draw(lambda canvas: bar.paint(canvas, box, decode.to_ns), SIZE)
+    assert near(pixel(picture, parts[-1].right - 30, line), LOOK(beat.follow.colour))
+
+
+MARKED = {
+    "pipeline_flow",
+    "decode_batching",
+    "same_position",
+    "throughput_comparison",
+    "latency",
+    "chunked_prefill",
+    "kv_cache_paging",
+    "where_it_hurts",
+    "engine_race",
+}
+
+
+def test_the_request_is_marked_in_every_chapter_that_shows_requests(full_length):
+    _, beats = full_length
+    for beat in beats:
+        if beat.name not in MARKED:
+            assert beat.where is None, beat.name
+            continue
+        seconds = [i * 0.5 for i in range(int(beat.clock.film_s * 2))]
+        marked = [any(beat.where(run, request, at_s) for run, request in beat.follow.seen) for at_s in seconds]
+        if beat.name == "same_position":
+            assert marked == [holds_a_slot(beat, at_s) for at_s in seconds]
+        else:
+            assert sum(marked) > 4, beat.name
+
+
+def holds_a_slot(beat, at_s):
+    """Has the followed request a slot in one of the runs, each at the chapter's instant of its own clock?"""
+    since_ns = beat.clock.engine_ns(at_s) - beat.runs[0].timeline.begin_ns
+    states = [(run.timeline.at(run.timeline.begin_ns + since_ns), request) for run, request in beat.follow.seen]
+    return any(held is not None and held.request == request for state, request in states for held in state.occupancy)
+
+
+def test_the_mark_is_where_the_request_is(full_length):
+    """Within each mark there is the request's colour."""
+    show, beats = full_length
+    found = 0
+    for beat in beats:
+        if beat.name not in ("decode_batching", "same_position", "latency"):
+            continue
+        for i in range(1, int(beat.clock.film_s)):
+            spots = [spot for run, request in beat.follow.seen for spot in beat.where(run, request, float(i))]
+            spots = [spot for spot in spots if spot.alpha == 1]
+            # New dots flash; nothing is new in the end.
+            flashes = beat.name == "latency" and beat.clock.engine_ns(float(i)) < beat.clock.passages[-1].to_ns
+            if not spots or flashes or in_bands(show, beat, float(i)):
+                continue
+            picture = pixels_of(BeatFrames(replace(beat, follow=None), show).at(float(i)))
+            for spot in spots:
+                # Above the letters of a node and of a cell.
+                at = spot.box.x + spot.box.w / 2, spot.box.y + spot.box.h * (0.5 if spot.box.w < 30 else 0.14)
+                seen = colour_at(picture, *(units * show.pixels[1] / 1080 for units in at))
+                assert shade_of(seen, beat.follow.colour), (beat.name, i, spot, seen)
+                found += 1
+    assert found > 20
+
+
+def in_bands(show, beat, film_s):
+    """Are the slots merged into bands, in which no request has a colour of its own?"""
+    return beat.name == "decode_batching" and show.settings.device == "cuda" and film_s > 13
+
+
+def shade_of(seen, colour):
+    """Is this the colour, or that of a prompt that is read, or a dim one of it?"""
+    full = np.array(LOOK(colour))
+    panel = np.array(LOOK(PANEL))
+    if near(seen, LOOK(PREFILL_COLOUR)):
+        return True
+    share = (np.array(seen) - panel) @ (full - panel) / ((full - panel) @ (full - panel))
+    return 0.1 < share < 1.05 and np.abs(panel + share * (full - panel) - seen).max() < 0.08
 
 
 def test_a_stage_that_the_request_is_not_in_cannot_be_lit(full_length):

@@ -11,18 +11,19 @@ which stall was the longest and what all stalls come to: chunks make each short,
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
+from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.components.waits import Waits, ms_style
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape
+from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.theme import DIM, HEADING, HEADING_LINE, LABEL_LINE, SMALL, STRONG, TEXT, Colour, case_colour
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import long_prompt
-from tracereel.trace.analysis.queries import Measured, measure
+from tracereel.trace.analysis.queries import Measured, Run, measure
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "chunked"
@@ -191,10 +192,24 @@ class Storyboard:
         for side, place in zip((self.whole, self.chunks), self.places(), strict=True):
             self._paint_side(canvas, side, place, side.arrival_ns + since_ns, film_s)
 
+    def where(self, run: Run, request: int, film_s: float) -> list[Spot]:
+        """A request's stays in the slots of both runs."""
+        since_ns = self.clock.engine_ns(film_s) - self.whole.arrival_ns
+        found = []
+        for side, place in zip((self.whole, self.chunks), self.places(), strict=True):
+            if side.run is run:
+                found += stays_of(
+                    side.grid, request, self.parts(place)[0], self._view(side), side.arrival_ns + since_ns
+                )
+        return found
+
+    def _view(self, side: _Side) -> View:
+        return View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
+
     def _paint_side(self, canvas: Canvas, side: _Side, place: Box, now_ns: int, film_s: float) -> None:
         say = self.say
         grid, waits, foot = self.parts(place)
-        view = View(side.arrival_ns - self.before_ns, side.arrival_ns + self.after_ns)
+        view = self._view(side)
         canvas.text(side.name, place.x, place.y + HEADING_LINE, HEADING, side.colour)
         side.grid.paint(canvas, grid, view, now_ns)
         x = view.along(grid).x(side.arrival_ns)
@@ -284,4 +299,5 @@ class Storyboard:
         runs = (self.whole.run, self.chunks.run)
         name = self.say("chunked_prefill.name")
         still_s = self.verdict_s + 1.0
-        return Beat("chunked_prefill", name, self.captions, self.clock, runs, self.paint, still_s=still_s)
+        told = self.captions, self.clock, runs
+        return Beat("chunked_prefill", name, *told, self.paint, still_s=still_s, where=self.where)

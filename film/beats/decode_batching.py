@@ -7,6 +7,7 @@ rows stay empty until the longest member of the batch has ended; the empty slot-
 """
 
 from bisect import bisect_left
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,13 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.beats.stretch import stretch_of_slots
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
+from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import EMPTY, Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape
+from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.step_axis import StepView
 from tracereel.film.theme import (
     BODY,
@@ -181,6 +183,7 @@ class Storyboard:
             self._runs,
             self.paint,
             still_s=self.clock.film_s - 0.2,
+            where=self.where,
         )
 
     def _view(self, now_ns: int, pulled: float) -> View:
@@ -193,22 +196,44 @@ class Storyboard:
         reached = step + min((now_ns - begin) / max(ends[step] - begin, 1), 1.0)
         return StepView.of_steps(ends, max(reached - columns + 1.5, 0.0), columns, self.far, pulled)
 
-    def paint(self, canvas: Canvas, film_s: float) -> None:
-        """Draw the grids at a second of film."""
-        now_ns = self.clock.engine_ns(film_s)
-        pulled = ease((film_s - self.pull_s) / PULL_S)
+    def _places(self, pulled: float) -> tuple[Box, Box, Box]:
+        """Where the static run stands and where the continuous run does in the end, and where that is now."""
         content = self.stage.content
         head = 62.0 if self.stage.shape is not Shape.SQUARE else 54.0
         half = (content.h - 2 * head - 34) / 2
         above = Box(content.x, content.y + head, content.w, half)
         full = Box(content.x, content.y + head, content.w, content.h - head)
         below = Box(content.x, above.bottom + 34 + head, content.w, half) if self.static else full
-        view = self._view(now_ns, pulled)
-        box = full.towards(below, pulled)
+        return above, below, full.towards(below, pulled)
+
+    def _pulled(self, film_s: float) -> tuple[float, float, float]:
+        """How far the picture is pulled back, how many slots are in view, and how much is seen of the static run."""
+        pulled = ease((film_s - self.pull_s) / PULL_S)
         shown = self.close_slots * (self.grid.slots / self.close_slots) ** pulled
+        # It comes once the other has made room.
+        return pulled, shown, ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)
+
+    def where(self, run: Run, request: int, film_s: float) -> list[Spot]:
+        """A request's stays in both grids."""
+        now_ns = self.clock.engine_ns(film_s)
+        pulled, shown, come = self._pulled(film_s)
+        above, _, box = self._places(pulled)
+        if run is self.run:
+            return stays_of(self.grid, request, box, self._view(now_ns, pulled), now_ns, shown)
+        if self.static_grid is None or run is not self.static:
+            return []
+        shift = run.timeline.begin_ns - self.begin_ns
+        stays = stays_of(self.static_grid, request, above, self.far.shifted(shift), now_ns + shift)
+        return [replace(spot, alpha=come) for spot in stays]
+
+    def paint(self, canvas: Canvas, film_s: float) -> None:
+        """Draw the grids at a second of film."""
+        now_ns = self.clock.engine_ns(film_s)
+        pulled, shown, come = self._pulled(film_s)
+        above, below, box = self._places(pulled)
+        view = self._view(now_ns, pulled)
         if self.static and self.static_grid:
-            # It comes once the other has made room.
-            with canvas.faded(ease((film_s - self.pull_s) / PULL_S * 4 - 3.28)):
+            with canvas.faded(come):
                 shift = self.static.timeline.begin_ns - self.begin_ns
                 self._head(canvas, above, self.static, now_ns + shift, "static", self._merged(self.static_grid, above))
                 self.static_grid.paint(canvas, above, self.far.shifted(shift), now_ns + shift)

@@ -15,10 +15,11 @@ from tracereel.film.components.race import Bars, Contender
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Shape
+from tracereel.film.stage import Shape, Spot
 from tracereel.film.theme import case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import apart, pairs_of
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import ENGINES, FILM
 
 SUITE = FILM + ENGINES
@@ -41,26 +42,7 @@ def engine_race(show: Show) -> Beat:
     begin_ns, span_ns = last.run.timeline.begin_ns, max(_span_ns(last), 1)
     compared = len(contenders) > 1
     script = Script(begin_ns).run(begin_ns + span_ns, RACE_S)
-    traces = [run.trace for contender in contenders for run in contender.runs]
-    opening = say("engine_race.alone", engine=first.name)
-    if compared:
-        opening = say("engine_race.race" if apart(traces) else "engine_race.race_together")
-    captions = [Caption(0.0, opening)]
-    if compared:
-        first_s = script.clock().film_second(begin_ns + _span_ns(first))
-        told = say(
-            "engine_race.first",
-            engine=first.name,
-            requests=figure(first.run.measure("num_requests")),
-            seconds=figure(first.run.measure("duration_s"), ".1f"),
-        )
-        # Who is first is said when it is so, or once the sentence before it has been read.
-        captions.append(Caption(max(first_s, captions[0].read_s), told))
-        repeats = [[run.trace for run in contender.runs] for contender in contenders]
-        paired = all(pairs_of(repeats[0], others) for others in repeats[1:])
-        verdict = "verdict" if paired else "verdict_other"
-        verdict_s = max(RACE_S + 0.8, captions[-1].read_s)
-        captions.append(Caption(verdict_s, say(f"engine_race.{verdict}", engine=contenders[0].name)))
+    captions = _captions(show, contenders, script.clock().film_second(begin_ns + _span_ns(first)))
     end_s = max(RACE_S + (_VERDICT_S if compared else 2.0), captions[-1].read_s)
     clock = script.hold(end_s - RACE_S).clock()
     content = stage.content
@@ -72,8 +54,11 @@ def engine_race(show: Show) -> Beat:
     lanes = Lanes(contenders, span_ns, show.say, show.colours(SUITE))
     bars = Bars(contenders, right, show.say) if compared else None
 
+    def aside_at(film_s: float) -> float:
+        return ease((film_s - RACE_S - 0.7) / _ASIDE_S) if bars else 0.0
+
     def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - RACE_S - 0.7) / _ASIDE_S) if bars else 0.0
+        aside = aside_at(film_s)
         since_ns = clock.engine_ns(film_s) - begin_ns
         with canvas.faded(1.0 if beside else 1 - min(aside * 2, 1)):
             if beside or aside < 0.5:
@@ -82,9 +67,40 @@ def engine_race(show: Show) -> Beat:
         if bars:
             bars.paint(canvas, film_s - RACE_S - 0.7 - _ASIDE_S)
 
+    def where(run: Run, request: int, film_s: float) -> list[Spot]:
+        aside = aside_at(film_s)
+        if not beside and aside:
+            return []
+        return lanes.where(run, request, content.towards(left, aside), clock.engine_ns(film_s) - begin_ns)
+
     runs = tuple(contender.run for contender in reversed(ordered))
     behind = tuple(run for contender in contenders for run in contender.runs)
-    return Beat("engine_race", say("engine_race.name"), tuple(captions), clock, runs, paint, compared=behind)
+    name = say("engine_race.name")
+    return Beat("engine_race", name, tuple(captions), clock, runs, paint, compared=behind, where=where)
+
+
+def _captions(show: Show, contenders: list[Contender], first_s: float) -> list[Caption]:
+    """What is said: who is first is said at `first_s`, when it is so, or once the sentence before it has been read."""
+    say, compared, first = show.say.say, len(contenders) > 1, min(contenders, key=_span_ns)
+    traces = [run.trace for contender in contenders for run in contender.runs]
+    opening = say("engine_race.alone", engine=first.name)
+    if compared:
+        opening = say("engine_race.race" if apart(traces) else "engine_race.race_together")
+    captions = [Caption(0.0, opening)]
+    if compared:
+        told = say(
+            "engine_race.first",
+            engine=first.name,
+            requests=figure(first.run.measure("num_requests")),
+            seconds=figure(first.run.measure("duration_s"), ".1f"),
+        )
+        captions.append(Caption(max(first_s, captions[0].read_s), told))
+        repeats = [[run.trace for run in contender.runs] for contender in contenders]
+        paired = all(pairs_of(repeats[0], others) for others in repeats[1:])
+        verdict = "verdict" if paired else "verdict_other"
+        verdict_s = max(RACE_S + 0.8, captions[-1].read_s)
+        captions.append(Caption(verdict_s, say(f"engine_race.{verdict}", engine=contenders[0].name)))
+    return captions
 
 
 def _contenders(show: Show) -> list[Contender]:

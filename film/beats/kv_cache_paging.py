@@ -23,7 +23,7 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape
+from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.theme import DIM, HEADING, OVER_PANEL, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Eviction, Release, Sharing, first_eviction, first_release, first_sharing
@@ -94,6 +94,14 @@ class PagingPicture:
         waiting = Box(content.x, content.bottom - 46, content.w, 46)
         tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
         return pool, tables, waiting
+
+    def where(self, request: int, now_ns: int) -> list[Spot]:
+        """The row of a request among the tables, or its place in the queue."""
+        _, tables, waiting = self.places()
+        return [
+            *self.pool.tables_where(request, tables, now_ns),
+            *self.pool.waiting_where(request, waiting, now_ns),
+        ]
 
     def paint(self, canvas: Canvas, now_ns: int, marked: Collection[int] = (), lit: float = 0.0) -> None:
         """Draw pool, tables and queue at an engine time, some blocks pointed at."""
@@ -286,6 +294,10 @@ class Storyboard:
         """Draw pool, tables and queue at a second of film."""
         self.picture.paint(canvas, self.clock.engine_ns(film_s), *self._mark(film_s))
 
+    def where(self, run: Run, request: int, film_s: float) -> list[Spot]:
+        """Where a request of the run that is shown stands."""
+        return self.picture.where(request, self.clock.engine_ns(film_s)) if run is self.run else []
+
     def _mark(self, film_s: float) -> tuple[tuple[int, ...], float]:
         """The blocks that are pointed at, and how strongly."""
         for from_s, until_s, blocks in self.marks:
@@ -298,4 +310,5 @@ class Storyboard:
         runs = (self.run, self.plain) if self.plain else (self.run,)
         name = self.say("kv_cache_paging.name")
         still_s = self.still_s if self.sharing else None
-        return Beat("kv_cache_paging", name, tuple(self.captions), self.clock, runs, self.paint, still_s=still_s)
+        told = tuple(self.captions), self.clock, runs
+        return Beat("kv_cache_paging", name, *told, self.paint, still_s=still_s, where=self.where)

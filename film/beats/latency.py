@@ -18,7 +18,7 @@ from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape
+from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.theme import DIM, LABEL_LINE, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
@@ -102,7 +102,15 @@ class Storyboard:
     def beat(self) -> Beat:
         """All of it."""
         runs = tuple(dict.fromkeys([self.main, *(side.run for side in self.sides)]))
-        return Beat("latency", self.say("latency.name"), tuple(self.captions), self.clock, runs, self.paint)
+        name = self.say("latency.name")
+        return Beat("latency", name, tuple(self.captions), self.clock, runs, self.paint, where=self.where)
+
+    def where(self, run: Run, request: int, film_s: float) -> list[Spot]:
+        """The dot of a request's first token."""
+        since_ns = self.clock.engine_ns(film_s) - self.begin_ns
+        lanes = zip(self.sides, self.lanes(self.halves()[TTFT]), strict=True)
+        found = (side.swarm.where(request, place, since_ns) for side, place in lanes if side.run is run)
+        return [spot for spots in found for spot in spots]
 
     def _known(self, metric: str) -> bool:
         """Does each run have a value of the metric?"""

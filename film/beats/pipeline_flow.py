@@ -19,6 +19,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
+from tracereel.film.stage import Spot
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, queued, refill
 from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
@@ -76,7 +77,12 @@ def pipeline_flow(show: Show) -> Beat:
 
     view = PipelineView(run, told.clock, show.stage, show.say, show.colours(), told.slow)
     name = say("pipeline_flow.name")
-    return Beat("pipeline_flow", name, captions, told.clock, (run,), view.paint, live, still_s=told.still_s)
+
+    def where(shown: Run, request: int, film_s: float) -> list[Spot]:
+        return view.where(request, film_s) if shown is run else []
+
+    said_of = name, captions, told.clock, (run,)
+    return Beat("pipeline_flow", *said_of, view.paint, live, still_s=told.still_s, where=where)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box, Shape, Stage
+from tracereel.film.stage import Box, Shape, Spot, Stage
 from tracereel.film.theme import HEADING_LINE, STRONG, TEXT, UNDER_PLOT, case_colour
 from tracereel.trace.analysis.batching_facts import longest_waiting_first
 from tracereel.trace.analysis.queries import Run
@@ -65,8 +65,15 @@ def same_position(show: Show) -> Beat:
                     y = words.y + HEADING_LINE + LINE_OF_WORDS * 2 + _LINE * i
                     canvas.text(mean, words.x, y, STRONG, TEXT, shown, part=part)
 
+    def where(run: Run, request: int, film_s: float) -> list[Spot]:
+        rung = zip(rings, places, (same, continuous), strict=True)
+        found = (
+            ring.where(request, box, film_s, worded=words is None) for ring, (box, words), own in rung if own is run
+        )
+        return [spot for spots in found for spot in spots]
+
     name = say("same_position.name")
-    return Beat("same_position", name, captions, clock, (same, continuous), paint)
+    return Beat("same_position", name, captions, clock, (same, continuous), paint, where=where)
 
 
 def ring_places(stage: Stage) -> list[tuple[Box, Box | None]]:

@@ -12,9 +12,11 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.race import Bars, Contender, Curves
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import case_colour
 from tracereel.trace.analysis.batching_facts import came_together
 from tracereel.trace.analysis.pairs import pairs_of
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import Trace
 
 RACE_S = 9.8
@@ -58,16 +60,24 @@ def throughput_comparison(show: Show) -> Beat:
     curves = Curves(contenders, main, span_ns, show.say)
     bars = Bars(contenders, right, show.say) if compared else None
 
+    def place(film_s: float) -> Box:
+        return content.towards(left, ease((film_s - RACE_S - 0.1) / 0.9) if bars else 0.0)
+
+    def since(film_s: float) -> int:
+        return clock.engine_ns(film_s) - main.timeline.begin_ns
+
+    def where(run: Run, request: int, film_s: float) -> list[Spot]:
+        return curves.where(run, request, place(film_s), since(film_s))
+
     def paint(canvas: Canvas, film_s: float) -> None:
-        aside = ease((film_s - RACE_S - 0.1) / 0.9) if bars else 0.0
-        curves.paint(canvas, content.towards(left, aside), clock.engine_ns(film_s) - main.timeline.begin_ns)
+        curves.paint(canvas, place(film_s), since(film_s))
         if bars:
             bars.paint(canvas, film_s - RACE_S - 0.8)
 
     shown = tuple(dict.fromkeys([main, *raced]))
     repeats = tuple(run for contender in contenders for run in contender.runs)
     name = say("throughput_comparison.name")
-    return Beat("throughput_comparison", name, tuple(captions), clock, shown, paint, compared=repeats)
+    return Beat("throughput_comparison", name, tuple(captions), clock, shown, paint, compared=repeats, where=where)
 
 
 def _opening(traces: list[Trace]) -> str:

@@ -16,12 +16,13 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.distribution import Axis
+from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
     GROUND,
@@ -152,7 +153,8 @@ class Storyboard:
         """All of it."""
         live = self._live if self.pause is not None else None
         name = self.say("where_it_hurts.name")
-        return Beat("where_it_hurts", name, tuple(self.captions), self.clock, (self.run,), self.paint, live)
+        told = tuple(self.captions), self.clock, (self.run,)
+        return Beat("where_it_hurts", name, *told, self.paint, live, where=self.where)
 
     def _tell(self) -> float:
         """Write the captions; the second at which the close-up begins."""
@@ -190,9 +192,29 @@ class Storyboard:
             return self.say("where_it_hurts.prefill", tokens=tokens)
         return self.say(f"where_it_hurts.{self.pause.cause}", who=who)
 
+    def _near(self, film_s: float) -> float:
+        """How far the close-up has come."""
+        return ease((film_s - self.zoom_s) / _ZOOM_S) if self.pause is not None else 0.0
+
+    def where(self, run: Run, request: int, film_s: float) -> list[Spot]:
+        """The dot of a request's longest wait so far, then its stays in the close-up."""
+        near = self._near(film_s)
+        if run is not self.run or 0 < near < 1:
+            return []
+        if near:
+            box, reached_ns = self._close_box(self.stage.content), self._reached_ns(film_s - self.zoom_s - _ZOOM_S)
+            return stays_of(self.grid, request, box, self.close, reached_ns)
+        dots, plot = self.dots, self.plot_of(self.stage.content)
+        own = np.flatnonzero((dots.request == request) & (dots.at_ns <= self.clock.engine_ns(film_s)))
+        if not len(own):
+            return []
+        i = own[np.argmax(dots.value_ms[own])]
+        x, y = self.across(plot, int(dots.at_ns[i])), self.height(plot, float(dots.value_ms[i]))
+        return [Spot(Box(x - _DOT / 2, y - _DOT / 2, _DOT, _DOT), round=True)]
+
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the dots, then the close-up, at a second of film."""
-        near = ease((film_s - self.zoom_s) / _ZOOM_S) if self.pause is not None else 0.0
+        near = self._near(film_s)
         now_ns = self.clock.engine_ns(film_s)
         content = self.stage.content
         if near < 1:
@@ -277,11 +299,8 @@ class Storyboard:
     def _close_up(self, canvas: Canvas, content: Box, since_s: float) -> None:
         """The steps around the wait, played once more since a second of film."""
         assert self.pause is not None
-        foot, close, first = 56.0, self.close, self.close_slots.start
-        box = Box(content.x, content.y + 8, content.w, content.h - 8 - foot)
-        share = min(max(since_s / _AGAIN_S, 0.0), 1.0)
-        from_ns = min(close.from_ns + (close.to_ns - close.from_ns) * _THERE, self.pause.from_ns)
-        reached_ns = round(from_ns + share * (close.to_ns - from_ns))
+        close, first = self.close, self.close_slots.start
+        box, reached_ns = self._close_box(content), self._reached_ns(since_s)
         self.grid.paint(canvas, box, close, reached_ns)
         if reached_ns <= self.pause.from_ns:
             return
@@ -293,6 +312,18 @@ class Storyboard:
                 own = request == self.pause.request
                 canvas.card(*residency.grown(5).sides, TEXT, radius=10, outline=5 if own else 3)
         self._measure_wait(canvas, box, until_ns)
+
+    @staticmethod
+    def _close_box(content: Box) -> Box:
+        """The place of the close-up's slots, with room below them for what is said of the wait."""
+        return Box(content.x, content.y + 8, content.w, content.h - 8 - 56)
+
+    def _reached_ns(self, since_s: float) -> int:
+        """How far the close-up has been played once more."""
+        assert self.pause is not None
+        close, share = self.close, min(max(since_s / _AGAIN_S, 0.0), 1.0)
+        from_ns = min(close.from_ns + (close.to_ns - close.from_ns) * _THERE, self.pause.from_ns)
+        return round(from_ns + share * (close.to_ns - from_ns))
 
     def _measure_wait(self, canvas: Canvas, box: Box, until_ns: int) -> None:
         """From the token before to the next: the wait itself, and once it is over how long it was."""

@@ -15,7 +15,7 @@ from tracereel.film.colours import RequestColours
 from tracereel.film.components.group_tables import GroupTables, filled
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
     GROUND,
@@ -38,7 +38,10 @@ _NUMBER, _INSET = 30.0, 6.0
 """What the number of a block takes above its fill, and how far its fill is from its edges."""
 _HELD = 0.36
 """How much of a holder's colour is in the empty part of its block."""
-_CHIP = 84.0
+_CHIP, _BESIDE = 84.0, 10.0
+"""How wide a request's chip is, and what is between two."""
+_HIGHEST = 64.0
+"""A table is so high at most."""
 _ABOVE = 50.0
 """What the request's name takes above its table."""
 _BETWEEN = 12.0
@@ -179,7 +182,7 @@ class BlockPool:
         most = max(int(room.w // 12), 1)
         pitch = min(room.w / max(min(self.longest, most), 1), 74.0)
         return [
-            Box(room.x + i * pitch, room.y, pitch - min(4.0, pitch * 0.15), min(room.h, 64.0))
+            Box(room.x + i * pitch, room.y, pitch - min(4.0, pitch * 0.15), min(room.h, _HIGHEST))
             for i in range(min(count, most))
         ]
 
@@ -191,12 +194,12 @@ class BlockPool:
         for row, occupant in zip(self.rows_of(box), state.occupancy, strict=False):
             slim = self._slim(row)
             if occupant is None:
-                high = min(row.h, 64.0)
+                high = min(row.h, _HIGHEST)
                 canvas.card(row.x, row.y, _CHIP, high if slim else 40, LINE, radius=8, outline=2)
                 continue
             table = state.block_table(occupant.request)
             colour = self.colours[occupant.request]
-            chip = Box(row.x, row.y, _CHIP, min(row.h, 64.0) if slim else 40.0)
+            chip = Box(row.x, row.y, _CHIP, min(row.h, _HIGHEST) if slim else 40.0)
             canvas.card(*chip.sides, colour, radius=8)
             name = self._names[occupant.request]
             canvas.text(
@@ -246,21 +249,50 @@ class BlockPool:
         )
         canvas.text(facts, room.x, room.y + 29, SMALL, DIM, room=room.w)
 
+    def tables_where(self, request: int, box: Box, now_ns: int) -> list[Spot]:
+        """The row of a request that holds a slot, with its name and its table."""
+        occupancy = self._run.timeline.at(now_ns).occupancy
+        found = []
+        for row, occupant in zip(self.rows_of(box), occupancy, strict=False):
+            if occupant is not None and occupant.request == request:
+                high = (
+                    row.h
+                    if self.groups is not None
+                    else self.table_of(row).y - row.y + min(self.table_of(row).h, _HIGHEST)
+                )
+                found.append(Spot(Box(row.x, row.y, row.w, min(high, row.h)), radius=8))
+        return found
+
+    def waiting_where(self, request: int, box: Box, now_ns: int) -> list[Spot]:
+        """The place of a request in the waiting queue."""
+        waiting = self._run.timeline.at(now_ns).waiting
+        chips = zip(self._chips(box), waiting, strict=False)
+        return [Spot(chip, radius=8) for chip, whose in chips if whose == request]
+
+    def _chips_left(self, box: Box) -> float:
+        """Where the waiting queue begins, after its heading."""
+        return box.x + width(self._say.say("kv_cache_paging.waiting").text, STRONG) + 20
+
+    def _chips(self, box: Box) -> list[Box]:
+        """The places of the waiting queue, as many as there is room for."""
+        left = self._chips_left(box)
+        fits = max(int((box.right - left - 150) // (_CHIP + _BESIDE)), 0)
+        return [Box(left + i * (_CHIP + _BESIDE), box.y, _CHIP, box.h) for i in range(fits)]
+
     def paint_waiting(self, canvas: Canvas, box: Box, now_ns: int) -> None:
         """The waiting queue, its first at the left; a preempted request stands before those that have not run."""
         say, waiting = self._say.say, self._run.timeline.at(now_ns).waiting
-        head = say("kv_cache_paging.waiting")
-        left = box.x + canvas.text(head, box.x, box.y + box.h / 2 + 10, STRONG, DIM) + 20
-        fits = max(int((box.right - left - 150) // (_CHIP + 10)), 0)
-        for i, request in enumerate(waiting[:fits]):
-            x = left + i * (_CHIP + 10)
-            canvas.card(x, box.y, _CHIP, box.h, self.colours[request], radius=8, outline=3)
+        canvas.text(say("kv_cache_paging.waiting"), box.x, box.y + box.h / 2 + 10, STRONG, DIM)
+        chips = self._chips(box)
+        for chip, request in zip(chips, waiting, strict=False):
+            canvas.card(*chip.sides, self.colours[request], radius=8, outline=3)
             name, colour = self._names[request], Letters(self.colours[request])
-            canvas.text(name, x + _CHIP / 2, box.y + box.h / 2 + 9, SMALL_STRONG, colour, align=0.5, room=_CHIP - 8)
-        if len(waiting) > fits:
-            count = figure(self._run.measure("waiting_beyond", t_ns=now_ns, shown=fits))
+            y = box.y + box.h / 2 + 9
+            canvas.text(name, chip.x + _CHIP / 2, y, SMALL_STRONG, colour, align=0.5, room=_CHIP - 8)
+        if len(waiting) > len(chips):
+            count = figure(self._run.measure("waiting_beyond", t_ns=now_ns, shown=len(chips)))
             more: Phrase = say("pipeline_flow.more", count=count)
-            at = left + fits * (_CHIP + 10)
+            at = self._chips_left(box) + len(chips) * (_CHIP + _BESIDE)
             if width(more.text, SMALL) <= box.right - at:
                 canvas.text(more, at, box.y + box.h / 2 + 9, SMALL, DIM)
 

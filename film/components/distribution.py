@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import GROUND, LINE, PANEL, TEXT, Colour
 from tracereel.trace.analysis.latency import Latencies
 
@@ -97,6 +97,13 @@ class Swarm:
             farthest = max(farthest, abs(at - x) - radius)
             found.append((at, box.bottom - radius - pitch * level, radius))
         return found, farthest
+
+    def where(self, request: int, box: Box, since_ns: int) -> list[Spot]:
+        """The dots of a request that are known `since_ns` after the beginning."""
+        known = self._values.known(self._begin_ns + since_ns)
+        own = zip(self.places(box)[:known], self._values.request[:known].tolist(), strict=True)
+        dots = (dot for dot, whose in own if whose == request)
+        return [Spot(Box(x - radius, y - radius, 2 * radius, 2 * radius), round=True) for x, y, radius in dots]
 
     def paint(self, canvas: Canvas, box: Box, since_ns: int, shown_ns: int) -> None:
         """Draw what is known `since_ns` after the beginning."""

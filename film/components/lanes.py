@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.race import Contender
+from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.phrases import Phrase, Phrasebook, figure
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import GROUND, SMALL_STRONG, TEXT
 from tracereel.film.time_axis import View
+from tracereel.trace.analysis.queries import Run
 
 _HEAD = 48.0
 
@@ -47,6 +49,16 @@ class Lanes:
                 end = self.x(lane, timeline.end_ns - timeline.begin_ns)
                 canvas.box(end, lane.y - 1, lane.right - end + 1, lane.h + 2, GROUND)
                 canvas.line([(end, lane.y), (end, lane.bottom)], contender.colour, thickness=5)
+
+    def where(self, run: Run, request: int, box: Box, since_ns: int) -> list[Spot]:
+        """The stays of a request of one of the runs in its lane."""
+        found = []
+        for contender, grid, lane in zip(self._contenders, self._grids, self.boxes(box), strict=True):
+            if contender.run is run:
+                begin_ns = run.timeline.begin_ns
+                view = View(begin_ns, begin_ns + self._span_ns)
+                found += stays_of(grid, request, lane, view, begin_ns + since_ns)
+        return found
 
     def _said(self, contender: Contender, since_ns: int) -> Phrase:
         run = contender.run

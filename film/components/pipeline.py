@@ -13,7 +13,7 @@ from tracereel.film.components.pipeline_places import CARD_GAP, DECODING, ENDED,
 from tracereel.film.components.pipeline_streams import paint_dot
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
-from tracereel.film.stage import Box, Stage
+from tracereel.film.stage import Box, Spot, Stage
 from tracereel.film.theme import (
     CARD_INSET,
     DECODE,
@@ -152,11 +152,36 @@ class PipelineView:
                 age = (film_s - move.from_s) / MOVE_S
                 canvas.card(*box.grown(2).sides, TEXT, 0.7 * (1 - age), radius=8, outline=2)
 
-    def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State, closing: float) -> None:
-        """A card on its way; one that joins the queue while it closes up goes to where its end is by then."""
+    def where(self, request: int, film_s: float) -> list[Spot]:
+        """Where a request stands, or where its card is on its way."""
+        state = self._run.timeline.at(self._clock.engine_ns(film_s))
+        newest = {move.request: move for move in self.moves.under_way(film_s)}
+        followed = {each: move for each, move in newest.items() if move.followed}
+        closing = self._closing_up(film_s, followed)
+        if request in followed:
+            way = self._way(followed[request], film_s, state, closing)
+            return [Spot(*way)] if way is not None else []
+        if request in state.waiting:
+            index = state.waiting.index(request)
+            if index < self.places.cards:
+                return [Spot(*self._in_queue(index, closing))]
+        slot = next((o.slot for o in state.occupancy if o is not None and o.request == request), None)
+        if slot is None:
+            stage = WAITING if request in state.waiting else ENDED
+        else:
+            occupant = state.occupancy[slot]
+            stage = PREFILLING if occupant is not None and occupant.prefill else DECODING
+        box = self._place(request, Visit(state.t_ns, stage, slot or 0), state)
+        return [Spot(box)] if box is not None else []
+
+    def _way(self, move: Move, film_s: float, state: State, closing: float) -> tuple[Box, float] | None:
+        """Where a card on its way is, and its opacity.
+
+        One that joins the queue while it closes up goes to where its end is by then.
+        """
         there = self._place(move.request, move.now, state)
         if there is None:
-            return
+            return None
         come, alpha = ease((film_s - move.from_s) / MOVE_S), 1.0
         if move.now.stage == WAITING and state.waiting.index(move.request) < self.places.cards:
             there, alpha = self._in_queue(state.waiting.index(move.request), closing)
@@ -165,8 +190,15 @@ class PipelineView:
             alpha *= come
         else:
             here = self._place(move.request, move.before, self._run.timeline.at(move.now.at_ns - 1))
-        box = (here or there).towards(there, come)
-        colour = self._colours[move.request]
+        return (here or there).towards(there, come), alpha
+
+    def _paint_followed(self, canvas: Canvas, move: Move, film_s: float, state: State, closing: float) -> None:
+        """A card on its way."""
+        way = self._way(move, film_s, state, closing)
+        if way is None:
+            return
+        box, alpha = way
+        come, colour = ease((film_s - move.from_s) / MOVE_S), self._colours[move.request]
         with canvas.faded(alpha):
             if move.now.stage == ENDED and come > 0.6 and self.places.ended_tiles is None:
                 self._chip(canvas, box, move.request, colour)

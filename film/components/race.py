@@ -11,7 +11,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import ease
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
     FIGURE,
@@ -33,6 +33,8 @@ from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 
 _POINTS = 400
+_MARK = 7.0
+"""Half of a mark's width on a curve."""
 _TENTHS_FROM_S = 3
 """A run of fewer seconds is said to hundredths."""
 
@@ -128,6 +130,17 @@ class Curves:
         canvas.line(points, contender.colour, thickness=6)
         canvas.disc(*points[-1], 9, contender.colour)
         return y
+
+    def where(self, run: Run, request: int, box: Box, since_ns: int) -> list[Spot]:
+        """On the curve of its run: the instant of a request's last token, once it is there."""
+        times, timeline = run.timeline.token_times_of(request), run.timeline
+        ended = request in timeline.at(timeline.begin_ns + since_ns).finished
+        if not times or not ended or all(contender.run is not run for contender in self._contenders):
+            return []
+        plot, steps = self.plot(box), run.trace.steps
+        tokens = int(steps.first_token[timeline.steps_ended(times[-1])])
+        x, y = self.x(plot, times[-1] - timeline.begin_ns), self.y(plot, tokens)
+        return [Spot(Box(x - _MARK, y - _MARK, 2 * _MARK, 2 * _MARK), round=True)]
 
     def _labels(self, canvas: Canvas, plot: Box, labels: list[tuple[float, Contender]], since_ns: int) -> None:
         """Name and count next to each line's end, kept from overlapping and within the plot."""

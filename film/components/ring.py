@@ -10,7 +10,7 @@ from tracereel.film.clock import FilmClock
 from tracereel.film.colours import RequestColours
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrasebook, figure, quote
-from tracereel.film.stage import Box
+from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
     FIGURE,
@@ -84,6 +84,16 @@ class Ring:
             return
         canvas.text(self._title, box.x + box.w / 2, box.y + HEADING_LINE, HEADING, self._colour, align=0.5, room=box.w)
         canvas.text(tokens, box.x + box.w / 2, box.bottom - 10, HEADING, TEXT, align=0.5)
+
+    def where(self, request: int, box: Box, film_s: float, *, worded: bool) -> list[Spot]:
+        """The node of the slot that a request holds; `worded` as in `places`."""
+        occupancy = self._run.timeline.at(self._clock.engine_ns(film_s) + self._shift_ns).occupancy
+        _, _, node, places = self.places(box, worded=worded)
+        return [
+            Spot(Box(x - node, y - node, 2 * node, 2 * node), round=True)
+            for occupant, (x, y) in zip(occupancy, places, strict=True)
+            if occupant is not None and occupant.request == request
+        ]
 
     @staticmethod
     def _hub_radius(radius: float, node: float) -> float:

@@ -21,6 +21,8 @@ Gap = tuple[int, int, int, bool]
 
 _BAND = 30.0
 """About how high a band is."""
+_BETWEEN = 6.0
+"""What is between two bands."""
 _COLUMN = 2.0
 """How wide a column is over which shares are averaged."""
 
@@ -36,6 +38,14 @@ class SlotBands:
     def slots_each(self, box: Box) -> int:
         """How many slots a band has; the last may have fewer."""
         return -(-self._slots // max(round(box.h / _BAND), 1))
+
+    def places(self, box: Box) -> list[Box]:
+        """The place of each band, the first on top."""
+        return box.rows(-(-self._slots // self.slots_each(box)), _BETWEEN)
+
+    def band_of(self, box: Box, slot: int) -> Box:
+        """The place of the band that a slot is in."""
+        return self.places(box)[slot // self.slots_each(box)]
 
     def _loads(self, slots: range) -> tuple["_Load", "_Load", "_Load"]:
         """What these slots did: decode, prefill, idle while requests waited."""
@@ -81,7 +91,7 @@ class SlotBands:
             each = self.slots_each(box)
             bands = [range(first, min(first + each, self._slots)) for first in range(0, self._slots, each)]
             edges = view.instants(np.linspace(0, 1, self._columns(box) + 1))
-            rows = zip(box.rows(len(bands), 6.0), bands, strict=True)
+            rows = zip(self.places(box), bands, strict=True)
             self._drawn = box, view, [(row, np.array(self.shares(slots, edges))) for row, slots in rows]
         return self._drawn[2]
 
