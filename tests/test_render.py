@@ -183,6 +183,16 @@ def test_a_film_says_of_itself_what_it_was_rendered_from(two_cases, tmp_path, ca
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("asked", "ours"), [((), True), (("--preset", "superfast"), False)])
+def test_what_drawn_pictures_do_not_need_is_left_out_where_no_preset_is_asked_for(
+    two_cases, tmp_path, asked, ours, capsys
+):
+    options = ("opening", "--fps", "1", "--size", "256x144", "--media", str(tmp_path), *asked)
+    encoded = Path(made(capsys, *options)[-1]).read_bytes()  # x264 writes into a film how it made it
+    assert all((b" " + setting + b" " in encoded) is ours for setting in (b"deblock=0:0:0", b"subme=0", b"8x8dct=0"))
+
+
+@pytest.mark.slow
 def test_the_example_of_the_guide_runs_and_verifies(two_cases, tmp_path):
     import re
     import subprocess
