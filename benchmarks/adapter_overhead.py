@@ -2,21 +2,25 @@
 
 One engine in this process, at 8 and at 256 sequences. Three things are measured:
 
-- the tap: time that vLLM's own thread spends in the adapter, each call timed, in microseconds a step, and for arrivals
-  in microseconds a request;
+- the tap: time that vLLM's own thread spends in the adapter, each call timed by the clock and by the thread's processor
+  time, in microseconds a step, and for arrivals in microseconds a request;
 - the writer: processor time of the recorder's thread, which makes the records, detokenizes, encodes and compresses;
 - what is left of it: the same prompts with recording and without, in turns, each pair's ratio of wall time.
+
+None of these but the last depends on the model's size. A tiny random one of `tests/engines/tiny_models.py` will do,
+with `--dtype float32` on a CPU that has no instructions for bfloat16; the table says which model it was.
 """
 
 import argparse
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
@@ -31,30 +35,47 @@ from tracereel.trace.state.columns import Trace
 from vllm import LLM, SamplingParams
 
 RESULT = Path(__file__).parent / "results" / "adapter_overhead.md"
-CASES = ((8, 96, 9), (256, 64, 5))
+CASES = ((8, 64, 5), (256, 48, 3))
 """Sequences, output tokens of each, pairs of runs."""
 PROMPT_TOKENS = 16
+CALLS = ("before", "counts", "arrived", "ended", "scheduled", "updated")
+"""What vLLM's thread calls of the adapter."""
+
+
+class Call(NamedTuple):
+    """One call into the adapter: its name, and how long it took, in nanoseconds."""
+
+    name: str
+    wall_ns: int
+    cpu_ns: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--dtype", default="bfloat16", help="bfloat16 if not said otherwise")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name} too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        rows = [measure(args.model, Path(place), *case) for case in CASES]
+        rows = [measure(args.model, args.dtype, Path(place), *case) for case in CASES]
     text = report(rows)
     print(text)
     if args.write:
         RESULT.write_text(text + "\n")
 
 
-def measure(model: Path, place: Path, sequences: int, tokens: int, pairs: int) -> dict[str, Any]:
+def progress(what: str) -> None:
+    """A line that says how far it is."""
+    print(f"{time.perf_counter():8.0f} s  {what}", file=sys.stderr, flush=True)
+
+
+def measure(model: Path, dtype: str, place: Path, sequences: int, tokens: int, pairs: int) -> dict[str, Any]:
     """One row of the table."""
     path = place / f"{sequences}.jsonl.zst"
+    progress(f"{sequences} sequences: loading")
     llm = LLM(
         str(model),
-        dtype="bfloat16",
+        dtype=dtype,
         max_model_len=256,
         max_num_seqs=sequences,
         max_num_batched_tokens=max(512, sequences * 4),
@@ -67,6 +88,7 @@ def measure(model: Path, place: Path, sequences: int, tokens: int, pairs: int) -
     traced, plain = type(scheduler), type(scheduler).__mro__[1]
     spent = timed(scheduler._tap)
     writer = scheduler._tap._recorder._thread.native_id
+    progress(f"{sequences} sequences: warming up")
     answer(llm, sequences, tokens)
     spent.clear()
     cpu_before = thread_seconds(writer)
@@ -78,51 +100,64 @@ def measure(model: Path, place: Path, sequences: int, tokens: int, pairs: int) -
             seconds[recorded] = answer(llm, sequences, tokens)
         ratios.append(seconds[True] / seconds[False])
         walls.append(seconds[False])
+        progress(f"{sequences} sequences: pair {pair + 1} of {pairs}, {walls[-1]:.1f} s without recording")
     time.sleep(1)
     cpu = thread_seconds(writer) - cpu_before
     scheduler.__class__ = traced
+    info = scheduler._tap._recorder.header.model
     scheduler._tap.close()
     assert check(path).ok
     steps = Trace.read(path).steps
     # The steps of the last `pairs` recorded runs, the full ones of them.
     full = steps.batch == sequences
     step_ms = float(statistics.median(((steps.end_ns - steps.start_ns)[full] / 1e6).tolist()))
-    recorded_steps = sum(1 for name, _ in spent if name == "updated")
-    arrivals = [ns for name, ns in spent if name == "arrived"]
-    all_us = sum(ns for _, ns in spent) / recorded_steps / 1e3
-    arrivals_us = sum(arrivals) / recorded_steps / 1e3
+    recorded_steps = sum(call.name == "updated" for call in spent)
+    arrivals = [call for call in spent if call.name == "arrived"]
+    others = [call for call in spent if call.name != "arrived"]
     return {
+        "model": f"{info.name}{'' if info.weights == 'real' else ' (random weights)'}, {info.dtype}",
         "sequences": sequences,
         "step_ms": step_ms,
-        "tap_us": all_us - arrivals_us,
-        "arrival_us": sum(arrivals) / len(arrivals) / 1e3,
-        "share": all_us / step_ms / 1e3,
+        "steps": recorded_steps,
+        "tap_us": sum(call.wall_ns for call in others) / recorded_steps / 1e3,
+        "tap_cpu_us": sum(call.cpu_ns for call in others) / recorded_steps / 1e3,
+        "arrival_us": sum(call.wall_ns for call in arrivals) / len(arrivals) / 1e3,
+        "arrival_cpu_us": sum(call.cpu_ns for call in arrivals) / len(arrivals) / 1e3,
         "writer_us": cpu / recorded_steps * 1e6,
         "ratios": ratios,
         "run_s": statistics.median(walls),
     }
 
 
-def timed(tap: Any) -> list[tuple[str, int]]:
-    """Time each call that vLLM's thread makes into the tap; returns the growing list of (call, nanoseconds)."""
-    spent: list[tuple[str, int]] = []
+def timed(tap: Any) -> list[Call]:
+    """Time each call that vLLM's thread makes into the tap; returns the growing list of calls.
+
+    What reading the clocks takes is subtracted: the least that a call of nothing was measured with.
+    """
+    spent: list[Call] = []
     inside = False
 
-    def wrap(name: str, call: Any) -> Any:
+    def wrap(name: str, call: Any, clocks: Call) -> Any:
         def wrapped(*args: Any) -> Any:
             nonlocal inside
             if inside:
                 return call(*args)
-            inside, start = True, time.perf_counter_ns()
+            inside, cpu, wall = True, time.thread_time_ns(), time.perf_counter_ns()
             result = call(*args)
-            spent.append((name, time.perf_counter_ns() - start))
+            wall, cpu = time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
+            spent.append(Call(name, wall - clocks.wall_ns, cpu - clocks.cpu_ns))
             inside = False
             return result
 
         return wrapped
 
-    for name in ("counts", "arrived", "ended", "scheduled", "updated"):
-        setattr(tap, name, wrap(name, getattr(tap, name)))
+    nothing = wrap("nothing", lambda: None, Call("", 0, 0))
+    for _ in range(1000):
+        nothing()
+    clocks = Call("clocks", min(call.wall_ns for call in spent), min(call.cpu_ns for call in spent))
+    spent.clear()
+    for name in CALLS:
+        setattr(tap, name, wrap(name, getattr(tap, name), clocks))
     return spent
 
 
@@ -150,13 +185,14 @@ def report(rows: list[dict[str, Any]]) -> str:
         "",
         "Made by `benchmarks/adapter_overhead.py --write`.",
         "",
-        "| sequences | step, ms | in vLLM's thread, µs a step | µs an arrival | both, of the step"
-        " | writer's thread, µs a step | with / without, wall time | lowest to highest |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| sequences | step, ms | steps | in vLLM's thread, µs a step | of it processor time"
+        " | µs an arrival | of it processor time | writer's thread, µs a step"
+        " | with / without, wall time | lowest to highest |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row['sequences']} | {row['step_ms']:.1f} | {row['tap_us']:.1f} | {row['arrival_us']:.1f}"
-        f" | {row['share']:.3%} | {row['writer_us']:.0f}"
+        f"| {row['sequences']} | {row['step_ms']:.1f} | {row['steps']} | {row['tap_us']:.1f} | {row['tap_cpu_us']:.1f}"
+        f" | {row['arrival_us']:.1f} | {row['arrival_cpu_us']:.1f} | {row['writer_us']:.0f}"
         f" | {statistics.median(row['ratios']):.3f} (n = {len(row['ratios'])})"
         f" | {min(row['ratios']):.3f} to {max(row['ratios']):.3f} |"
         for row in rows
@@ -164,12 +200,14 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"{cpu_name()}, {os.cpu_count()} cores; vLLM {vllm.__version__}, torch {torch.__version__},"
-        f" Python {platform.python_version()}; SmolLM2-135M, bf16; {datetime.now(UTC):%Y-%m-%d}.",
+        f" Python {platform.python_version()}; {rows[0]['model']}; {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "*Step* is the median of the full steps while recording. *In vLLM's thread* adds up all calls into the",
-        "adapter over the steps, those of arrivals apart: they come with requests, not with steps. *With / without* is",
-        "the median of pairs of runs made one right after the other; vLLM's front end runs in the same process here",
-        "and shares its interpreter with the writer, which it does not when it serves.",
+        "adapter over the steps, those of arrivals apart: they come with requests, not with steps. By the clock a",
+        "call's time holds what else the machine and the interpreter's other threads did meanwhile; its processor time",
+        "does not. *With / without* is the median of pairs of runs made one right after the other; vLLM's front end",
+        "runs in the same process here and shares its interpreter with the writer, which it does not when it serves:",
+        "the smaller the model, the more of a step that is.",
     ]
     return "\n".join(lines)
 

@@ -120,8 +120,21 @@ def test_steps_that_overlap_are_put_one_after_the_other():
 def test_a_step_without_overlap_begins_with_its_schedule():
     in_flight = InFlightSteps(ahead=False)
     in_flight.scheduled("one", 5, 10, Counts(0, 1, 0), Counts(1, 0, 2))
-    at = in_flight.completed(100, Counts(0, 0, 0)).moment(100, 5)
+    at = in_flight.completed(100, None).moment(100, 5)
     assert (at.start_ns, at.scheduled_ns, at.end_ns, at.latency_ns) == (0, 5, 95, None)
+    assert (at.running, at.waiting, at.kv_used) == (1, 0, 2)
+
+
+def test_counts_that_steps_in_flight_need_are_not_made_up():
+    in_flight = InFlightSteps(ahead=True)
+    for plan in ("one", "two", "three"):
+        in_flight.scheduled(plan, 0, 10, None, Counts(1, 0, 2))
+    with pytest.raises(ValueError, match="more steps are in flight"):
+        in_flight.completed(100, Counts(1, 0, 2))
+    assert in_flight.completed(110, Counts(1, 0, 1)).counts == Counts(1, 0, 2)
+    with pytest.raises(ValueError, match="does not schedule ahead"):
+        in_flight.scheduled("four", 20, 30, None, Counts(1, 0, 2))
+        in_flight.completed(120, None)
 
 
 def header(slots: int) -> Header:

@@ -88,6 +88,7 @@ def cache(*specs, holding=()):
             kv_cache_manager=manager,
             kv_cache_config=SimpleNamespace(kv_cache_groups=groups),
             block_size=16,
+            connector=object() if holding else None,
             kv_holding_waiting=list(holding),
         )
     )
@@ -127,7 +128,7 @@ def test_what_this_vllm_lacks_is_named_in_one_line():
         max_num_scheduled_tokens=1,
         block_size=1,
         requests={},
-        vllm_config=SimpleNamespace(scheduler_config=None, cache_config=None),
+        vllm_config=SimpleNamespace(scheduler_config=None, cache_config=None, max_concurrent_batches=1),
     )
     require(whole, outputs)
     del whole.kv_cache_manager.block_pool.get_num_free_blocks

@@ -29,14 +29,15 @@ class Counts(NamedTuple):
 class InFlightStep:
     """A step between its schedule and its tokens; times are monotonic nanoseconds.
 
-    `plan` is the engine's own account of it, `before` and `made` are the counts around its schedule, `counts` are those
-    of the instant at which it begins, `after` makes the records of what happened during it.
+    `plan` is the engine's own account of it, `before` and `made` are the counts around its schedule (`before` is needed
+    only where a third step may be in flight), `counts` are those of the instant at which it begins, `after` makes the
+    records of what happened during it.
     """
 
     plan: Any
     start_ns: int
     scheduled_ns: int
-    before: Counts
+    before: Counts | None
     made: Counts
     counts: Counts
     begin_ns: int
@@ -66,17 +67,28 @@ class InFlightSteps:
     def __len__(self) -> int:
         return len(self._in_flight)
 
-    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts, after: Counts) -> None:
-        """A schedule was made; `before` and `after` are the counts around it."""
+    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: Counts | None, after: Counts) -> None:
+        """A schedule was made; `before` and `after` are the counts around it.
+
+        `before` may be None where no more than two steps are ever in flight.
+        """
         begin_ns = scheduled_ns if self.ahead else start_ns
         self._in_flight.append(InFlightStep(plan, start_ns, scheduled_ns, before, after, after, begin_ns, self.ahead))
 
-    def completed(self, end_ns: int, now: Counts) -> InFlightStep:
-        """The tokens of the oldest step are there; `now` are the counts after that. The next step begins."""
+    def completed(self, end_ns: int, now: Counts | None) -> InFlightStep:
+        """The tokens of the oldest step are there; `now` are the counts after that. The next step begins.
+
+        `now` may be None where the engine never schedules ahead. Raises ValueError where counts are needed that were
+        not given.
+        """
         step = self._in_flight.popleft()
         if self._in_flight:
+            if now is None:
+                raise ValueError("a step was scheduled ahead by an engine that does not schedule ahead")
             # What schedules after the next one's have changed already is not yet so when it begins.
             for later in islice(self._in_flight, 1, None):
+                if later.before is None:
+                    raise ValueError("more steps are in flight than the engine says")
                 now = Counts(*(n - (made - was) for n, made, was in zip(now, later.made, later.before, strict=True)))
             following = self._in_flight[0]
             following.counts, following.begin_ns = now, max(following.scheduled_ns, end_ns)

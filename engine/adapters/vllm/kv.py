@@ -38,9 +38,9 @@ class KvCache:
         """Has each request a single table, whose blocks stay until it ends?"""
         self.known = True
         """Can the tables be told?"""
-        # vLLM 0.25 keeps these requests among others that were skipped.
-        queues = (getattr(scheduler, name, None) for name in ("kv_holding_waiting", "skipped_waiting"))
-        self._holding = next((queue for queue in queues if queue is not None), ())
+        self._holding = _waiting_for_kv(scheduler)
+        self.free: Callable[[], int] = self.pool.get_num_free_blocks
+        """How many blocks nobody holds."""
         self._freed: Freed = []
         self._lengths: dict[str, list[int]] = {}
         """For each request how long its table of each group is, on the recorder's thread."""
@@ -58,10 +58,6 @@ class KvCache:
         self._freed.append((request, group, blocks))
 
     # On the engine's thread.
-
-    def free(self) -> int:
-        """Blocks that nobody holds."""
-        return int(self.pool.get_num_free_blocks())
 
     def take_freed(self) -> Freed:
         """What left tables early since the last call."""
@@ -99,13 +95,24 @@ class KvCache:
         self._lengths.pop(key, None)
 
 
+def _waiting_for_kv(scheduler: Any) -> Any:
+    """The queue of those who may wait for KV from elsewhere; empty for good where no connector brings any."""
+    if getattr(scheduler, "connector", None) is None:
+        return ()
+    # vLLM 0.25 keeps these requests among others that were skipped.
+    queues = (getattr(scheduler, name, None) for name in ("kv_holding_waiting", "skipped_waiting"))
+    return next((queue for queue in queues if queue is not None), ())
+
+
 def whole_tables(plan: Any) -> Tables:
     """The tables of the requests that this schedule admitted, copied: vLLM's model runner extends its lists.
 
     Grows with the requests that were admitted, not with the batch.
     """
-    tables = {new.req_id: new.block_ids for new in plan.scheduled_new_reqs}
     cached = plan.scheduled_cached_reqs
+    if not plan.scheduled_new_reqs and not cached.resumed_req_ids:
+        return {}
+    tables = {new.req_id: new.block_ids for new in plan.scheduled_new_reqs}
     if cached.resumed_req_ids:
         rows = zip(cached.req_ids, cached.new_block_ids, strict=True)
         tables.update((key, ids or ()) for key, ids in rows if key in cached.resumed_req_ids)

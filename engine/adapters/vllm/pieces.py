@@ -18,6 +18,7 @@ SCHEDULER = (
     "requests",
     "vllm_config.scheduler_config",
     "vllm_config.cache_config",
+    "vllm_config.max_concurrent_batches",
 )
 """Attributes of a scheduler that has been built."""
 OUTPUTS = {

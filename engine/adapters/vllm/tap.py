@@ -30,6 +30,10 @@ PROMPT_ARGUMENT = "tracereel_prompt"
 _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 
 Records = Iterator[Arrival | Step | Finish]
+RawCounts = tuple[int, int, int]
+"""Requests that run, requests that wait, KV blocks that are free."""
+Schedule = tuple[tuple[Any, Tables, Freed, Loads], int, int, RawCounts | None, RawCounts]
+"""vLLM's own account of it with the tables, when it began and was made, and the counts before and after."""
 
 logger = init_logger("vllm.tracereel")
 
@@ -38,8 +42,8 @@ class Tap:
     """Follows one scheduler.
 
     What runs on the engine's thread takes references and counts, nothing that grows with the batch, and hands them to
-    the recorder's thread in the order in which they came, where all else is made of them. The engine goes on whatever
-    happens here: a fault ends the recording, with one line in vLLM's log.
+    the recorder's thread in the order in which they came, where all else is made of them; a schedule goes with whatever
+    comes after it. The engine goes on whatever happens here: a fault ends the recording, with one line in vLLM's log.
     """
 
     def __init__(self, scheduler: Any, settings: Settings):
@@ -48,6 +52,13 @@ class Tap:
         require(scheduler)
         self._scheduler = scheduler
         self._kv = KvCache(scheduler)
+        self._queued: Callable[[], tuple[int, int]] = scheduler.get_request_counts
+        self._depth = int(config.max_concurrent_batches)
+        """Steps that may be in flight at once."""
+        self._counts_after = self._depth > 1 or settings.requests_per_run > 0
+        """Does anything depend on the counts after a step?"""
+        self._schedule: Schedule | None = None
+        """The facts of a schedule that were not handed over yet."""
         self._sources = Sources(getattr(scheduler, "connector", None))
         if not self._kv.known:
             logger.warning("tracereel: this vLLM does not say which blocks leave early; block tables are left out")
@@ -75,7 +86,7 @@ class Tap:
         path = trace_path(self._settings.path, self._scheduler.vllm_config, number)
         self._runs, self._left, self._between = self._runs + 1, self._settings.requests_per_run, False
         self._journal = Journal(self._scheduler.max_num_running_reqs, content=self._content, drafts=self._drafts)
-        self._in_flight = InFlightSteps(ahead=self._scheduler.vllm_config.max_concurrent_batches > 1)
+        self._in_flight = InFlightSteps(ahead=self._depth > 1)
         self._newest: Any = None
         """The last schedule that gave a request tokens, until they are there."""
         self._carried: set[str] = set()
@@ -95,10 +106,14 @@ class Tap:
 
     # On the engine's thread.
 
-    def counts(self) -> tuple[int, int, int]:
+    def counts(self) -> RawCounts:
         """How many run and wait, and how many blocks are free, now."""
-        running, waiting = self._scheduler.get_request_counts()
+        running, waiting = self._queued()
         return running, waiting, self._kv.free()
+
+    def before(self) -> RawCounts | None:
+        """The counts before a schedule; None where they are not needed, as no third step can be in flight."""
+        return self.counts() if self._depth > 2 else None
 
     def arrived(self, request: Any) -> None:
         """A request was put in the queue."""
@@ -114,38 +129,53 @@ class Tap:
             self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
             return
         prefill = getattr(request, "prefill_stats", None)
-        self._recorder.record_later(partial(self._beside, self._arrival, request, prefill, time.monotonic_ns()))
+        self._hand_over(partial(self._beside, self._arrival, request, prefill, time.monotonic_ns()))
 
     def ended(self, request: Any, at_ns: int) -> None:
         """A request was ended from outside."""
         if self._recorder is not None:
             reason = str(request.get_finished_reason())
-            self._recorder.record_later(partial(self._beside, self._ending, request.request_id, at_ns, reason))
+            self._hand_over(partial(self._beside, self._ending, request.request_id, at_ns, reason))
 
-    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: tuple[int, int, int]) -> None:
+    def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: RawCounts | None) -> None:
         """A schedule was made."""
         if self._recorder is not None:
             if plan.total_num_scheduled_tokens:
                 self._newest = plan
-            after, kept = self.counts(), (whole_tables(plan), self._kv.take_freed(), self._kv.loads())
-            self._recorder.record_later(partial(self._begun, (plan, *kept), start_ns, scheduled_ns, before, after))
+            if self._schedule is not None:
+                self._hand_over(None)
+            kept = plan, whole_tables(plan), self._kv.take_freed(), self._kv.loads()
+            self._schedule = kept, start_ns, scheduled_ns, before, self.counts()
 
     def updated(self, plan: Any, results: Any, graph: Any, end_ns: int) -> None:
         """The tokens of the oldest step in flight are there; `graph` says how a CUDA graph was replayed."""
         if self._recorder is not None:
             if plan is self._newest:
                 self._newest = None
-            counts = self.counts()
-            self._recorder.record_later(partial(self._completed, plan, results, graph, end_ns, counts))
-            if self._settings.requests_per_run and self._left <= 0 and counts[:2] == (0, 0) and self._newest is None:
+            counts = self.counts() if self._counts_after else None
+            self._hand_over(partial(self._completed, plan, results, graph, end_ns, counts))
+            if (
+                self._settings.requests_per_run
+                and self._left <= 0
+                and counts is not None
+                and counts[:2] == (0, 0)
+                and self._newest is None
+            ):
                 self.close()
                 self._between = True
+
+    def _hand_over(self, make: Callable[[], Records] | None) -> None:
+        """Give what `make` makes to the recorder's thread, and before it the schedule that was kept."""
+        assert self._recorder is not None
+        schedule, self._schedule = self._schedule, None
+        self._recorder.record_later(make if schedule is None else partial(self._after_schedule, schedule, make))
 
     def close(self) -> None:
         """End the recording; one with steps still in flight stays behind as cut off."""
         recorder, self._recorder = self._recorder, None
         if recorder is None:
             return
+        self._schedule = None
         try:
             if self._newest is not None:
                 recorder.abandon()
@@ -156,13 +186,14 @@ class Tap:
 
     def _give_up(self, why: str) -> None:
         recorder, self._recorder = self._recorder, None
+        self._schedule = None
         if recorder is not None:
             logger.warning("tracereel: the recording ends here: %s", why)
             recorder.abandon()
 
     # On the recorder's thread.
 
-    def _counted(self, counts: tuple[int, int, int]) -> Counts:
+    def _counted(self, counts: RawCounts) -> Counts:
         running, waiting, free = counts
         return Counts(running, waiting, self._kv.blocks - free)
 
@@ -174,21 +205,17 @@ class Tap:
         else:
             yield from make(*facts)
 
-    def _begun(
-        self,
-        plan: tuple[Any, Tables, Freed, Loads],
-        start_ns: int,
-        scheduled_ns: int,
-        before: tuple[int, int, int],
-        after: tuple[int, int, int],
-    ) -> Records:
-        self._in_flight.scheduled(plan, start_ns, scheduled_ns, self._counted(before), self._counted(after))
-        return iter(())
+    def _after_schedule(self, schedule: Schedule, make: Callable[[], Records] | None) -> Records:
+        plan, start_ns, scheduled_ns, before, after = schedule
+        counted = None if before is None else self._counted(before)
+        self._in_flight.scheduled(plan, start_ns, scheduled_ns, counted, self._counted(after))
+        return iter(()) if make is None else make()
 
-    def _completed(self, plan: Any, results: Any, graph: Any, end_ns: int, now: tuple[int, int, int]) -> Records:
+    def _completed(self, plan: Any, results: Any, graph: Any, end_ns: int, now: RawCounts | None) -> Records:
         oldest = self._in_flight.oldest
         if oldest is not None and oldest.plan[0] is plan:
-            yield from self._told(self._in_flight.completed(end_ns, self._counted(now)), results, graph, end_ns)
+            counted = None if now is None else self._counted(now)
+            yield from self._told(self._in_flight.completed(end_ns, counted), results, graph, end_ns)
         elif plan.total_num_scheduled_tokens:
             # An empty step that was scheduled before the recording began is none of ours.
             raise AdapterError("steps do not come back in the order in which they were scheduled")

@@ -31,7 +31,7 @@ def traced(base: Any) -> Any:
             self._tap.arrived(request)
 
         def schedule(self, *args: Any, **kwargs: Any) -> Any:
-            before, start_ns = self._tap.counts(), time.monotonic_ns()
+            before, start_ns = self._tap.before(), time.monotonic_ns()
             plan = super().schedule(*args, **kwargs)
             self._tap.scheduled(plan, start_ns, time.monotonic_ns(), before)
             return plan
