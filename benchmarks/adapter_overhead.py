@@ -38,6 +38,7 @@ RESULT = Path(__file__).parent / "results" / "adapter_overhead.md"
 CASES = ((8, 64, 5), (256, 48, 3))
 """Sequences, output tokens of each, pairs of runs."""
 PROMPT_TOKENS = 16
+_BEGUN_S = time.perf_counter()
 CALLS = ("before", "counts", "arrived", "ended", "scheduled", "updated")
 """What vLLM's thread calls of the adapter."""
 
@@ -66,7 +67,7 @@ def main() -> None:
 
 def progress(what: str) -> None:
     """A line that says how far it is."""
-    print(f"{time.perf_counter():8.0f} s  {what}", file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - _BEGUN_S:6.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def measure(model: Path, dtype: str, place: Path, sequences: int, tokens: int, pairs: int) -> dict[str, Any]:
@@ -111,22 +112,34 @@ def measure(model: Path, dtype: str, place: Path, sequences: int, tokens: int, p
     # The steps of the last `pairs` recorded runs, the full ones of them.
     full = steps.batch == sequences
     step_ms = float(statistics.median(((steps.end_ns - steps.start_ns)[full] / 1e6).tolist()))
-    recorded_steps = sum(call.name == "updated" for call in spent)
     arrivals = [call for call in spent if call.name == "arrived"]
-    others = [call for call in spent if call.name != "arrived"]
+    tapped = by_step(spent)
     return {
         "model": f"{info.name}{'' if info.weights == 'real' else ' (random weights)'}, {info.dtype}",
         "sequences": sequences,
         "step_ms": step_ms,
-        "steps": recorded_steps,
-        "tap_us": sum(call.wall_ns for call in others) / recorded_steps / 1e3,
-        "tap_cpu_us": sum(call.cpu_ns for call in others) / recorded_steps / 1e3,
-        "arrival_us": sum(call.wall_ns for call in arrivals) / len(arrivals) / 1e3,
-        "arrival_cpu_us": sum(call.cpu_ns for call in arrivals) / len(arrivals) / 1e3,
-        "writer_us": cpu / recorded_steps * 1e6,
+        "steps": len(tapped),
+        "median_us": statistics.median(wall_ns for wall_ns, _ in tapped) / 1e3,
+        "mean_us": statistics.mean(wall_ns for wall_ns, _ in tapped) / 1e3,
+        "cpu_us": statistics.mean(cpu_ns for _, cpu_ns in tapped) / 1e3,
+        "arrival_us": statistics.median(call.wall_ns for call in arrivals) / 1e3,
+        "arrival_cpu_us": statistics.mean(call.cpu_ns for call in arrivals) / 1e3,
+        "writer_us": cpu / len(tapped) * 1e6,
         "ratios": ratios,
         "run_s": statistics.median(walls),
     }
+
+
+def by_step(spent: list[Call]) -> list[tuple[int, int]]:
+    """(nanoseconds by the clock, of processor time) that each step's calls took; a step ends with `updated`."""
+    steps, wall_ns, cpu_ns = [], 0, 0
+    for call in spent:
+        if call.name != "arrived":
+            wall_ns, cpu_ns = wall_ns + call.wall_ns, cpu_ns + call.cpu_ns
+        if call.name == "updated":
+            steps.append((wall_ns, cpu_ns))
+            wall_ns = cpu_ns = 0
+    return steps
 
 
 def timed(tap: Any) -> list[Call]:
@@ -185,14 +198,14 @@ def report(rows: list[dict[str, Any]]) -> str:
         "",
         "Made by `benchmarks/adapter_overhead.py --write`.",
         "",
-        "| sequences | step, ms | steps | in vLLM's thread, µs a step | of it processor time"
-        " | µs an arrival | of it processor time | writer's thread, µs a step"
+        "| sequences | step, ms | steps | in vLLM's thread, µs a step: median | mean | processor time, mean"
+        " | µs an arrival: median | processor time, mean | writer's thread, µs a step"
         " | with / without, wall time | lowest to highest |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row['sequences']} | {row['step_ms']:.1f} | {row['steps']} | {row['tap_us']:.1f} | {row['tap_cpu_us']:.1f}"
-        f" | {row['arrival_us']:.1f} | {row['arrival_cpu_us']:.1f} | {row['writer_us']:.0f}"
+        f"| {row['sequences']} | {row['step_ms']:.1f} | {row['steps']} | {row['median_us']:.1f} | {row['mean_us']:.1f}"
+        f" | {row['cpu_us']:.1f} | {row['arrival_us']:.1f} | {row['arrival_cpu_us']:.1f} | {row['writer_us']:.0f}"
         f" | {statistics.median(row['ratios']):.3f} (n = {len(row['ratios'])})"
         f" | {min(row['ratios']):.3f} to {max(row['ratios']):.3f} |"
         for row in rows
@@ -202,12 +215,12 @@ def report(rows: list[dict[str, Any]]) -> str:
         f"{cpu_name()}, {os.cpu_count()} cores; vLLM {vllm.__version__}, torch {torch.__version__},"
         f" Python {platform.python_version()}; {rows[0]['model']}; {datetime.now(UTC):%Y-%m-%d}.",
         "",
-        "*Step* is the median of the full steps while recording. *In vLLM's thread* adds up all calls into the",
-        "adapter over the steps, those of arrivals apart: they come with requests, not with steps. By the clock a",
-        "call's time holds what else the machine and the interpreter's other threads did meanwhile; its processor time",
-        "does not. *With / without* is the median of pairs of runs made one right after the other; vLLM's front end",
-        "runs in the same process here and shares its interpreter with the writer, which it does not when it serves:",
-        "the smaller the model, the more of a step that is.",
+        "*Step* is the median of the full steps while recording. *In vLLM's thread* adds up a step's calls into the",
+        "adapter, arrivals apart: they come with requests, not with steps. By the clock, a call's time holds what else",
+        "the machine and the interpreter's other threads did meanwhile; its processor time does not. *With / without*",
+        "is the median of pairs of runs made one right after the other; vLLM's front end runs in the same process here",
+        "and shares its interpreter with the writer, which it does not when it serves: the smaller the model, the more",
+        "of a step that is.",
     ]
     return "\n".join(lines)
 

@@ -143,7 +143,7 @@ class Tap:
             if plan.total_num_scheduled_tokens:
                 self._newest = plan
             if self._schedule is not None:
-                self._hand_over(None)
+                self._hand_over(_no_records)
             kept = plan, whole_tables(plan), self._kv.take_freed(), self._kv.loads()
             self._schedule = kept, start_ns, scheduled_ns, before, self.counts()
 
@@ -164,7 +164,7 @@ class Tap:
                 self.close()
                 self._between = True
 
-    def _hand_over(self, make: Callable[[], Records] | None) -> None:
+    def _hand_over(self, make: Callable[[], Records]) -> None:
         """Give what `make` makes to the recorder's thread, and before it the schedule that was kept."""
         assert self._recorder is not None
         schedule, self._schedule = self._schedule, None
@@ -205,11 +205,11 @@ class Tap:
         else:
             yield from make(*facts)
 
-    def _after_schedule(self, schedule: Schedule, make: Callable[[], Records] | None) -> Records:
+    def _after_schedule(self, schedule: Schedule, make: Callable[[], Records]) -> Records:
         plan, start_ns, scheduled_ns, before, after = schedule
         counted = None if before is None else self._counted(before)
         self._in_flight.scheduled(plan, start_ns, scheduled_ns, counted, self._counted(after))
-        return iter(()) if make is None else make()
+        return make()
 
     def _completed(self, plan: Any, results: Any, graph: Any, end_ns: int, now: RawCounts | None) -> Records:
         oldest = self._in_flight.oldest
@@ -323,6 +323,10 @@ class Tap:
                 blocks=[block for _, _, blocks in grants for block in blocks] if self._kv.one_table else [],
                 groups=[] if self._kv.one_table else grants,
             )
+
+
+def _no_records() -> Records:
+    return iter(())
 
 
 def _next_text(detokenizer: Any, spoken: list[str] | None, token_id: int) -> str:
