@@ -132,8 +132,8 @@ def test_counts_that_steps_in_flight_need_are_not_made_up():
     with pytest.raises(ValueError, match="more steps are in flight"):
         in_flight.completed(100, Counts(1, 0, 2))
     assert in_flight.completed(110, Counts(1, 0, 1)).counts == Counts(1, 0, 2)
+    in_flight.scheduled("four", 20, 30, None, Counts(1, 0, 2))
     with pytest.raises(ValueError, match="does not schedule ahead"):
-        in_flight.scheduled("four", 20, 30, None, Counts(1, 0, 2))
         in_flight.completed(120, None)
 
 
