@@ -110,12 +110,24 @@ def test_a_recording_of_llama_cpps_server_can_be_filmed(tmp_path):
     assert main(["render", "pipeline_flow", *played, "-q", "l", "--fps", "2"]) == 0
 
 
+def same_answers_twice(path: Path) -> bool:
+    """Were the last eight of sixteen requests, with KV from elsewhere, answered as the first, which were without?"""
+    trace = Trace.read(path)
+    answers = [trace.steps.token_id[trace.tokens_of(number)].tolist() for number in range(16)]
+    return answers[:8] == answers[8:]
+
+
 def test_kv_that_vllm_took_from_elsewhere_is_told_by_its_source(capsys):
-    """A run of vLLM 0.32 with its ExampleConnector: the same prompts twice, the second time partly from files."""
+    """A run of vLLM 0.33 with its ExampleConnector: the same prompts twice, the second time partly from files.
+
+    Made by tests/engines/vllm_kinds.py, its kind `elsewhere`.
+    """
     path = Path(__file__).parent / "data" / "vllm-elsewhere.jsonl.zst"
     assert main(["check", "--strict", str(path)]) == 0
     assert main(["inspect", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["cached_tokens_by_source"] == "external 448"
+    # The example connector keeps a prompt's first chunk alone: a chunked prompt would be answered wrongly.
+    assert same_answers_twice(path)
 
 
 def test_requests_that_wait_for_kv_hold_blocks_and_answer_as_without():
@@ -124,8 +136,7 @@ def test_requests_that_wait_for_kv_hold_blocks_and_answer_as_without():
     trace = Trace.read(path)
     assert len(trace.loading.step) > 0
     assert (trace.loading.blocks > 0).all()
-    answers = [trace.steps.token_id[trace.tokens_of(number)].tolist() for number in range(16)]
-    assert answers[:8] == answers[8:]
+    assert same_answers_twice(path)
 
 
 @pytest.mark.slow
