@@ -44,6 +44,9 @@ class Canvas(Protocol):
     def box(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float = 1.0) -> None:
         """A filled box, its edges on whole pixels."""
 
+    def boxes(self, places: Sequence[Sides], colour: Colour, alpha: float = 1.0) -> None:
+        """Filled boxes of one colour, each as `box` fills it, of which none covers another."""
+
     def card(
         self,
         x: float,
@@ -165,6 +168,15 @@ class NotingCanvas(ABC):
             if (low > high).any():
                 xs, ys = np.concatenate([edges, edges[::-1]]), np.concatenate([high, low[::-1]])
                 self.area(list(zip(xs.tolist(), ys.tolist(), strict=True)), colour)
+
+    def boxes(self, places: Sequence[Sides], colour: Colour, alpha: float = 1.0) -> None:
+        """Filled boxes, one after the other."""
+        for sides in places:
+            self.box(*sides, colour, alpha)
+
+    @abstractmethod
+    def box(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float = 1.0) -> None:
+        """A filled box: each renderer's own."""
 
     @abstractmethod
     def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:

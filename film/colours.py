@@ -4,10 +4,11 @@ A greedy colouring of the graph whose edges join requests that held one slot one
 Knows traces and the colours' roles; draws nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
+from tracereel.film.canvas import Sides
 from tracereel.film.theme import REQUESTS, Colour
 from tracereel.trace.state.columns import Trace
 
@@ -38,6 +39,13 @@ class RequestColours:
 
     def __getitem__(self, request: int) -> Colour:
         return REQUESTS[self.indices[request]]
+
+    def alike(self, requests: Iterable[int], places: Iterable[Sides]) -> Iterator[tuple[Colour, list[Sides]]]:
+        """The places of requests by the requests' colours; it ends with the shorter of both."""
+        found: list[list[Sides]] = [[] for _ in REQUESTS]
+        for request, sides in zip(requests, places, strict=False):
+            found[self.indices[request]].append(sides)
+        return zip(REQUESTS, found, strict=True)
 
 
 def _successions(trace: Trace) -> Iterable[tuple[int, int]]:

@@ -67,6 +67,9 @@ class _Unpainted(CairoCanvas):
     def box(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float = 1.0) -> None:
         """Nothing."""
 
+    def boxes(self, places: Sequence[Sides], colour: Colour, alpha: float = 1.0) -> None:
+        """Nothing."""
+
     def card(
         self,
         x: float,

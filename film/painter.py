@@ -6,18 +6,16 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cairo
-import numpy as np
-import segno
 from tracereel.film.canvas import Canvas, Floats, Note, NotingCanvas, Sides
 from tracereel.film.layout import Drawn, Kind, Watch
 from tracereel.film.lettering import ink, shorten, sprite, width, words_of
 from tracereel.film.phrases import Phrase
+from tracereel.film.surfaces import disc_mask, image_of, qr_modules, stack_of
 from tracereel.film.theme import DARK, INK, PAPER, Colour, Palette, Type
 
 _QUIET = 4
@@ -123,6 +121,19 @@ class CairoCanvas(NotingCanvas, Canvas):
             if self._watch:
                 self._watch_thing(Kind.BOX, "box", (x, y, x + w, y + h), colour, alpha)
 
+    def boxes(self, places: Sequence[Sides], colour: Colour, alpha: float = 1.0) -> None:
+        """Filled boxes of one colour in one fill: there are hundreds of tiles in a frame."""
+        if not places or not self._source(colour, alpha):
+            return
+        rectangle, scale = self._ctx.rectangle, self.scale
+        for x, y, w, h in places:  # as `_box` does, without a call for each
+            left, top = round(x * scale), round(y * scale)
+            rectangle(left, top, max(round((x + w) * scale) - left, 1), max(round((y + h) * scale) - top, 1))
+        self._ctx.fill()
+        if self._watch:
+            for x, y, w, h in places:
+                self._watch_thing(Kind.BOX, "box", (x, y, x + w, y + h), colour, alpha)
+
     def card(
         self,
         x: float,
@@ -174,7 +185,7 @@ class CairoCanvas(NotingCanvas, Canvas):
             # A quarter of a pixel is as near as one sees, and so the same few masks serve thousands of discs.
             quarters = round(x * self.scale * 4), round(y * self.scale * 4)
             line = None if outline is None else max(outline * self.scale, 1.0)
-            mask, reach = _disc(radius * self.scale, line, quarters[0] % 4, quarters[1] % 4)
+            mask, reach = disc_mask(radius * self.scale, line, quarters[0] % 4, quarters[1] % 4)
             self._ctx.mask_surface(mask, quarters[0] // 4 - reach, quarters[1] // 4 - reach)
 
     def line(
@@ -226,7 +237,7 @@ class CairoCanvas(NotingCanvas, Canvas):
         rgb = tuple(self.palette.rgb(colour)[:: -1 if self._swapped else 1] for colour in colours)
         self._ctx.save()
         self._ctx.translate(left, top)
-        self._ctx.set_source_surface(_stack(shares.tobytes(), rgb, int(wide), int(high)), 0, 0)
+        self._ctx.set_source_surface(stack_of(shares.tobytes(), rgb, int(wide), int(high)), 0, 0)
         self._ctx.paint_with_alpha(self._alpha)
         self._ctx.restore()
 
@@ -290,7 +301,7 @@ class CairoCanvas(NotingCanvas, Canvas):
     def image(self, file: Path, sides: Sides, alpha: float = 1.0) -> None:
         """A PNG as large as it fits into a place (left, top, width, height), at its left."""
         x, y, w, h = sides
-        picture = _picture(file, self._swapped)
+        picture = image_of(file, self._swapped)
         by = min(w / picture.get_width(), h / picture.get_height()) * self.scale
         self._ctx.save()
         self._ctx.translate(x * self.scale, y * self.scale)
@@ -305,7 +316,7 @@ class CairoCanvas(NotingCanvas, Canvas):
         if not self._source(INK, alpha):
             return
         self._note(phrase, phrase.text)
-        modules = _modules(phrase.text if url is None else f"{url}#{phrase.text}")
+        modules = qr_modules(phrase.text if url is None else f"{url}#{phrase.text}")
         # Whole pixels, or a reader's camera sees stripes.
         pitch = max(int(w * self.scale / (len(modules) + 2 * _QUIET)), 1)
         side = pitch * (len(modules) + 2 * _QUIET) / self.scale
@@ -330,60 +341,3 @@ class CairoCanvas(NotingCanvas, Canvas):
         self._ctx.set_source(fade)
         self._ctx.rectangle(left, top, width, height)
         self._ctx.fill()
-
-
-@lru_cache(maxsize=4)
-def _picture(file: Path, swapped: bool) -> cairo.ImageSurface:
-    """A PNG as cairo draws it, red and blue exchanged where the frame's are."""
-    picture = cairo.ImageSurface.create_from_png(str(file))
-    if not swapped:
-        return picture
-    copy = cairo.ImageSurface(cairo.FORMAT_ARGB32, picture.get_width(), picture.get_height())
-    pen = cairo.Context(copy)
-    pen.set_source_surface(picture)
-    pen.paint()
-    copy.flush()
-    pixels = np.frombuffer(copy.get_data(), np.uint8).reshape(copy.get_height(), copy.get_stride() // 4, 4)
-    pixels[:, :, [0, 2]] = pixels[:, :, [2, 0]]
-    copy.mark_dirty()
-    return copy
-
-
-@lru_cache(maxsize=4)
-def _modules(text: str) -> tuple[tuple[bool, ...], ...]:
-    """The modules of a QR code, its quiet zone left out."""
-    return tuple(tuple(bool(module) for module in row) for row in segno.make(text, error="l", micro=False).matrix)
-
-
-@lru_cache(maxsize=1024)
-def _disc(radius: float, line: float | None, x_quarters: int, y_quarters: int) -> tuple[cairo.ImageSurface, int]:
-    """A disc, or its outline as wide as `line`, as a mask in pixels; and where its middle is, less the quarters."""
-    reach = math.ceil(radius + (line or 0.0) / 2) + 1
-    mask = cairo.ImageSurface(cairo.FORMAT_A8, 2 * reach + 1, 2 * reach + 1)
-    ctx = cairo.Context(mask)
-    ctx.arc(reach + x_quarters / 4, reach + y_quarters / 4, radius, 0, 2 * math.pi)
-    if line is None:
-        ctx.fill()
-    else:
-        ctx.set_line_width(line)
-        ctx.stroke()
-    mask.flush()
-    return mask, reach
-
-
-@lru_cache(maxsize=128)
-def _stack(shares: bytes, colours: tuple[tuple[float, float, float], ...], wide: int, high: int) -> cairo.ImageSurface:
-    """Columns of stacked shares as a picture of that many pixels: while the view stands, rows are the same picture."""
-    tops = 1 - np.minimum(np.cumsum(np.frombuffer(shares).reshape(len(colours), -1), axis=0), 1.0)
-    # How much of a pixel lies below each top.
-    bottoms = np.arange(1, high + 1, dtype=np.float32)[:, np.newaxis, np.newaxis]
-    covered = np.clip(bottoms - (tops.T * high).astype(np.float32), 0, 1)
-    # From below, a pixel has the share of the first colour, then that of the next beyond it: premultiplied, in ARGB32.
-    inks = np.array([(b, g, r, 1.0) for r, g, b in colours], np.float32)
-    steps = inks - np.vstack([inks[1:], np.zeros((1, 4), np.float32)])
-    columns = (covered @ (steps * 255) + 0.5).astype(np.uint8)
-    picture = cairo.ImageSurface(cairo.FORMAT_ARGB32, wide, high)
-    pixels = np.frombuffer(picture.get_data(), np.uint32).reshape(high, picture.get_stride() // 4)
-    pixels[:, :wide] = columns.view(np.uint32)[:, np.arange(wide) * columns.shape[1] // wide, 0]
-    picture.mark_dirty()
-    return picture

@@ -4,13 +4,16 @@ A request stands in the stage in which it is; its way there is an extra that is 
 between the stages where it is not. A pure function of film time. Knows a run, its clock and a stage.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from tracereel.film.canvas import Canvas
+from tracereel.film.canvas import Canvas, Sides
 from tracereel.film.clock import FilmClock, ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.pipeline_moves import MOVE_S, Move, Moves, Spans, Visit
 from tracereel.film.components.pipeline_places import CARD_GAP, DECODING, ENDED, PREFILLING, WAITING, Places
 from tracereel.film.components.pipeline_streams import paint_dot
+from tracereel.film.components.pipeline_tails import FLASH_S, Tails, tinted
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Spot, Stage
@@ -28,15 +31,11 @@ from tracereel.film.theme import (
     TEXT,
     Colour,
     Letters,
-    mix,
 )
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.state.columns import ABSENT
 from tracereel.trace.state.timeline import SlotOccupancy, State
 
-FLASH_S = 0.4
 _GLOW_S = 0.5
-_TAIL_TOKENS = 24
 _LEAST_LETTERED = 44.0
 """A lower card has no words."""
 
@@ -55,8 +54,10 @@ class PipelineView:
         steps = run.trace.steps
         self._ends = [np.sort(steps.end_ns[steps.replica == i]) for i in range(len(self.places.rings))]
         """When each replica's steps ended."""
+        unlettered = [place for place in self.places.slots.values() if not place.lettered]
+        self._empty_tiles = [box.sides for place in unlettered for box in (place.prefill, place.decode)]
         self._wide = stage.wide
-        self._has_texts = bool((run.trace.steps.token_text != ABSENT).any())
+        self._tails = Tails(run, clock, colours)
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw the pipeline."""
@@ -72,21 +73,35 @@ class PipelineView:
                 self._paint_followed(canvas, move, film_s, state, closing)
         self._paint_heads(canvas, state)
         self._paint_queue(canvas, film_s, state, followed, closing)
-        for slot, slot_place in self.places.slots.items():
-            occupant = state.occupancy[slot]
-            if occupant is None or occupant.request in followed:
-                continue
-            stage = PREFILLING if occupant.prefill else DECODING
-            box = slot_place.prefill if occupant.prefill else slot_place.decode
-            if slot_place.lettered:
-                self._card(canvas, box, occupant.request, stage, state, occupant)
-            else:
-                canvas.box(*box.sides, PREFILL if occupant.prefill else self._colours[occupant.request])
+        self._paint_slots(canvas, state, followed)
         self._paint_ended(canvas, film_s, state, newest, followed)
         with canvas.moving():
             for move in under_way:
                 if not move.followed:
                     paint_dot(canvas, self.places, move, film_s, self._box_of(move, state), self._colours[move.request])
+
+    def _paint_slots(self, canvas: Canvas, state: State, followed: dict[int, Move]) -> None:
+        """The requests that have a slot."""
+        prefilling: list[Sides] = []
+        decoding: list[tuple[int, Sides]] = []
+        for slot, slot_place in self.places.slots.items():
+            occupant = state.occupancy[slot]
+            if occupant is None or occupant.request in followed:
+                continue
+            box = slot_place.prefill if occupant.prefill else slot_place.decode
+            if slot_place.lettered:
+                stage = PREFILLING if occupant.prefill else DECODING
+                self._card(canvas, box, occupant.request, stage, state, occupant)
+            elif occupant.prefill:
+                prefilling.append(box.sides)
+            else:
+                decoding.append((occupant.request, box.sides))
+        canvas.boxes(prefilling, PREFILL)
+        self._paint_tiles(canvas, [request for request, _ in decoding], [sides for _, sides in decoding])
+
+    def _paint_tiles(self, canvas: Canvas, requests: Sequence[int], places: Sequence[Sides]) -> None:
+        for colour, alike in self._colours.alike(requests, places):
+            canvas.boxes(alike, colour)
 
     def _box_of(self, move: Move, state: State) -> Box | None:
         """Where a move leads."""
@@ -132,25 +147,23 @@ class PipelineView:
                 with canvas.faded(alpha):
                     self._card(canvas, box, request, WAITING, state, None, words=calm)
         if tiles is not None:
-            for i, request in enumerate(state.waiting[places.cards : places.cards + tiles.room]):
-                canvas.box(*tiles.at(i).sides, self._colours[request])
+            self._paint_tiles(canvas, state.waiting[places.cards :], tiles.sides)
 
     def _paint_ended(
         self, canvas: Canvas, film_s: float, state: State, newest: dict[int, Move], followed: dict[int, Move]
     ) -> None:
         places, first = self.places, self._first_chip(state)
-        for rank, request in enumerate(state.finished[first:]):
-            if request in followed:
-                continue
-            box, colour = places.ended_at(rank), self._colours[request]
-            if places.ended_tiles is not None:
-                canvas.box(*box.sides, colour)
-            else:
-                self._chip(canvas, box, request, colour)
+        shown = [(rank, request) for rank, request in enumerate(state.finished[first:]) if request not in followed]
+        if (tiles := places.ended_tiles) is not None:
+            self._paint_tiles(canvas, [request for _, request in shown], [tiles.sides[rank] for rank, _ in shown])
+        else:
+            for rank, request in shown:
+                self._chip(canvas, places.ended_at(rank), request, self._colours[request])
+        for rank, request in shown:
             move = newest.get(request)
             if move is not None:
                 age = (film_s - move.from_s) / MOVE_S
-                canvas.card(*box.grown(2).sides, TEXT, 0.7 * (1 - age), radius=8, outline=2)
+                canvas.card(*places.ended_at(rank).grown(2).sides, TEXT, 0.7 * (1 - age), radius=8, outline=2)
 
     def where(self, request: int, film_s: float) -> list[Spot]:
         """Where a request stands, or where its card is on its way."""
@@ -213,9 +226,7 @@ class PipelineView:
             if slot_place.lettered:
                 canvas.card(*slot_place.prefill.sides, PANEL, 0.55)
                 canvas.card(*slot_place.decode.sides, PANEL)
-            else:
-                canvas.box(*slot_place.prefill.sides, PANEL)
-                canvas.box(*slot_place.decode.sides, PANEL)
+        canvas.boxes(self._empty_tiles, PANEL)
         for move in under_way:
             self._afterglow(canvas, move, film_s)
         # The ring around Decode brightens with every step that ends.
@@ -291,7 +302,7 @@ class PipelineView:
     ) -> None:
         colour = self._colours[request]
         lettered = box.h >= _LEAST_LETTERED
-        canvas.card(*box.sides, _tinted(colour, stage), radius=12 if lettered else 4)
+        canvas.card(*box.sides, tinted(colour, stage), radius=12 if lettered else 4)
         canvas.card(box.x, box.y, 10 if lettered else 4, box.h, colour, radius=5)
         if lettered and words:
             with canvas.faded(words):
@@ -320,9 +331,9 @@ class PipelineView:
                 canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
             room -= wide + 14
             if tall:
-                self._tail(canvas, Box(left, box.y + 66, box.w - 44, 0), request, occupant, state, colour)
-            elif self._has_texts and room > 60:
-                self._tail(canvas, Box(left + name + 14, first, room, 0), request, occupant, state, colour)
+                self._tails.paint(canvas, (left, box.y + 66), box.w - 44, request, occupant.output_tokens, state.t_ns)
+            elif self._tails.are_known and room > 60:
+                self._tails.paint(canvas, (left + name + 14, first), room, request, occupant.output_tokens, state.t_ns)
                 return
         elif stage == PREFILLING and occupant is not None:
             known = self._run.trace.arrivals[request].prompt_tokens + occupant.output_tokens
@@ -349,24 +360,6 @@ class PipelineView:
                 return (done + int(steps.member_computed[members][own[0]]) * passed) / known
         return done / known
 
-    def _tail(
-        self, canvas: Canvas, box: Box, request: int, occupant: SlotOccupancy, state: State, colour: Colour
-    ) -> None:
-        """The end of what a request has written, on the baseline `box.y`; its newest token lit up for a moment."""
-        count = occupant.output_tokens
-        if not count or not self._has_texts:
-            return
-        first = max(0, count - _TAIL_TOKENS)
-        text = quote(self._run.measure("output_text", request=request, first=first, end=count))
-        newest = quote(self._run.measure("output_text", request=request, first=count - 1, end=count)).text
-        baseline = box.y
-        shown = canvas.tail(text, box.x, baseline, SMALL, TEXT, room=box.w, ground=_tinted(colour, DECODING))
-        born = self._clock.film_second(self._run.timeline.token_times_of(request)[count - 1])
-        glow = 1 - (self._clock.film_second(state.t_ns) - born) / FLASH_S
-        wide = width(newest, SMALL)
-        if glow > 0 and newest.strip() and wide < box.w:
-            canvas.glow(box.x + shown - wide - 3, baseline - 25, wide + 6, 33, colour, 0.45 * glow)
-
     def _chip(self, canvas: Canvas, box: Box, request: int, colour: Colour) -> None:
         canvas.card(*box.sides, PANEL, radius=8)
         canvas.card(box.x, box.bottom - 5, box.w, 5, colour, radius=2)
@@ -386,7 +379,3 @@ def places_of(run: Run, stage: Stage) -> Places:
     count = len(run.trace.arrivals)
     widest = width(quote(run.measure("request_name", request=count - 1)).text, SMALL) if count else 0.0
     return Places(stage, slots, longest, count, widest)
-
-
-def _tinted(colour: Colour, stage: int) -> Colour:
-    return mix(PANEL, colour, 0.16 if stage in (PREFILLING, DECODING) else 0.07)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tracereel.film.canvas import Sides
 from tracereel.film.stage import Box, Shape, Stage
 from tracereel.film.theme import HEADING, SMALL_STRONG
 
@@ -48,6 +49,11 @@ class Tiles:
     def room(self) -> int:
         """How many there is a place for."""
         return self._room(self.pitch)
+
+    @cached_property
+    def sides(self) -> list[Sides]:
+        """(x, y, w, h) of each."""
+        return [self.at(i).sides for i in range(min(self.count, self.room))]
 
     def at(self, index: int) -> Box:
         """The place of a tile; the first is in the upper left corner."""
