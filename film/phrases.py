@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
 
@@ -42,6 +42,7 @@ _CHINESE_NUMBER = re.compile("两(?!者)|俩|双倍|翻倍|加倍|成倍")
 """Numbers that are no numerals to Unicode. 两者, "both", counts nothing."""
 
 
+@lru_cache(maxsize=4096)
 def holds_number(text: str) -> bool:
     """Is there a digit, or a number in English or Chinese words? "One" is a word of every other sentence."""
     return holds_digit(text) or any(words.search(text) for words in (_NUMBER, _CHINESE_NUMBER))
@@ -54,7 +55,7 @@ class Figure:
     source: Measured
     style: str
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What is read."""
         return shown_as(self.source.value, self.style)
@@ -145,6 +146,8 @@ def quote(value: Measured) -> Phrase:
 
 def one_line(text: str) -> str:
     """Text with line ends and other control characters made visible, so that it stays on its line."""
+    if text.isprintable():
+        return text
     return "".join(_SIGNS.get(char, char if char.isprintable() else "·") for char in text)
 
 

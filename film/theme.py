@@ -7,14 +7,15 @@ resolution. Knows neither where nor when anything is drawn.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 Rgb = tuple[float, float, float]
 """Red, green and blue, 0 to 1 (sRGB)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Role:
-    """A colour by its meaning."""
+    """A colour by its meaning: one object each."""
 
     name: str
 
@@ -38,6 +39,7 @@ class Letters:
 Colour = Role | Mixed | Letters
 
 
+@lru_cache(maxsize=4096)
 def mix(one: Colour, other: Colour, share: float) -> Colour:
     """`one` with `share` (0 to 1) of `other` in it."""
     return Mixed(one, other, round(share, 3))
@@ -178,6 +180,14 @@ class Type:
     size: float
     weight: int = 400
     mono: bool = False
+
+    def __hash__(self) -> int:
+        # Every word of every frame is looked up by its style.
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.size, self.weight, self.mono))
 
 
 TITLE = Type(58, 650)
