@@ -5,6 +5,7 @@ of engine time. Knows a beat's runs, a line, and where the beat shows the reques
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,7 +138,8 @@ class Follow:
     def mark(self, canvas: Canvas, spots: Sequence[Spot]) -> None:
         """Draw the mark around each place at which the request is seen."""
         for spot in spots:
-            self._ring(canvas, spot)
+            with canvas.moving() if spot.moving else nullcontext():
+                self._ring(canvas, spot)
 
     @staticmethod
     def _ring(canvas: Canvas, spot: Spot) -> None:

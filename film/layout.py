@@ -117,7 +117,7 @@ def _collisions(here: Sequence[Drawn], boxes: npt.NDArray[np.float64], i: int) -
     found = []
     for j in touching.tolist():
         other = here[j]
-        if j == i or j < base or other.moving or other.kind is Kind.OUTLINE:
+        if j == i or j < base or other.moving:
             continue
         if other.kind is Kind.TEXT:
             if j < i:
@@ -126,8 +126,11 @@ def _collisions(here: Sequence[Drawn], boxes: npt.NDArray[np.float64], i: int) -
             found.append(f"{text} is crossed by a {other}")
         elif other.kind is Kind.DISC and other.sides[2] - other.sides[0] < 2 * _MARK:
             found.append(f"{text} is hit by a mark, a {other}")
+        elif other.kind is Kind.OUTLINE and _inside(other.sides, text.sides, _SLACK):
+            continue  # a mark around some of its letters
         elif not _inside(text.sides, other.sides, _SLACK) and _overlap(text.sides, other.sides, _SLACK):
-            found.append(f"{text} crosses the edge of a {other}")
+            edge = "outline" if other.kind is Kind.OUTLINE else "edge"
+            found.append(f"{text} crosses the {edge} of a {other}")
     return found
 
 

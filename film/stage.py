@@ -65,12 +65,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place at which something is seen, and how strongly (0 to 1); `radius` is that of its corners."""
+    """A place at which something is seen, and how strongly (0 to 1); `radius` is that of its corners.
+
+    `moving`: is it on its way, and may pass over what stands?
+    """
 
     box: Box
     alpha: float = 1.0
     round: bool = False
     radius: float = 4.0
+    moving: bool = False
 
 
 class Shape(Enum):

@@ -5,13 +5,19 @@ from pathlib import Path
 
 import pytest
 from films import SIZES, drawn_by, laid_out
+from tracereel.film.colours import RequestColours
+from tracereel.film.components.slot_bands import SlotBands
+from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.frames import BeatFrames
 from tracereel.film.layout import Drawn, Kind, faults, grounds
+from tracereel.film.phrases import Phrasebook
 from tracereel.film.schedule import frames_of
 from tracereel.film.settings import AA, Brand, Settings, contrast_of
 from tracereel.film.show import Show
+from tracereel.film.stage import Box
 from tracereel.film.storyboards import FILMS, names, storyboard, suite_of
 from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 RECORDED = [name for name in names() if (PACKAGE_RECORDINGS / suite_of(name)).is_dir() and name != "full_length"]
@@ -39,6 +45,10 @@ def shape(kind, *sides, alpha=1.0, **more):
             [shape(Kind.CARD, 90, 90, 150, 140), text("long", 100, 100, 200, 130)],
             ("'long'", "crosses the edge of a card"),
         ),
+        (
+            [text("half", 100, 100, 200, 130), shape(Kind.OUTLINE, 150, 90, 300, 140)],
+            ("'half'", "crosses the outline of a"),
+        ),
         ([text("label", 100, 100, 200, 130), shape(Kind.LINE, 90, 110, 300, 112)], ("'label'", "is crossed by a line")),
         ([text("label", 100, 100, 200, 130), shape(Kind.DISC, 95, 110, 115, 130)], ("'label'", "is hit by a mark")),
     ],
@@ -57,7 +67,9 @@ def test_a_fault_names_both_things(drawn, said):
         [shape(Kind.CARD, 90, 90, 250, 140), text("inside", 100, 100, 200, 130)],
         [text("below", 100, 100, 200, 130), shape(Kind.CARD, 90, 90, 210, 140), text("above", 100, 100, 200, 130)],
         [text("stands", 100, 100, 200, 130), text("passes", 150, 100, 250, 130, moving=True)],
-        [text("stands", 100, 100, 200, 130), shape(Kind.OUTLINE, 150, 90, 300, 140)],
+        [text("stands", 100, 100, 200, 130), shape(Kind.OUTLINE, 90, 90, 210, 140)],
+        [text("stands", 100, 100, 200, 130), shape(Kind.OUTLINE, 150, 90, 300, 140, moving=True)],
+        [text("long", 100, 100, 400, 130), shape(Kind.OUTLINE, 150, 105, 200, 125)],
     ],
 )
 def test_what_is_no_fault(drawn):
@@ -126,6 +138,32 @@ def test_the_words_of_the_close_up_around_a_wait_are_not_faint(shape_name, devic
     words = [thing for thing in frames[-1] if thing.kind is Kind.TEXT]
     assert len(words) > 20
     assert all(thing.alpha > 0.99 for thing in words), [thing for thing in words if thing.alpha <= 0.99]
+
+
+@pytest.mark.parametrize(
+    ("slots", "high", "bands"), [(64, 400, 8), (64, 600, 64), (8, 50, 8), (8, 30, 1), (256, 400, 8)]
+)
+def test_many_rows_that_stand_close_are_merged_into_eight_bands_at_most(slots, high, bands):
+    """The rows of 64 slots in an upright half were as thin as those of eight slots may be, and were a texture."""
+    name = {64: "nvidia-h100-80gb-hbm3", 8: "cpu"}.get(slots)
+    if name is None:
+        found = SlotBands(slots, (), ())
+        assert len(found.places(Box(0, 0, 900, high))) == bands
+        return
+    run = Run.read(next((PACKAGE_RECORDINGS / "film" / name).glob("static-1.*")))
+    grid, box = SlotGrid(run, Phrasebook(), RequestColours([run.trace])), Box(0, 0, 900, high)
+    assert grid.merged(box) == slots / bands
+    drawn = len(grid.bands.places(box)) if grid.merged(box) > 1 else len(grid.rows(box))
+    assert drawn == bands
+
+
+@pytest.mark.parametrize("shape_name", SIZES)
+def test_it_is_said_how_many_slots_a_band_is(shape_name):
+    show = Show(Settings(device="cuda"), SIZES[shape_name])
+    (beat,) = storyboard("decode_batching", show)
+    said = []
+    BeatFrames(beat, show, note=lambda phrase, text: said.append(text)).said_at(beat.clock.film_s - 0.5)
+    assert said.count("a band is 8 slots") == 2
 
 
 @pytest.mark.long

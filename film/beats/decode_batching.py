@@ -51,6 +51,8 @@ _BEFORE, _AFTER = 10, 4
 """Steps that are seen one by one before a slot is retaken, and after it."""
 _EARLY = 0.15
 """The share of the run by which that happens, so that most of the run is seen from afar."""
+_BESIDE_STEP = 22.0
+"""Units between the newest step and the names of the requests."""
 _MOST_LINES, _LINE = 4, 44.0
 _TENTHS_FROM_S = 3
 
@@ -241,10 +243,12 @@ class Storyboard:
         self._head(canvas, box, self.run, now_ns, "continuous", note)
         self.grid.paint(canvas, box, view, now_ns, shown)
         with canvas.faded(ease((self.pull_s - film_s) / 0.4)):
-            self._holders(canvas, box, view, now_ns)
+            self._holders(canvas, box, view, film_s)
         if pulled == 1:
             self._done(canvas, above, below, now_ns, film_s)
-        self._spotlight(canvas, box, view, film_s)
+        frame, seen = self._spotlight(box, view, film_s)
+        if seen:
+            canvas.card(*frame.sides, TEXT, seen, radius=10, outline=4)
 
     def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, note: Phrase) -> None:
         say, y = self.say, box.y - OVER_PANEL
@@ -254,11 +258,12 @@ class Storyboard:
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
         beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
         canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)
-        right = box.right - max(beside + 60, 390 if self.stage.wide else 350)
-        if box.x + wide + 24 + width(tokens.text, SMALL_STRONG) <= right:
-            right -= 24 + canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
-        if note.text and box.x + wide + 24 + width(note.text, SMALL) <= min(right, box.right - beside - 60):
-            canvas.text(note, box.x + wide + 24, y, SMALL, DIM)
+        left, right = box.x + wide + 24, box.right - max(beside + 60, 390 if self.stage.wide else 350)
+        # How many slots are meant comes before how many tokens there are.
+        if note.text and left + width(note.text, SMALL) <= box.right - beside - 60:
+            left += 24 + canvas.text(note, left, y, SMALL, DIM)
+        if left + width(tokens.text, SMALL_STRONG) <= right:
+            canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
 
     def _windowed(self, drawn: range) -> Phrase:
         """How many of the slots are in view."""
@@ -308,26 +313,29 @@ class Storyboard:
         printed = float(self._seconds(other).text) / float(self._seconds(first).text)
         return self.say(f"decode_batching.{key}_takes", ratio=ratio) if f"{printed:.1f}" == ratio.text else None
 
-    def _holders(self, canvas: Canvas, box: Box, view: View, now_ns: int) -> None:
-        """Close up: whose row each is, right of the newest step."""
+    def _holders(self, canvas: Canvas, box: Box, view: View, film_s: float) -> None:
+        """Close up: whose row each is, right of the newest step, and right of the frame around the freed slot."""
+        now_ns = self.clock.engine_ns(film_s)
         occupancy = self.run.timeline.at(now_ns).occupancy
-        x = view.along(box).x(now_ns) + 22
-        for row, occupant in zip(self.grid.rows(box, self.close_slots), occupancy, strict=False):
+        newest, (frame, shown) = view.along(box).x(now_ns) + _BESIDE_STEP, self._spotlight(box, view, film_s)
+        rows = self.grid.rows(box, self.close_slots)
+        for slot, (row, occupant) in enumerate(zip(rows, occupancy, strict=False)):
             if occupant is not None:
                 name = quote(self.run.measure("request_name", request=occupant.request))
-                colour = Letters(self.colours[occupant.request])
+                colour, x = Letters(self.colours[occupant.request]), newest
+                if self.handover is not None and slot == self.handover.slot:
+                    # It has given way before the frame is seen.
+                    x += max(frame.right + _BESIDE_STEP - x, 0.0) * min(4 * shown, 1.0)
                 canvas.text(name, x, row.y + row.h / 2 + 9, SMALL_STRONG, colour, room=max(box.right - x, 1))
 
-    def _spotlight(self, canvas: Canvas, box: Box, view: View, film_s: float) -> None:
-        """A frame around the slot that is freed and retaken."""
+    def _spotlight(self, box: Box, view: View, film_s: float) -> tuple[Box, float]:
+        """The frame around the slot that is freed and retaken, and how much of it is seen."""
         handover = self.handover
         if handover is None:
-            return
-        shown = min(ease((film_s - self.ends_s - 0.6) / 0.4), ease((self.pull_s - film_s) / 0.5))
-        if shown <= 0:
-            return
+            return box, 0.0
         steps = self.run.trace.steps
         before = handover.taken_step - 1
         begin, end = int(steps.start_ns[before]), int(steps.end_ns[handover.taken_step])
         occupant = self.grid.residency_box(box, view, handover.slot, begin, end, self.close_slots)
-        canvas.card(*occupant.grown(5).sides, TEXT, shown, radius=10, outline=4)
+        shown = min(ease((film_s - self.ends_s - 0.6) / 0.4), ease((self.pull_s - film_s) / 0.5))
+        return occupant.grown(5), max(shown, 0.0)

@@ -173,7 +173,7 @@ class PipelineView:
         closing = self._closing_up(film_s, followed)
         if request in followed:
             way = self._way(followed[request], film_s, state, closing)
-            return [Spot(*way)] if way is not None else []
+            return [Spot(*way, moving=True)] if way is not None else []
         if request in state.waiting:
             index = state.waiting.index(request)
             if index < self.places.cards:

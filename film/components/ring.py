@@ -74,7 +74,8 @@ class Ring:
             computed = occupant is not None and occupant.request in members
             glow = 1.0 if computed else self._afterglow(occupant, state, film_s) if occupant is not None else 0.0
             if glow:
-                canvas.line([middle, at], self._colour, 0.7 * glow, thickness=5 if node >= _LETTERED else 2.5)
+                spoke = PREFILL if occupant is not None and occupant.prefill else self._colour
+                canvas.line([middle, at], spoke, 0.7 * glow, thickness=5 if node >= _LETTERED else 2.5)
             self._node(canvas, at, node, occupant, computed, glow, t_ns)
         self._hub(canvas, middle, self._hub_radius(radius, node), node, state, t_ns)
         tokens = say("same_position.tokens", count=figure(self._run.measure("output_tokens", t_ns=t_ns), ",d"))

@@ -19,8 +19,8 @@ Stay = tuple[int, int, int, int]
 Gap = tuple[int, int, int, bool]
 """A slot, from when to when it was idle, and whether requests waited meanwhile."""
 
-_BAND = 30.0
-"""About how high a band is."""
+_BAND, _MOST_BANDS = 30.0, 8
+"""About how high a band is where they are few, and how many there are at most: more are a texture again."""
 _BETWEEN = 6.0
 """What is between two bands."""
 _COLUMN = 2.0
@@ -37,7 +37,7 @@ class SlotBands:
 
     def slots_each(self, box: Box) -> int:
         """How many slots a band has; the last may have fewer."""
-        return -(-self._slots // max(round(box.h / _BAND), 1))
+        return -(-self._slots // min(max(round(box.h / _BAND), 1), _MOST_BANDS))
 
     def places(self, box: Box) -> list[Box]:
         """The place of each band, the first on top."""

@@ -39,8 +39,8 @@ _LEAST_CELL = 9.0
 """Narrower steps are not distinguished."""
 _LEAST_LETTERED = 30.0
 """Rows that are less high have no letters in them."""
-_LEAST_PITCH = 5.0
-"""Rows that stand closer are merged into bands."""
+_LEAST_PITCH, _MANY, _LEAST_PITCH_OF_MANY = 5.0, 32, 8.0
+"""Rows that stand closer are merged into bands; so are more than so many rows that stand closer than the last."""
 _FADE = 0.4
 """Over how many units rows fade into bands: few, since a picture that stands there is neither."""
 _LEAST_GAPPED = 8.0
@@ -158,7 +158,7 @@ class SlotGrid:
     def merged(self, box: Box, shown: float | None = None) -> int:
         """How many slots a band has in which the first `shown` are drawn; 1 where each has a row of its own."""
         shown = min(shown or self.slots, self.slots)
-        return 1 if box.h / max(shown, 1) >= _LEAST_PITCH else self.bands.slots_each(box)
+        return 1 if box.h / max(shown, 1) >= _least_pitch(shown) else self.bands.slots_each(box)
 
     def drawn(self, shown: float | None = None) -> range:
         """The slots of the run that are drawn where the first `shown` are; of a row in part it is the next."""
@@ -172,8 +172,8 @@ class SlotGrid:
 
     def paint(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None = None) -> None:
         """Draw what has happened by now in the first `shown` slots: a row each, bands where rows would be too thin."""
-        pitch = box.h / max(min(shown or self.slots, self.slots), 1)
-        merged = min(max((_LEAST_PITCH + _FADE - pitch) / _FADE, 0.0), 1.0)
+        drawn = max(min(shown or self.slots, self.slots), 1)
+        merged = min(max((_least_pitch(drawn) + _FADE - box.h / drawn) / _FADE, 0.0), 1.0)
         if merged < 1:
             self._paint_rows(canvas, box, view, now_ns, shown)
         if merged:
@@ -279,3 +279,8 @@ class SlotGrid:
         row, axis = self.rows(box, shown)[slot], view.along(box)
         left, right = max(axis.x(from_ns), box.x), min(axis.x(to_ns), box.right)
         return Box(left, row.y, max(right - left, 0), row.h)
+
+
+def _least_pitch(rows: float) -> float:
+    """How far apart so many rows have to stand to be seen one by one."""
+    return _LEAST_PITCH_OF_MANY if rows > _MANY else _LEAST_PITCH
