@@ -15,6 +15,7 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.reading import reading_s
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
+from tracereel.film.rounding import ms_style, seconds_figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
@@ -35,7 +36,7 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import throughput_ratio
-from tracereel.trace.analysis.queries import Measured, Run, measure
+from tracereel.trace.analysis.queries import Run, measure
 
 _PLAY_S, _WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 2.6, 4.4, 3.6, 1.0, 4.2, 6.0
 """The static run plays within the first of these seconds; then the stages last so long, one after the other."""
@@ -86,8 +87,7 @@ class _CutOut:
         return figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
 
     def _end(self, run: Run) -> Phrase:
-        value = run.measure("duration_s")
-        return self.say("cut_out_the_red.end", seconds=figure(value, ".1f" if float(value.value) >= 3 else ".2f"))
+        return self.say("cut_out_the_red.end", seconds=seconds_figure(run.measure("duration_s")))
 
     def beat(self) -> Beat:
         """All of it."""
@@ -119,8 +119,8 @@ class _CutOut:
         longer = float(continuous.value) > float(static.value)
         return self.say(
             f"cut_out_the_red.{'steps_longer' if longer else 'steps'}",
-            static=figure(static, _ms_style(static)),
-            continuous=figure(continuous, _ms_style(continuous)),
+            static=figure(static, ms_style(static)),
+            continuous=figure(continuous, ms_style(continuous)),
         )
 
     def places(self) -> tuple[Box, Box, Box]:
@@ -149,13 +149,15 @@ class _CutOut:
             self._play(canvas, grid, film_s)
             return
         cost = ease((film_s - self.cost_s) / 0.6) if self.cost is not None else 0.0
+        # What stands in the same place comes when this has gone.
+        pile = 1 - min(max(cost, number) * 2, 1.0)
         self._ends(canvas, grid, edge)
         with canvas.faded(1 - 0.75 * number):
-            self.grid.paint(canvas, grid, bar, moved, edge, 1 - max(cost, min(number * 2, 1.0)))
+            self.grid.paint(canvas, grid, bar, moved, edge, pile)
         if number < 1:
-            with canvas.faded(1 - max(cost, min(number * 2, 1.0))):
+            with canvas.faded(pile):
                 self._counts(canvas, bar, moved)
-            with canvas.faded(cost * (1 - min(number * 2, 1.0))):
+            with canvas.faded(max(cost * 2 - 1, 0.0) * (1 - min(number * 2, 1.0))):
                 self._steps(canvas, below, film_s - self.cost_s)
         if number > 0.5:
             with canvas.faded(number * 2 - 1):
@@ -183,7 +185,7 @@ class _CutOut:
             canvas.text(name, row.x, y, HEADING, colour)
             grown = (row.w - left - 240) * float(value.value) / longest * ease((since_s - 0.3) / 1.6)
             canvas.box(row.x + left, row.y, max(grown, 2), row.h, colour)
-            said = self.say("latency.ms", value=figure(value, _ms_style(value)))
+            said = self.say("latency.ms", value=figure(value, ms_style(value)))
             canvas.text(said, row.x + left + grown + 22, y, HEADING, TEXT)
 
     def _ends(self, canvas: Canvas, grid: Box, edge: float) -> None:
@@ -261,8 +263,3 @@ class _CutOut:
         middle = (x_of(min(self.pairs)) + x_of(max(self.pairs))) / 2
         at = min(max(middle, box.x + half), box.right - half)
         canvas.text(spread, at, box.y + 66, SMALL, DIM, align=0.5, room=box.w)
-
-
-def _ms_style(value: Measured) -> str:
-    """Tenths of a millisecond, hundredths where there are few."""
-    return ".2f" if float(value.value) < 3 else ".1f"

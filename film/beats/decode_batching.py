@@ -20,6 +20,7 @@ from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import EMPTY, Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
+from tracereel.film.rounding import seconds_figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.step_axis import StepView
@@ -38,6 +39,7 @@ from tracereel.film.theme import (
     case_colour,
 )
 from tracereel.film.time_axis import View
+from tracereel.trace.analysis.batching_facts import Refill, refill
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import even_handover
 from tracereel.trace.analysis.queries import Run, measure, slot_ranges
@@ -54,7 +56,6 @@ _EARLY = 0.15
 _BESIDE_STEP = 22.0
 """Units between the newest step and the names of the requests."""
 _MOST_LINES, _LINE = 4, 44.0
-_TENTHS_FROM_S = 3
 
 
 class _Line(NamedTuple):
@@ -158,7 +159,8 @@ class Storyboard:
             captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
         else:
             captions.append(Caption(self.pull_s, say("decode_batching.same")))
-            captions.append(Caption(self.same_s + 1.2, say("decode_batching.static_is")))
+            if refill(self.static.trace) is Refill.CLOSED:
+                captions.append(Caption(self.same_s + 1.2, say("decode_batching.static_is")))
             captions.append(Caption(self.verdict_s, self._verdict(self.static)))
         return tuple(captions)
 
@@ -171,9 +173,8 @@ class Storyboard:
         return self.say(f"decode_batching.{first}_first", first=runs[first], second=runs[other])
 
     def _seconds(self, run: Run) -> Phrase:
-        """How long a run took, in seconds: tenths where it took several, else hundredths."""
-        value = run.measure("duration_s")
-        return figure(value, ".1f" if float(value.value) >= _TENTHS_FROM_S else ".2f")
+        """How long a run took, in seconds."""
+        return seconds_figure(run.measure("duration_s"))
 
     def beat(self) -> Beat:
         """All of it."""

@@ -14,6 +14,7 @@ from tracereel.film.components.lanes import Lanes
 from tracereel.film.components.race import Bars, Contender
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
+from tracereel.film.rounding import seconds_figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Shape, Spot
 from tracereel.film.theme import case_colour
@@ -92,7 +93,7 @@ def _captions(show: Show, contenders: list[Contender], first_s: float) -> list[C
             "engine_race.first",
             engine=first.name,
             requests=figure(first.run.measure("num_requests")),
-            seconds=figure(first.run.measure("duration_s"), ".1f"),
+            seconds=seconds_figure(first.run.measure("duration_s")),
         )
         captions.append(Caption(max(first_s, captions[0].read_s), told))
         repeats = [[run.trace for run in contender.runs] for contender in contenders]

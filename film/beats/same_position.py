@@ -18,7 +18,8 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot, Stage
 from tracereel.film.theme import HEADING_LINE, STRONG, TEXT, UNDER_PLOT, case_colour
 from tracereel.trace.analysis.batching_facts import longest_waiting_first
-from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.format.storage import TraceError
 
 _RUN_S = 5.6
 _STEPS = 26
@@ -29,6 +30,8 @@ _LINE = 40.0
 def same_position(show: Show) -> Beat:
     """The beat of the same-position run and the continuous run. Raises TraceError where one is not there."""
     same, continuous = show.run("same-position"), show.run("continuous")
+    if not measure("decode_at_one_position", [same, continuous]).value:
+        raise TraceError(same.trace.path, "its steps decode requests at different positions")
     say, stage = show.say.say, show.stage
     steps = same.trace.steps
     first = _first_decoding(same)
@@ -37,10 +40,10 @@ def same_position(show: Show) -> Beat:
     # It stops within a step, while somebody is being computed.
     script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(2.4)
     clock = script.clock()
-    captions = (
-        Caption(0.0, say("same_position.why")),
-        Caption(4.1, say(f"same_position.{'turns_in_order' if longest_waiting_first(same.trace) else 'turns'}")),
-    )
+    captions = [Caption(0.0, say("same_position.why"))]
+    if measure("take_turns", [same, continuous]).value:
+        key = "turns_in_order" if longest_waiting_first(same.trace) else "turns"
+        captions.append(Caption(4.1, say(f"same_position.{key}")))
     shift = continuous.timeline.begin_ns - same.timeline.begin_ns
     rings = (
         Ring(same, clock, show.say, "same", case_colour("same-position"), show.colours()),
@@ -73,7 +76,7 @@ def same_position(show: Show) -> Beat:
         return [spot for spots in found for spot in spots]
 
     name = say("same_position.name")
-    return Beat("same_position", name, captions, clock, (same, continuous), paint, where=where)
+    return Beat("same_position", name, tuple(captions), clock, (same, continuous), paint, where=where)
 
 
 def ring_places(stage: Stage) -> list[tuple[Box, Box | None]]:

@@ -205,7 +205,8 @@ class Storyboard:
                 t_ns = run.timeline.begin_ns + since_ns
                 made = say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
                 bar = self.bar(at, 0.0, 0.0)
-                canvas.text(made, bar.x, bar.bottom + 44, SMALL, DIM, raced)
+                # Gone before the rows are so low that it would stand in the strip.
+                canvas.text(made, bar.x, bar.bottom + 44, SMALL, DIM, max(3 * raced - 2, 0.0))
         _, *parts, ghost = self._grown(film_s)
         for i, (row, place, grown) in enumerate(zip(self.rows, places[1:-1], parts, strict=True)):
             if not grown:

@@ -50,6 +50,8 @@ _CLOSE_SLOTS = 10
 """Slots in the close-up: their rows are high enough for words."""
 _MOST_DOTS = 6000
 _DOT = 8.0
+_OVER_LINE = 16.0
+"""How far above the median's line a word stands that would be crossed by it."""
 _BESIDE = 264.0
 """Units next to the dots, for what stands at the axis."""
 
@@ -262,7 +264,10 @@ class Storyboard:
         )
         phrase = self.say("where_it_hurts.ms", value=self._waited())
         x, y = self._worst(plot)
-        beside = _Label(phrase, x + (34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG)), y + 9)
+        left = x + (34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG))
+        beside = _Label(phrase, left, y + 9)
+        if abs(self._median_height(plot) - y) < beside.ground.h:
+            beside = _Label(phrase, left, min(y, self._median_height(plot)) - _OVER_LINE)
         ground = beside.ground
         across = (xs - _DOT / 2 >= ground.x) & (xs + _DOT / 2 <= ground.right)
         inside = across & (ys - _DOT / 2 >= ground.y) & (ys + _DOT / 2 <= ground.bottom)

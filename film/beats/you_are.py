@@ -12,6 +12,7 @@ from tracereel.film.components.answer_panel import AnswerPanel, Case
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, scene
+from tracereel.film.rounding import ms_style, style
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import DIM, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, Letters, case_colour, mix
@@ -79,7 +80,7 @@ class _TwoAnswers:
         say = self.say
         name = figure(measure("median_gain_request_name", [self.static, self.continuous]))
         captions = (
-            Caption(0.0, self._compared("who", self._values("request_e2el_s"), ".2f", name=name)),
+            Caption(0.0, self._compared("who", "request_e2el_s", name=name)),
             Caption(_SECOND_S, say("you_are.clock")),
             Caption(self.done_s + _FACTS_S, self._answered()),
             Caption(self.done_s + _GAPS_S, self._gaps()),
@@ -101,19 +102,24 @@ class _TwoAnswers:
 
     def _answered(self) -> Phrase:
         """How long the answer took in both runs: the sentence that the printed figures bear out."""
-        return self._compared("answer", self._values("request_e2el_s"), ".2f")
+        return self._compared("answer", "request_e2el_s")
 
     def _gaps(self) -> Phrase:
         """How long the gaps between its tokens are: a price where the answer came sooner, and they are longer."""
-        values = self._values("request_itl_ms")
-        style = _style(values)
-        e2el = [float(figure(value, ".2f").text) for value in self._values("request_e2el_s")]
-        longer = float(figure(values[1], style).text) > float(figure(values[0], style).text)
-        return self._compared("price" if longer and e2el[1] < e2el[0] else "gap", values, style)
+        (took, takes), (gap, longer) = (
+            [float(printed.text) for printed in self._printed(query)] for query in ("request_e2el_s", "request_itl_ms")
+        )
+        return self._compared("price" if longer > gap and takes < took else "gap", "request_itl_ms")
 
-    def _compared(self, about: str, values: tuple[Measured, Measured], style: str, **more: Phrase) -> Phrase:
+    def _printed(self, query: str) -> tuple[Phrase, Phrase]:
+        """The value of both runs with as many digits."""
+        static, continuous = values = self._values(query)
+        digits = style(*values, digits=2) if query == "request_e2el_s" else ms_style(*values)
+        return figure(static, digits), figure(continuous, digits)
+
+    def _compared(self, about: str, query: str, **more: Phrase) -> Phrase:
         """The sentence that says what the figures say as they are printed."""
-        static, continuous = (figure(value, style) for value in values)
+        static, continuous = self._printed(query)
         one, other = float(static.text), float(continuous.text)
         key = "equal" if one == other else "longer" if other > one else "shorter"
         return self.say(f"you_are.{about}_{key}", static=static, continuous=continuous, **more)
@@ -164,15 +170,14 @@ class _TwoAnswers:
                 continue
             values = self._values(query)
             largest = max(float(value.value) for value in values) or 1.0
-            own = values[0 if case.run is self.static else 1]
-            style = ".2f" if query == "request_e2el_s" else _style(values)
+            own = 0 if case.run is self.static else 1
             with canvas.faded(shown):
                 self._bar(
                     canvas,
                     row,
                     self.say(label),
-                    self.say(unit, value=figure(own, style)),
-                    float(own.value) / largest * ease((since_s - from_s) / 1.4),
+                    self.say(unit, value=self._printed(query)[own]),
+                    float(values[own].value) / largest * ease((since_s - from_s) / 1.4),
                     case.colour,
                 )
 
@@ -184,8 +189,3 @@ class _TwoAnswers:
         room = max(box.w - left - 130, 20)
         canvas.box(box.x + left, box.y + 6, max(room * share, 2), box.h - 12, colour)
         canvas.text(said, box.x + left + room * share + 14, y, SMALL_STRONG, TEXT)
-
-
-def _style(values: tuple[Measured, Measured]) -> str:
-    """Tenths of a millisecond, hundredths where a gap is short."""
-    return ".2f" if min(float(value.value) for value in values) < 3 else ".1f"

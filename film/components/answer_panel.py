@@ -14,6 +14,7 @@ from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import line_ends, width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
+from tracereel.film.rounding import style
 from tracereel.film.stage import Box
 from tracereel.film.theme import BODY, DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Colour, Type, mix
 from tracereel.film.time_axis import View
@@ -71,7 +72,8 @@ class AnswerPanel:
         run, say, request = self._run, self._say, self._request
         state = run.timeline.at(t_ns)
         if t_ns >= self._times[-1]:
-            return say("you_are.done", seconds=figure(run.measure("request_e2el_s", request=request), ".2f"))
+            took = run.measure("request_e2el_s", request=request)
+            return say("you_are.done", seconds=figure(took, style(took, digits=2)))
         if request in state.waiting:
             return say("you_are.in_line")
         if t_ns < self._times[0]:

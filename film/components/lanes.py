@@ -11,6 +11,7 @@ from tracereel.film.components.race import Contender
 from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.phrases import Phrase, Phrasebook, figure
+from tracereel.film.rounding import seconds_figure
 from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import GROUND, SMALL_STRONG, TEXT
 from tracereel.film.time_axis import View
@@ -66,4 +67,4 @@ class Lanes:
         tokens = figure(run.measure("output_tokens", t_ns=min(now_ns, run.timeline.end_ns)), ",d")
         if now_ns < run.timeline.end_ns:
             return self._say.say("engine_race.tokens", tokens=tokens)
-        return self._say.say("engine_race.done", tokens=tokens, seconds=figure(run.measure("duration_s"), ".1f"))
+        return self._say.say("engine_race.done", tokens=tokens, seconds=seconds_figure(run.measure("duration_s")))

@@ -11,6 +11,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import ease
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
+from tracereel.film.rounding import seconds_figure
 from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
@@ -35,8 +36,6 @@ from tracereel.trace.analysis.queries import Run, measure
 _POINTS = 400
 _MARK = 7.0
 """Half of a mark's width on a curve."""
-_TENTHS_FROM_S = 3
-"""A run of fewer seconds is said to hundredths."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,7 @@ class Curves:
                 left = x - half
 
     def _seconds(self, run: Run) -> Phrase:
-        value = run.measure("span_s")
-        style = ".1f" if float(value.value) >= _TENTHS_FROM_S else ".2f"
-        return self._say.say("throughput_comparison.end", seconds=figure(value, style))
+        return self._say.say("throughput_comparison.end", seconds=seconds_figure(run.measure("span_s")))
 
     def plot(self, box: Box) -> Box:
         """The place of the curves in a box: next to them as much room as the widest of their labels takes."""
