@@ -45,7 +45,7 @@ PACKAGE_BEATS = (
 
 _FROM_PAIRS = ("two_of_eight", "cut_out_the_red")
 """Scenes that set a static run against a continuous one."""
-_WHERE_KNOWN = ("you_are",)
+_WHERE_KNOWN = ("you_are", "same_position")
 """Scenes that the film leaves out where the runs do not hold what they show, such as the answers' texts."""
 _WITHOUT_PAIRS = ("opening", "pipeline_flow", "throughput_comparison")
 """What the film tells in their place where the recordings have no such two runs."""

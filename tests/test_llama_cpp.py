@@ -16,6 +16,7 @@ from tracereel.cli.main import main
 from tracereel.engine.adapters.llama_cpp import server as server_module
 from tracereel.engine.adapters.llama_cpp.follow import MOST_PROMPTS
 from tracereel.engine.adapters.llama_cpp.ledger import ROUND_NS, Ledger, Seen, Sent
+from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import Arrival, Finish, Step
 from tracereel.trace.state.columns import Trace
 
@@ -532,3 +533,23 @@ def test_a_request_that_is_found_in_its_middle_has_rows_that_a_trace_can_hold(tm
     steps = steps_of(ledger.records(all_of_it=True))
     assert [step.sampled for step in steps] == [[1], [1024], [1024], [951]]
     assert [step.positions for step in steps] == [[0], [6], [1030], [2054]]
+
+
+def test_what_was_followed_until_kill_9_can_be_read(tmp_path):
+    stand_in, out = StandIn(), tmp_path / "run.jsonl"
+    prompts = prompts_file(tmp_path, {"id": "a", "prompt": "a b c", "output_tokens": 2000})
+    with serving(stand_in) as url:
+        command = [sys.executable, "-m", "tracereel.cli.main", "follow", url, "--prompts", str(prompts)]
+        process = subprocess.Popen(
+            [*command, "--interval-ms", "5", "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        with stand_in.lock:
+            assert stand_in.lock.wait_for(lambda: stand_in.passes > 100, timeout=30)
+        process.kill()
+        process.wait()
+    assert not out.exists()
+    (left,) = tmp_path.glob("*.partial")
+    report = check(left)
+    assert report.cut is not None
+    assert not report.violations
+    assert 20 < report.steps <= 105

@@ -27,6 +27,11 @@ from tracereel.trace.analysis.queries import Measured, Run, measure
 from tracereel.trace.format.storage import TraceError
 
 SUITE = "chunked"
+_READS = {
+    "whole": ("a_run_reads_prompts_whole", "reads a prompt in chunks"),
+    "chunks": ("a_run_reads_in_chunks", "reads no prompt in chunks"),
+}
+"""What each side's run does with prompts: the query, and what is wrong where it does not."""
 _BEFORE, _AFTER = 0.25, 0.18
 """What is shown before the long prompt arrives and after its first token, in shares of the time between the two."""
 _SLOWER = 5.0
@@ -46,6 +51,9 @@ class _Side:
         request = long_prompt(self.run.timeline)
         if request is None:
             raise TraceError(self.run.trace.path, "has no long prompt that is prefilled while other requests decode")
+        query, otherwise = _READS[key]
+        if not self.run.measure(query).value:
+            raise TraceError(self.run.trace.path, otherwise)
         self.request = request
         self.arrival_ns = self.run.trace.arrivals[self.request].arrival_ns
         self.first_ns = self.run.timeline.token_times_of(self.request)[0]

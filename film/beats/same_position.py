@@ -58,6 +58,8 @@ def same_position(show: Show) -> Beat:
             if not shown:
                 continue
             until_ns = clock.engine_ns(clock.film_s) + shift_ns
+            if run.timeline.end_ns <= begin + shift_ns:
+                continue  # It was done before the steps that are shown.
             measured = run.measure("mean_decoding", from_ns=begin + shift_ns, to_ns=until_ns)
             mean = say("same_position.mean", mean=figure(measured, ".1f"))
             if words is None:

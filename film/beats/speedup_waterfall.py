@@ -270,9 +270,10 @@ class Storyboard:
         canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, PANEL, shown, radius=4)
         canvas.card(bar.x, bar.y - around, bar.w, bar.h + 2 * around, TEXT, shown, radius=4, outline=3)
         label = self.say("speedup_waterfall.ceiling", ceiling=self._ceiling())
-        room = bar.x - 16 - self.bar(place, 0.0, 0.0).x
-        if width(label.text, SMALL) <= room:
-            canvas.text(label, bar.x - 16, bar.y + bar.h / 2 + 9, SMALL, TEXT, shown, align=1)
+        first = self.rows[0]
+        left = min(bar.x, self.bar(place, first.from_ms, first.to_ms).x) - 16
+        if width(label.text, SMALL) <= left - self.bar(place, 0.0, 0.0).x:
+            canvas.text(label, left, bar.y + bar.h / 2 + 9, SMALL, TEXT, shown, align=1)
 
     def beat(self) -> Beat:
         """The beat."""

@@ -186,6 +186,6 @@ class _TwoAnswers:
         left = max(width(words.text, SMALL) for words in labels) + 20
         y = box.y + box.h / 2 + 9
         canvas.text(label, box.x, y, SMALL, DIM)
-        room = max(box.w - left - 130, 20)
+        room = max(box.w - left - max(130, width(said.text, SMALL_STRONG) + 14), 20)
         canvas.box(box.x + left, box.y + 6, max(room * share, 2), box.h - 12, colour)
         canvas.text(said, box.x + left + room * share + 14, y, SMALL_STRONG, TEXT)

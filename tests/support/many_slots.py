@@ -2,6 +2,7 @@
 times are made up, and their headers say so. No film is made of them for anybody to see."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +73,13 @@ def by_the_clock(requests: list[tuple[int, Request]], a_step: int) -> list[tuple
 
 
 def record(
-    folder: Path, suite: str, case: str, config: EngineConfig, requests: list[tuple[int, Request]], repeats: int = 2
+    folder: Path,
+    suite: str,
+    case: str,
+    config: EngineConfig,
+    requests: list[tuple[int, Request]],
+    repeats: int = 2,
+    step_ns: Callable[[dict], int] = step_ns,
 ) -> None:
     """Record repeats of a case: each request comes before its step."""
     for repeat in range(repeats):
