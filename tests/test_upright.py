@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 from films import SIZES, covered, drawn_by
+from tracereel.film.beats import where_it_hurts
 from tracereel.film.layout import Drawn, Kind
 from tracereel.film.settings import Brand, Settings, read_brand
+from tracereel.film.show import Show
 from tracereel.film.stage import Shape, Stage
 
 TALL = Stage.of_pixels(1080, 1920)
@@ -79,3 +81,29 @@ def test_the_end_card_has_a_code_where_it_can_be_scanned_and_an_address_where_no
 def test_an_address_is_short_and_holds_no_number(url, address):
     found = Brand(url=url).address
     assert (found.text if found else None) == address
+
+
+@pytest.mark.parametrize("shape", ["tall", "square"])
+def test_the_dots_of_the_waits_have_nearly_the_whole_width(shape):
+    """Next to them stood the median, and a third of a narrow frame was empty above and below it."""
+    show = Show(Settings(device="cpu"), SIZES[shape])
+    board = where_it_hurts.Storyboard(show)
+    plot = board.plot_of(show.stage.content)
+    assert plot.w > 0.9 * show.stage.content.w
+    (median, _), covered = board.labels(plot)
+    assert plot.x < median.ground.x
+    assert median.ground.right <= plot.right
+    under = {i for i, spot in enumerate(spots_of(board, plot)) if inside(median.ground, spot)}
+    assert under
+    assert under <= covered
+
+
+def spots_of(board, plot):
+    """Where each dot stands."""
+    at_ns, value_ms = board.dots.at_ns.tolist(), board.dots.value_ms.tolist()
+    return [(board.across(plot, at), board.height(plot, value)) for at, value in zip(at_ns, value_ms, strict=True)]
+
+
+def inside(box, spot):
+    """Does a dot lie within a box as a whole?"""
+    return box.x + 4 < spot[0] < box.right - 4 and box.y + 4 < spot[1] < box.bottom - 4

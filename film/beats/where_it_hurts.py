@@ -52,8 +52,8 @@ _MOST_DOTS = 6000
 _DOT = 8.0
 _OVER_LINE = 16.0
 """How far above the median's line a word stands that would be crossed by it."""
-_BESIDE = 264.0
-"""Units next to the dots, for what stands at the axis."""
+_BESIDE, _BESIDE_NARROW = 264.0, 84.0
+"""Units next to the dots, for what stands at the axis; in a frame that is not wide its floor alone does."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Storyboard:
         ys = [self.height(plot, value) for value in self.dots.value_ms[:shown].tolist()]
         for i, (x, y, request) in enumerate(zip(xs, ys, self.dots.request[:shown].tolist(), strict=True)):
             # Under a label it is not seen, and shall not shine through when all of this fades.
-            alpha = 1 - come if i in covered else 1.0
+            alpha = max(1 - 3 * come, 0.0) if i in covered else 1.0
             canvas.disc(x, y, _DOT / 2, self.colours[request], alpha)
         self._zero(canvas, plot)
         if now_ns < self.whole.to_ns:
@@ -248,29 +248,33 @@ class Storyboard:
         y = self._median_height(plot)
         canvas.line([(plot.x, y), (plot.right, y)], TEXT, come, thickness=3, dashes=(10, 10))
         canvas.disc(*self._worst(plot), 18 + 30 * (1 - come), TEXT, come, outline=4)
+        told = max(1.5 * come - 0.5, 0.0)
         for label in labels:
-            canvas.card(*label.ground.sides, GROUND, come, radius=8)
-            canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, come)
+            canvas.card(*label.ground.sides, GROUND, told, radius=8)
+            canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, told)
 
     def _labels(self, plot: Box) -> tuple[tuple["_Label", ...], frozenset[int]]:
         """What most of the waits are like, at the axis; the longest; and which dots lie under that."""
         xs = np.array([self.across(plot, at_ns) for at_ns in self.dots.at_ns.tolist()])
         ys = np.array([self.height(plot, value) for value in self.dots.value_ms.tolist()])
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
-        at_median = _Label(
-            self.say("where_it_hurts.median", ms=_figure_ms(median)),
-            plot.right + 16,
-            min(self._median_height(plot) + 10, plot.bottom - 44),
-        )
+        said, line = self.say("where_it_hurts.median", ms=_figure_ms(median)), self._median_height(plot)
+        at_median = _Label(said, plot.right + 16, min(line + 10, plot.bottom - 44))
+        if not self.stage.wide:
+            # Above the line, where few dots are; below it where the longest wait's label stands above.
+            near = line - self._worst(plot)[1] < 2 * at_median.ground.h
+            at = line + at_median.ground.h if near else line - 2 * _OVER_LINE
+            at_median = _Label(said, plot.right - width(said.text, STRONG) - 20, at)
         phrase = self.say("where_it_hurts.ms", value=self._waited())
         x, y = self._worst(plot)
         left = x + (34 if x < plot.x + plot.w * 0.7 else -34 - width(phrase.text, STRONG))
         beside = _Label(phrase, left, y + 9)
-        if abs(self._median_height(plot) - y) < beside.ground.h:
-            beside = _Label(phrase, left, min(y, self._median_height(plot)) - _OVER_LINE)
-        ground = beside.ground
-        across = (xs - _DOT / 2 >= ground.x) & (xs + _DOT / 2 <= ground.right)
-        inside = across & (ys - _DOT / 2 >= ground.y) & (ys + _DOT / 2 <= ground.bottom)
+        if abs(line - y) < beside.ground.h:
+            beside = _Label(phrase, left, min(y, line) - _OVER_LINE)
+        inside = np.zeros(len(xs), dtype=bool)
+        for ground in (at_median.ground, beside.ground):
+            across = (xs + _DOT / 2 >= ground.x) & (xs - _DOT / 2 <= ground.right)
+            inside |= across & (ys + _DOT / 2 >= ground.y) & (ys - _DOT / 2 <= ground.bottom)
         return (at_median, beside), frozenset(np.flatnonzero(inside).tolist())
 
     def _zero(self, canvas: Canvas, plot: Box) -> None:
@@ -296,10 +300,10 @@ class Storyboard:
         """Where an instant stands."""
         return TimeAxis(plot.x + 10, plot.w - 20, self.whole).x(at_ns)
 
-    @staticmethod
-    def plot_of(content: Box) -> Box:
+    def plot_of(self, content: Box) -> Box:
         """The place of the dots."""
-        return Box(content.x, content.y + 52, content.w - _BESIDE, content.h - 52 - 8)
+        beside = _BESIDE if self.stage.wide else _BESIDE_NARROW
+        return Box(content.x, content.y + 52, content.w - beside, content.h - 52 - 8)
 
     def _close_up(self, canvas: Canvas, content: Box, since_s: float) -> None:
         """The steps around the wait, played once more since a second of film."""
