@@ -258,9 +258,10 @@ class CairoCanvas(NotingCanvas, Canvas):
         text = phrase.text if part is None else part
         if part is not None and part.removesuffix("…") not in phrase.text:
             raise ValueError(f"{part!r} is not part of {phrase.text!r}")
-        if room is not None:
-            text = shorten(text, style, room)
         wide = width(text, style)
+        if room is not None and wide > room:
+            text = shorten(text, style, room)
+            wide = width(text, style)
         if not text or self._alpha * alpha <= _UNSEEN:
             return wide
         self._note(phrase, phrase.text if part is not None else text)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,14 @@ class Residency:
     to_ns: int
 
 
+class _Member(NamedTuple):
+    """A request in a step, and its slot, counted from the first that is drawn."""
+
+    slot: int
+    request: int
+    decodes: bool
+
+
 class SlotGrid:
     """Draws the slots of one run into a box: all, or those of a range."""
 
@@ -71,6 +80,7 @@ class SlotGrid:
         self._starts, self._ends = trace.steps.start_ns, trace.steps.end_ns
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(trace.arrivals))]
         self._words: dict[tuple[int, int], Phrase | None] = {}
+        self._members: dict[int, list[_Member]] = {}
 
     @cached_property
     def residencies(self) -> tuple[Residency, ...]:
@@ -187,20 +197,21 @@ class SlotGrid:
     def _paint_rows(self, canvas: Canvas, box: Box, view: View, now_ns: int, shown: float | None) -> None:
         rows = self.rows(box, shown)
         if canvas.draws:
-            self._paint_stays(canvas, rows, view.along(box), now_ns)
+            self._paint_stays(canvas, rows, view, view.along(box), now_ns)
         self._cells(canvas, box, rows, view, now_ns)
 
-    def _paint_stays(self, canvas: Canvas, rows: list[Box], axis: TimeAxis, now_ns: int) -> None:
+    def _paint_stays(self, canvas: Canvas, rows: list[Box], view: View, axis: TimeAxis, now_ns: int) -> None:
         """The rows, what was idle in them, and each stay with its prefill."""
-        for row in rows:
-            canvas.box(*row.sides, PANEL)
-        x_of = axis.within
+        canvas.boxes([row.sides for row in rows], PANEL)
+        x_of, seen_ns, until_ns = axis.within, view.from_ns, min(now_ns, view.to_ns)
         for slot, from_ns, to_ns, wanted in self.idle_stretches:
+            if slot >= len(rows) or from_ns >= until_ns or to_ns <= seen_ns:
+                continue
             left, right = x_of(from_ns), x_of(min(to_ns, now_ns))
-            if slot < len(rows) and from_ns < now_ns and right - left > 0.2:
+            if right - left > 0.2:
                 canvas.box(left, rows[slot].y, right - left, rows[slot].h, IDLE_SLOT if wanted else SPARE_SLOT)
         for residency in self.residencies:
-            if residency.from_ns >= now_ns or residency.slot >= len(rows):
+            if residency.from_ns >= until_ns or residency.to_ns <= seen_ns or residency.slot >= len(rows):
                 continue
             left, right = x_of(residency.from_ns), x_of(min(residency.to_ns, now_ns))
             if right - left < 0.2:
@@ -220,27 +231,42 @@ class SlotGrid:
         # At least half of the steps are as wide as their median: beyond so many it is below the least.
         if last <= first or 2 * box.w / (last - first) < _LEAST_CELL:
             return
-        starts, ends = self._starts[first:last].tolist(), self._ends[first:last].tolist()
-        pitch = median(axis.x(end) - axis.x(start) for start, end in zip(starts, ends, strict=True))
+        ends = self._ends[first:last].tolist()
+        sides = [
+            (axis.x(start), axis.x(end)) for start, end in zip(self._starts[first:last].tolist(), ends, strict=True)
+        ]
+        pitch = median(right - left for left, right in sides)
         shown = min(max((pitch - _LEAST_CELL) / _LEAST_CELL, 0.0), 1.0)
         if not shown:
             return
-        steps = self._run.trace.steps
         lettered = min(max((pitch - 56) / 24, 0.0), 1.0) * min(max((rows[0].h - _LEAST_LETTERED) / 16, 0.0), 1.0)
-        for step in range(first, last):
-            left, right = axis.x(int(self._starts[step])), axis.x(int(self._ends[step]))
+        for step, end_ns, (left, right) in zip(range(first, last), ends, sides, strict=True):
             if left > box.x:
                 canvas.box(left - 1.5, box.y, 3, box.h, GROUND, 0.8 * shown)
-            if not lettered or int(self._ends[step]) > now_ns:
+            if not lettered or end_ns > now_ns:
                 continue
-            members = steps.members(step)
-            for entry in range(members.start, members.stop):
-                request, slot = int(steps.member_request[entry]), int(steps.member_slot[entry]) - self._first
-                if not 0 <= slot < len(rows) or rows[slot].h < _LEAST_LETTERED:
-                    continue
+            begin, wide = max(left, box.x), min(right, box.right) - max(left, box.x)
+            for slot, request, decodes in self._members_of(step):
+                if slot >= len(rows):
+                    break
                 row = rows[slot]
-                cell = Box(max(left, box.x), row.y, min(right, box.right) - max(left, box.x), row.h)
-                self._token(canvas, cell, request, step, bool(steps.member_decode[entry]), lettered, left < box.x)
+                if row.h >= _LEAST_LETTERED:
+                    cell = Box(begin, row.y, wide, row.h)
+                    self._token(canvas, cell, request, step, decodes, lettered, left < box.x)
+
+    def _members_of(self, step: int) -> list[_Member]:
+        """A step's requests in the grid's slots, by slot. Known from then on: a step is in view for many frames."""
+        if step not in self._members:
+            steps = self._run.trace.steps
+            members = steps.members(step)
+            columns = (
+                steps.member_slot[members] - self._first,
+                steps.member_request[members],
+                steps.member_decode[members],
+            )
+            entries = zip(*(column.tolist() for column in columns), strict=True)
+            self._members[step] = sorted(_Member(*entry) for entry in entries if 0 <= entry[0] < self.slots)
+        return self._members[step]
 
     def _token(
         self, canvas: Canvas, cell: Box, request: int, step: int, decodes: bool, alpha: float, cut: bool

@@ -298,7 +298,7 @@ class Trace:
         of_replica = [replica.slots for replica in self.header.replicas] or [self.header.slots]
         return np.array(of_replica, dtype=np.int64)[self.steps.replica]
 
-    @property
+    @cached_property
     def span_ns(self) -> tuple[int, int]:
         """First arrival and end of the last step (0, 0 for an empty trace)."""
         first = min((arrival.arrival_ns for arrival in self.arrivals), default=0)
