@@ -18,18 +18,7 @@ from typing import Any
 import av
 import cairo
 import numpy as np
-from manim import (
-    WHITE,
-    Camera,
-    Mobject,
-    Scene,
-    ValueTracker,
-    VMobject,
-    config,
-    linear,
-    logger,
-    tempconfig,
-)
+from manim import WHITE, Camera, Mobject, Scene, ValueTracker, VMobject, config, linear, logger, tempconfig
 from manim._config.utils import ManimConfig, config_file_paths
 from manim.constants import RendererType
 from manim.renderer.cairo_renderer import CairoRenderer
@@ -39,6 +28,7 @@ from manim.utils.color import ManimColor
 from tracereel.film.beat import Beat, framed
 from tracereel.film.canvas import Canvas
 from tracereel.film.encoding import ALWAYS, QUICKLY
+from tracereel.film.frame_memory import FrameMemory
 from tracereel.film.frames import BeatFrames
 from tracereel.film.ledger import Ledger, LedgerFile
 from tracereel.film.opener import find_opener
@@ -89,6 +79,7 @@ class LayerCamera(Camera):
 
     ledger: Ledger
     palette: Palette
+    memory: FrameMemory
     _plain: tuple[object, np.uint32 | None] = (None, None)
     """A background, and its pixels where they are all the same."""
 
@@ -106,8 +97,8 @@ class LayerCamera(Camera):
         return self
 
     def hand_over(self) -> np.ndarray[Any, Any]:
-        """The frame that was drawn, for good: the next one is drawn into other memory, and none is copied."""
-        frame, self.pixel_array = self.pixel_array, np.empty_like(self.pixel_array)
+        """The frame that was drawn: the next one is drawn into other memory, and none is copied."""
+        frame, self.pixel_array = self.pixel_array, self.memory.take(self.pixel_array)
         self.pixel_array_to_cairo_context.clear()
         return frame
 
@@ -141,7 +132,9 @@ class LayerCamera(Camera):
 
 
 class _Encoder(VideoSegmentEncoder):
-    """Hands frames to the encoder without copying them twice."""
+    """Hands frames to the encoder without copying them twice, and their memory back."""
+
+    memory: FrameMemory
 
     def write_frame(self, pixels: np.ndarray[Any, Any], *, repeat: int = 1) -> None:
         if repeat > 1:
@@ -154,6 +147,8 @@ class _Encoder(VideoSegmentEncoder):
         self._next_pts += 1
         for packet in self._stream.encode(frame):  # type: ignore[union-attr, arg-type]
             self._container.mux(packet)
+        if self.spec.pixel_format != frame.format.name:  # else the encoder may keep the frame itself, and not a copy
+            self.memory.give_back(pixels)
 
 
 # The encoder uses Manim's private fields: where they are not there, Manim's own encoder does the work.
@@ -163,6 +158,7 @@ _KNOWS_ENCODER = hasattr(VideoSegmentEncoder, "_validate_frame")
 class _Writer(SceneFileWriter):
     folder: Path | None = None
     """Where the film is made until it is whole."""
+    memory: FrameMemory
     made: Callable[[], None] = staticmethod(lambda: None)
     """Called when Manim has made the film, before it is opened for a preview."""
 
@@ -190,7 +186,9 @@ class _Writer(SceneFileWriter):
         if not _KNOWS_ENCODER:
             return super()._create_segment_encoder(target)
         assert self.video_encoder is not None
-        return _Encoder(target=target, spec=self.video_encoder)
+        encoder = _Encoder(target=target, spec=self.video_encoder)
+        encoder.memory = self.memory
+        return encoder
 
 
 class FilmRenderer(CairoRenderer):
@@ -206,7 +204,13 @@ class FilmRenderer(CairoRenderer):
         self.ledger = Ledger()
         self.camera.ledger = self.ledger
         self.camera.palette = palette
+        self.camera.memory = FrameMemory()
         self._on_frame = on_frame
+
+    def init_scene(self, *args: Any, **options: Any) -> None:
+        """Make what writes the film's file, which gives the frames' memory back."""
+        super().init_scene(*args, **options)
+        self.file_writer.memory = self.camera.memory
 
     def render(self, scene: Scene, time: float, moving_mobjects: Iterable[Mobject] | None = None) -> None:
         """Draw a frame and add it to the film."""
