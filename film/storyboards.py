@@ -33,7 +33,6 @@ from tracereel.film.show import Show
 from tracereel.film.window import WindowError
 from tracereel.trace.analysis.comparable import NotComparableError
 from tracereel.trace.format.storage import TraceError
-from tracereel.trace.recordings.index import FILM
 
 PACKAGE_BEATS = (
     *(title_card, two_of_eight, pipeline_flow, decode_batching, you_are, same_position, cut_out_the_red),
@@ -127,11 +126,6 @@ def about(name: str) -> str:
     """What a scene or a film is about, in one line. Raises UnknownSceneError."""
     text = FILMS[name].__doc__ if name in FILMS else sys.modules[find(name).make.__module__].__doc__
     return (text or "").strip().partition("\n")[0]
-
-
-def suite_of(name: str) -> str:
-    """The suite whose recordings a scene plays; a film begins with the film's. Raises UnknownSceneError."""
-    return FILM if name in FILMS else find(name).suite
 
 
 def storyboard(name: str, show: Show) -> list[Beat]:

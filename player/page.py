@@ -158,7 +158,7 @@ def _of_these(film: FilmEntry | None, digests: set[str]) -> FilmEntry | None:
         return None
     shown = [passage for passage in film.passages if passage.digest in digests]
     if not shown:
-        raise PlayerError(f"{film.name} shows none of these runs")
+        raise PlayerError(f"{film.name} shows none of these runs; name the recordings that it shows")
     return msgspec.structs.replace(film, passages=shown)
 
 

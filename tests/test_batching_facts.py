@@ -11,7 +11,7 @@ from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, refill
-from tracereel.trace.analysis.pairs import apart, interleaved
+from tracereel.trace.analysis.pairs import apart, repeat_by_repeat
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.recordings.index import ENVIRONMENT, RecordingIndex
 from tracereel.trace.state.columns import Trace
@@ -54,15 +54,14 @@ def test_runs_lie_beside_each_other_as_their_clocks_say(film_recordings):
     index = RecordingIndex(film_recordings)
     runs = {case: [r.read() for r in index.case(case)] for case in ("static", "continuous")}
     assert apart([*runs["static"], *runs["continuous"]])
-    assert interleaved([*runs["static"], *runs["continuous"]])
+    assert repeat_by_repeat([*runs["static"], *runs["continuous"]])
     assert not apart([runs["static"][0], runs["static"][0]])
-    assert not interleaved([runs["static"][0], runs["continuous"][0]]), "one turn alone is none"
     swapped = [
         msgspec.structs.replace(t.header, run=msgspec.structs.replace(t.header.run, repeat=4 - i))
         for i, t in enumerate(runs["static"])
     ]
     backwards = [dataclasses.replace(t, header=h) for t, h in zip(runs["static"], swapped, strict=True)]
-    assert not interleaved([*backwards, *runs["continuous"]])
+    assert not repeat_by_repeat([*backwards, *runs["continuous"]])
     assert not came_together(index.case("online")[0].read())
 
 

@@ -40,7 +40,7 @@ def test_steps_with_more_rows_than_are_compared_stay_inside_the_plot(settings):
     show = Show(settings, SIZES["wide"])
     board = Storyboard(show)
     assert board.widest == 256 > board.most_rows
-    area = board.step_plot().area
+    area = board.step_plot(board.stage.content).area
     _, _, frames = drawn_by("batch_size_sweep", SIZES["wide"], settings, rate=1)
     discs = [thing for drawn in frames[:8] for thing in drawn if thing.kind is Kind.DISC]
     assert len(discs) > 40

@@ -15,9 +15,10 @@ from tracereel.film.beats.you_are import REAL_TO_S
 from tracereel.film.frames import BeatFrames
 from tracereel.film.phrases import words
 from tracereel.film.reading import reading_s
+from tracereel.film.registry import find
 from tracereel.film.settings import Brand, Settings
 from tracereel.film.show import Show
-from tracereel.film.storyboards import FILMS, names, storyboard, suite_of
+from tracereel.film.storyboards import FILMS, names, storyboard
 from tracereel.film.window import Window
 from tracereel.trace.recordings.index import FILM, PACKAGE_RECORDINGS
 
@@ -29,7 +30,7 @@ SHOWS = {"cpu": Settings(device="cpu"), "cuda": Settings(device="cuda"), "h100":
 GROUPS = Settings(recordings=PACKAGE_RECORDINGS / "vllm-kinds" / "cpu" / "sliding-window.jsonl.zst")
 """Layers in groups, of which each has block tables of its own."""
 SCENES = [name for name in names() if name not in FILMS]
-OF_THE_FILM = [name for name in SCENES if suite_of(name) == FILM]
+OF_THE_FILM = [name for name in SCENES if find(name).suite == FILM]
 TOLD = [
     *((name, "cpu") for name in SCENES),
     *(pytest.param(name, key, marks=pytest.mark.long) for name in OF_THE_FILM for key in ("cuda", "h100")),

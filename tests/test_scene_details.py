@@ -205,7 +205,7 @@ def test_the_newest_steps_of_the_sweep_stand_on_the_axis():
     show, drawn = Show(Settings(device="cpu"), SIZES["wide"]), []
     (beat,) = storyboard("batch_size_sweep", show)
     board, frames = beat.picture.__self__, BeatFrames(beat, show, watch=drawn.append)
-    plot = board.step_plot()
+    plot = board.step_plot(board.stage.content)
 
     def stems(at_s):
         drawn.clear()

@@ -157,7 +157,7 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
 @pytest.mark.slow
 def test_a_sweeps_dots_are_the_steps_that_have_ended():
     board = storyboard_of("batch_size_sweep")
-    run, plot = board.run, board.step_plot()
+    run, plot = board.run, board.step_plot(board.stage.content)
     steps = run.trace.steps
     decodes = [bool(steps.member_decode[steps.members(i)].all()) for i in range(len(steps))]
     took = (steps.end_ns - steps.start_ns) / 1e6

@@ -20,10 +20,10 @@ from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.plot import Plot
 from tracereel.film.components.waits import Waits
 from tracereel.film.phrases import Phrasebook
+from tracereel.film.registry import find
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
-from tracereel.film.storyboards import suite_of
 from tracereel.film.time_axis import View
 from tracereel.film.verification import verify
 from tracereel.trace.analysis.gaps import gaps_beside
@@ -66,7 +66,7 @@ def playing(recorded, film_recordings, monkeypatch):
     """Lets a scene play its suite; returns the folder."""
 
     def play(name):
-        folder = film_recordings if suite_of(name) == FILM else recorded
+        folder = film_recordings if find(name).suite == FILM else recorded
         monkeypatch.setenv(ENVIRONMENT, str(folder))
         return folder
 
@@ -201,7 +201,7 @@ def test_dots_and_medians_stand_where_their_steps_are(recorded, playing):
 
     playing("batch_size_sweep")
     board = Storyboard(Show(Settings(), SIZE))
-    plot = board.step_plot()
+    plot = board.step_plot(board.stage.content)
     film_s = board.free_s + 1
     picture, phrases = draw(lambda canvas: board.paint(canvas, film_s), SIZE)
     runs = [Run(r.read()) for r in RecordingIndex(recorded, "sweep").recordings if r.header.policy == "continuous"]
@@ -286,7 +286,7 @@ def test_a_suites_recordings_are_found_by_their_headers(recorded, film_recording
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_what_cannot_be_played_is_one_line(name, tmp_path, film_recordings):
-    if suite_of(name) == FILM:
+    if find(name).suite == FILM:
         (tmp_path / "only.jsonl.zst").write_bytes((film_recordings / "static-1.jsonl.zst").read_bytes())
     else:
         fakes.record_small_run(tmp_path / "only.jsonl", run=RunInfo(suite="other", case="x", repeat=0, repeats=1))

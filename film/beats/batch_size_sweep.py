@@ -218,14 +218,13 @@ class Storyboard:
         """Draw the plots at a second of film."""
         left, above, below = self.places()
         aside = ease((film_s - self.faster_s + 0.9) / 0.9)
-        box = self.stage.content.towards(left, aside)
-        self._steps(canvas, Plot(box, self.one, self.widest, self.most_ms, 2), film_s)
+        self._steps(canvas, self.step_plot(self.stage.content.towards(left, aside)), film_s)
         self._against_slots(canvas, above, "throughput", film_s - self.faster_s)
         self._against_slots(canvas, below, "latency", film_s - self.answered_s)
 
-    def step_plot(self) -> Plot:
-        """The plot of step times while it has the frame to itself."""
-        return Plot(self.stage.content, self.one, self.widest, self.most_ms, 2)
+    def step_plot(self, box: Box) -> Plot:
+        """The plot of step times in a box; it first has the frame to itself."""
+        return Plot(box, self.one, self.widest, self.most_ms, 2)
 
     def _steps(self, canvas: Canvas, plot: Plot, film_s: float) -> None:
         say, now_ns = self.say, self.clock.engine_ns(film_s)

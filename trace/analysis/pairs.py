@@ -37,11 +37,6 @@ def repeat_by_repeat(traces: Sequence[Trace]) -> bool:
     return begun == sorted(begun)
 
 
-def interleaved(traces: Sequence[Trace]) -> bool:
-    """Are they two or more repeats that were made one after the other, and no two runs at the same time?"""
-    return len({repeat_of(trace) for trace in traces}) > 1 and repeat_by_repeat(traces) and apart(traces)
-
-
 def pairs_of(before: Sequence[Trace], after: Sequence[Trace]) -> list[tuple[int, int]]:
     """The runs of two cases that are pairs, as (index into `before`, index into `after`), by repeat.
 
