@@ -208,7 +208,19 @@ OVER_PANEL = 20.0
 """From the baseline of a heading to the panel below it."""
 UNDER_PLOT = 40.0
 """From the lower edge of a plot to the baseline of the words under it."""
-CARD_INSET = 26.0
-"""From a request's card's left edge to the words in it: its bar of colour and a gap."""
+HEADED, COUNTED = 56.0, 62.0
+"""What a heading takes above the panel below it, and what one with a count or a name next to it does."""
+APART = 24.0
+"""Between words that stand next to each other on a line."""
+IN_ROW = 9.0
+"""From the middle of a row to the baseline of SMALL letters in it."""
+SWATCH, BEFORE_WORDS = 22.0, 34.0
+"""A square of a colour that words explain, and how far its left edge is from them."""
+CARD_BAR, CARD_INSET, CARD_END = 10.0, 26.0, 18.0
+"""A request's card: its bar of colour at the left; from the left edge to its words, from them to the right edge."""
+AFTER_NAME = 14.0
+"""From a request's name on a card to what stands after it."""
+LEAST_PROMPT = 60.0
+"""Less room than that, and a prompt is not lettered at all."""
 LEAST_SIZE = 26.0
 """Nothing is set smaller: 26 units are 11.5 pixels at 480p."""

@@ -20,7 +20,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import CONTINUOUS, DIM, SMALL, SMALL_STRONG, TEXT, case_colour
+from tracereel.film.theme import APART, CONTINUOUS, DIM, SMALL, SMALL_STRONG, TEXT, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.queries import (
     FEWEST_STEPS,
@@ -296,7 +296,7 @@ class Storyboard:
         x = plot.area.x
         for policy in self.cases:
             name = self.say(f"cases.{policy}")
-            x += canvas.text(name, x, plot.key_line, SMALL_STRONG, case_colour(policy)) + 24
+            x += canvas.text(name, x, plot.key_line, SMALL_STRONG, case_colour(policy)) + APART
 
     def beat(self) -> Beat:
         """The beat."""

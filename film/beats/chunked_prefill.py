@@ -38,6 +38,8 @@ _SLOWER = 5.0
 _VERDICT_S, _STALLS_S = 5.4, 5.2
 _GROWS_S = 2.8
 """How long the bars of all stalls take to grow."""
+_HEADED, _FOOT, _BETWEEN, _OVER = 54.0, 138.0, 66.0, 16.0
+"""What a run's name takes, what its figures take, what is between its slots and its waits, and above words there."""
 _MS, _BAR, _LEAST_BAR = 150.0, 20.0, 100.0
 """What a row's figure takes at its right, how high its bar is, and from which room on it has one."""
 
@@ -188,11 +190,11 @@ class Storyboard:
 
     def parts(self, place: Box) -> tuple[Box, Box, Box]:
         """The parts of a run's place: its slots, the waits of the others, and its figures."""
-        top, foot = place.y + 54, 138.0
-        room = place.bottom - foot - top
-        grid = Box(place.x, top, place.w, (room - 66) * 0.46)
-        waits = Box(place.x, grid.bottom + 66, place.w, place.bottom - foot - grid.bottom - 66)
-        return grid, waits, Box(place.x, place.bottom - foot + 16, place.w, foot - 16)
+        top = place.y + _HEADED
+        room = place.bottom - _FOOT - top
+        grid = Box(place.x, top, place.w, (room - _BETWEEN) * 0.46)
+        waits = Box(place.x, grid.bottom + _BETWEEN, place.w, place.bottom - _FOOT - grid.bottom - _BETWEEN)
+        return grid, waits, Box(place.x, place.bottom - _FOOT + _OVER, place.w, _FOOT - _OVER)
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         """Draw both runs at a second of film."""
@@ -222,7 +224,7 @@ class Storyboard:
         side.grid.paint(canvas, grid, view, now_ns)
         x = view.along(grid).x(side.arrival_ns)
         head = say("chunked_prefill.since")
-        canvas.text(head, waits.x, waits.y - 16, SMALL, DIM, room=waits.w)
+        canvas.text(head, waits.x, waits.y - _OVER, SMALL, DIM, room=waits.w)
         side.waits.paint(canvas, waits, view, self.most_ns, now_ns, side.colour, x)
         if now_ns >= side.arrival_ns:
             # Not through the words between the two.

@@ -23,6 +23,7 @@ from tracereel.film.theme import (
     CONTINUOUS,
     DIM,
     FIGURE,
+    HEADED,
     HEADING,
     HUGE,
     LINE,
@@ -43,6 +44,8 @@ _PLAY_S, _WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 2.6, 4.4, 3.6, 1.0, 4.
 
 _DOTS_S = 3.0
 """Within so many seconds each pair of runs has its dot: nothing else moves then."""
+_OVER_GRID = 22.0
+"""From the baseline of what stands above the grid to the grid."""
 _MACHINE = Type(46, 600)
 
 
@@ -128,14 +131,14 @@ class _CutOut:
         content = self.stage.content
         share = (56, 44) if self.stage.shape is not Shape.TALL else (52, 48)
         above, below = content.shares(share, 70)
-        grid = Box(above.x, above.y + 56, above.w, above.h - 56)
+        grid = Box(above.x, above.y + HEADED, above.w, above.h - HEADED)
         bar = Box(below.x, below.y + 58, below.w * 0.72, min(below.h * 0.2, 64.0))
         return grid, bar, below
 
     def grid_at(self, film_s: float) -> Box:
         """The grid's place: all of the frame until the move begins."""
         content = self.stage.content
-        full = Box(content.x, content.y + 56, content.w, content.h - 56)
+        full = Box(content.x, content.y + HEADED, content.w, content.h - HEADED)
         return full.towards(self.places()[0], ease((film_s - self.move_s + 0.9) / 0.9))
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
@@ -165,7 +168,7 @@ class _CutOut:
 
     def _play(self, canvas: Canvas, grid: Box, film_s: float) -> None:
         """The static run as it fills, on the scale that both runs share."""
-        canvas.text(self.say("decode_batching.static"), grid.x, grid.y - 22, HEADING, STATIC)
+        canvas.text(self.say("decode_batching.static"), grid.x, grid.y - _OVER_GRID, HEADING, STATIC)
         begin = self.static.timeline.begin_ns
         span = max(run.timeline.end_ns - run.timeline.begin_ns for run in (self.static, self.continuous))
         self.static_grid.paint(canvas, grid, View(begin, begin + max(span, 1)), self.clock.engine_ns(film_s))
@@ -190,7 +193,7 @@ class _CutOut:
 
     def _ends(self, canvas: Canvas, grid: Box, edge: float) -> None:
         """The name of the run that is seen, and when it ended, at its edge."""
-        y, x = grid.y - 22, self.grid.end_x(grid, edge)
+        y, x = grid.y - _OVER_GRID, self.grid.end_x(grid, edge)
         for run, key, colour, alpha in (
             (self.static, "static", STATIC, 1 - min(edge * 2, 1.0)),
             (self.continuous, "continuous", CONTINUOUS, max(edge * 2 - 1, 0.0)),

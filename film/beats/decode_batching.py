@@ -25,14 +25,19 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.step_axis import StepView
 from tracereel.film.theme import (
+    APART,
+    BEFORE_WORDS,
     BODY,
+    COUNTED,
     DIM,
     GROUND,
     HEADING,
     IDLE_SLOT,
+    IN_ROW,
     OVER_PANEL,
     SMALL,
     SMALL_STRONG,
+    SWATCH,
     TEXT,
     Letters,
     Type,
@@ -53,6 +58,8 @@ _BEFORE, _AFTER = 10, 4
 """Steps that are seen one by one before a slot is retaken, and after it."""
 _EARLY = 0.15
 """The share of the run by which that happens, so that most of the run is seen from afar."""
+_BETWEEN = 34.0
+"""Between the panels of the two runs."""
 _BESIDE_STEP = 22.0
 """Units between the newest step and the names of the requests."""
 _MOST_LINES, _LINE = 4, 44.0
@@ -202,11 +209,11 @@ class Storyboard:
     def _places(self, pulled: float) -> tuple[Box, Box, Box]:
         """Where the static run stands and where the continuous run does in the end, and where that is now."""
         content = self.stage.content
-        head = 62.0 if self.stage.shape is not Shape.SQUARE else 54.0
-        half = (content.h - 2 * head - 34) / 2
+        head = COUNTED if self.stage.shape is not Shape.SQUARE else 54.0
+        half = (content.h - 2 * head - _BETWEEN) / 2
         above = Box(content.x, content.y + head, content.w, half)
         full = Box(content.x, content.y + head, content.w, content.h - head)
-        below = Box(content.x, above.bottom + 34 + head, content.w, half) if self.static else full
+        below = Box(content.x, above.bottom + _BETWEEN + head, content.w, half) if self.static else full
         return above, below, full.towards(below, pulled)
 
     def _pulled(self, film_s: float) -> tuple[float, float, float]:
@@ -258,11 +265,11 @@ class Storyboard:
         idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
         tokens = say("decode_batching.tokens", count=figure(run.measure("output_tokens", t_ns=now_ns), ",d"))
         beside = canvas.text(idle, box.right, y, SMALL_STRONG, DIM, align=1)
-        canvas.box(box.right - beside - 34, y - 20, 22, 22, IDLE_SLOT)
-        left, right = box.x + wide + 24, box.right - max(beside + 60, 390 if self.stage.wide else 350)
+        canvas.box(box.right - beside - BEFORE_WORDS, y - 20, SWATCH, SWATCH, IDLE_SLOT)
+        left, right = box.x + wide + APART, box.right - max(beside + 60, 390 if self.stage.wide else 350)
         # How many slots are meant comes before how many tokens there are.
         if note.text and left + width(note.text, SMALL) <= box.right - beside - 60:
-            left += 24 + canvas.text(note, left, y, SMALL, DIM)
+            left += APART + canvas.text(note, left, y, SMALL, DIM)
         if left + width(tokens.text, SMALL_STRONG) <= right:
             canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
 
@@ -327,7 +334,7 @@ class Storyboard:
                 if self.handover is not None and slot == self.handover.slot:
                     # It has given way before the frame is seen.
                     x += max(frame.right + _BESIDE_STEP - x, 0.0) * min(4 * shown, 1.0)
-                canvas.text(name, x, row.y + row.h / 2 + 9, SMALL_STRONG, colour, room=max(box.right - x, 1))
+                canvas.text(name, x, row.y + row.h / 2 + IN_ROW, SMALL_STRONG, colour, room=max(box.right - x, 1))
 
     def _spotlight(self, box: Box, view: View, film_s: float) -> tuple[Box, float]:
         """The frame around the slot that is freed and retaken, and how much of it is seen."""

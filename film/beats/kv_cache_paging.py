@@ -24,7 +24,7 @@ from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot
-from tracereel.film.theme import DIM, HEADING, OVER_PANEL, REQUESTS, SMALL, STRONG, TEXT, Colour
+from tracereel.film.theme import DIM, HEADED, HEADING, OVER_PANEL, REQUESTS, SMALL, STRONG, TEXT, Colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Eviction, Release, Sharing, first_eviction, first_release, first_sharing
 from tracereel.trace.analysis.queries import Run
@@ -32,8 +32,16 @@ from tracereel.trace.format.storage import TraceError
 
 SUITE = "paging"
 _MARK_S = 0.4
-_LEGEND = 36.0
-"""What a row of the legend takes."""
+_LEGEND, _LEGEND_GAP, _OVER_LEGEND = 36.0, 14.0, 24.0
+"""What a row of the legend takes, what is between two of its entries, and what is free above it in a wide frame."""
+_TO_WORDS = 36.0
+"""From the left edge of a look in the legend to its words."""
+_WAITING, _OVER_WAITING, _WAITING_NARROW = 48.0, 28.0, 46.0
+"""How high the waiting queue is, and what is free above it, in a wide frame; how high it is in another one."""
+_HEADED_NARROW = 44.0
+"""What the pool's heading takes above it in a frame that is not wide."""
+_AROUND_TABLES = {Shape.TALL: (92.0, 40.0), Shape.SQUARE: (68.0, 14.0)}
+"""What is above the tables, their heading in it, and below them."""
 
 
 def stretch_of_the_blocks(show: Show) -> Beat:
@@ -81,18 +89,19 @@ class PagingPicture:
         if shape is Shape.WIDE:
             left, right = content.columns((44, 56), 64)
             legend = _LEGEND * len(self._legend_rows(left.w))
-            pool = Box(left.x, left.y + 56, left.w, left.h - 56 - 24 - legend)
-            tables = Box(right.x, right.y + 56, right.w, right.h - 56 - 76)
-            waiting = Box(right.x, right.bottom - 48, right.w, 48)
+            pool = Box(left.x, left.y + HEADED, left.w, left.h - HEADED - _OVER_LEGEND - legend)
+            tables = Box(right.x, right.y + HEADED, right.w, right.h - HEADED - _WAITING - _OVER_WAITING)
+            waiting = Box(right.x, right.bottom - _WAITING, right.w, _WAITING)
             return pool, tables, waiting
         high = 0.43 if shape is Shape.TALL else 0.37
         if self.pool.groups is not None:
             high -= 0.12  # for the tables, of which each request has several
-        pool = Box(content.x, content.y + 44, content.w, content.h * high - 44)
+        pool = Box(content.x, content.y + _HEADED_NARROW, content.w, content.h * high - _HEADED_NARROW)
         legend = _LEGEND * len(self._legend_rows(content.w))
-        top = pool.bottom + (92 if shape is Shape.TALL else 68) + legend
-        waiting = Box(content.x, content.bottom - 46, content.w, 46)
-        tables = Box(content.x, top, content.w, waiting.y - (40 if shape is Shape.TALL else 14) - top)
+        over, under = _AROUND_TABLES[shape]
+        top = pool.bottom + over + legend
+        waiting = Box(content.x, content.bottom - _WAITING_NARROW, content.w, _WAITING_NARROW)
+        tables = Box(content.x, top, content.w, waiting.y - under - top)
         return pool, tables, waiting
 
     def where(self, request: int, now_ns: int) -> list[Spot]:
@@ -120,7 +129,7 @@ class PagingPicture:
                 say("kv_cache_paging.more_blocks", count=count), pool.x + wide + 20, pool.y - OVER_PANEL, SMALL, DIM
             )
         self.pool.paint_pool(canvas, pool, now_ns, marked, lit)
-        self._legend(canvas, Box(pool.x, pool.bottom + 14, pool.w, 34))
+        self._legend(canvas, Box(pool.x, pool.bottom + _LEGEND_GAP, pool.w, 34))
         canvas.text(say("kv_cache_paging.tables_head"), tables.x, tables.y - OVER_PANEL, HEADING, TEXT)
         slots = run.trace.header.slots
         shown = len(self.pool.rows_of(tables))
@@ -137,12 +146,12 @@ class PagingPicture:
         x = 0.0
         early = ("freed",) if self.run.trace.header.kv_groups else ()
         for key in ("held", "reserved", "shared", *early, "kept" if caches else "was_held", "free"):
-            wide = 36 + width(self.say(f"kv_cache_paging.{key}").text, SMALL)
+            wide = _TO_WORDS + width(self.say(f"kv_cache_paging.{key}").text, SMALL)
             if rows[-1] and x + wide > room:
                 rows.append([])
                 x = 0.0
             rows[-1].append((key, x))
-            x += wide + 14
+            x += wide + _LEGEND_GAP
         return rows
 
     def _legend(self, canvas: Canvas, box: Box) -> None:
@@ -160,7 +169,7 @@ class PagingPicture:
                     paint_free(canvas, swatch, None if key == "free" else one)
                 for band, colour in zip(swatch.rows(2 if key == "shared" else 1, 0), looks.get(key, ()), strict=False):
                     canvas.box(*band.sides, colour)
-                canvas.text(self.say(f"kv_cache_paging.{key}"), swatch.x + 36, swatch.y + 21, SMALL, DIM)
+                canvas.text(self.say(f"kv_cache_paging.{key}"), swatch.x + _TO_WORDS, swatch.y + 21, SMALL, DIM)
 
 
 class Storyboard:

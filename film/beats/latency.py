@@ -19,7 +19,7 @@ from tracereel.film.phrases import Phrase, figure
 from tracereel.film.registry import FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot
-from tracereel.film.theme import DIM, LABEL_LINE, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
+from tracereel.film.theme import APART, DIM, LABEL_LINE, LINE, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, case_colour
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.latency import ITL, TTFT, Latencies
 from tracereel.trace.analysis.queries import Measured, Run, measure
@@ -35,8 +35,6 @@ _MOST_MARKS = 5
 _LINE, _FOOT = 42.0, 40.0
 """What a line above a lane takes, and the ends of the axis below the last one."""
 _SECOND_MS = 1e3
-_BETWEEN = 24.0
-"""What is left between a lane's name and what is said of it on the same line."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class Storyboard:
             for metric, facts in side.facts.items():
                 if facts:
                     count = self._count(side.run, metric, self.span_ns)
-                    taken = width(side.name.text, SMALL_STRONG) + width(count.text, SMALL) + 2 * _BETWEEN
+                    taken = width(side.name.text, SMALL_STRONG) + width(count.text, SMALL) + 2 * APART
                     fits = taken + width(facts.text, SMALL) <= room
                     lines.append(0 if fits else len(wrap(facts.text, SMALL, room)))
         return max(lines)
@@ -186,7 +184,7 @@ class Storyboard:
             if facts:
                 median = side.run.measure("latency_percentile_ms", metric=metric, percentile=50)
                 if told and not self.fact_lines:
-                    canvas.text(facts, place.right - wide - _BETWEEN, name_y, SMALL, TEXT, told, align=1)
+                    canvas.text(facts, place.right - wide - APART, name_y, SMALL, TEXT, told, align=1)
                 elif told:
                     for i, part in enumerate(wrap(facts.text, SMALL, place.w)):
                         canvas.text(facts, place.x, name_y + _LINE * (i + 1), SMALL, TEXT, told, part=part)
@@ -214,7 +212,7 @@ class Storyboard:
             x = min(max(box.x + box.w * axis.share(mark), box.x + half), box.right - half)
             if x - half >= free_from:
                 canvas.text(label, x, box.y + 34, SMALL, DIM, align=0.5)
-                free_from = x + half + _BETWEEN
+                free_from = x + half + APART
 
 
 def _value_at(axis: Axis, mark: float, in_seconds: bool) -> Measured:

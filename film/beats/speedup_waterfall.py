@@ -24,6 +24,7 @@ from tracereel.film.theme import (
     FINISHED,
     HEADING,
     IDLE,
+    IN_ROW,
     LABEL_LINE,
     LINE,
     PANEL,
@@ -273,7 +274,7 @@ class Storyboard:
         first = self.rows[0]
         left = min(bar.x, self.bar(place, first.from_ms, first.to_ms).x) - 16
         if width(label.text, SMALL) <= left - self.bar(place, 0.0, 0.0).x:
-            canvas.text(label, left, bar.y + bar.h / 2 + 9, SMALL, TEXT, shown, align=1)
+            canvas.text(label, left, bar.y + bar.h / 2 + IN_ROW, SMALL, TEXT, shown, align=1)
 
     def beat(self) -> Beat:
         """The beat."""

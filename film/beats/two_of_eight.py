@@ -12,7 +12,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.answer_rows import AnswerRows
-from tracereel.film.components.queue_stack import HEAD, QueueStack
+from tracereel.film.components.queue_stack import QueueStack
 from tracereel.film.components.slot_map import SlotMap
 from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, figure
@@ -22,7 +22,9 @@ from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import (
     ACCENT,
+    BEFORE_WORDS,
     CAPTION,
+    COUNTED,
     DIM,
     FIGURE,
     GROUND,
@@ -31,6 +33,7 @@ from tracereel.film.theme import (
     HUGE,
     IDLE_SLOT,
     SMALL_STRONG,
+    SWATCH,
     TEXT,
     Type,
 )
@@ -179,9 +182,9 @@ class _ColdOpen:
         moved = ease((film_s - self.move_s) / _MOVE_S)
         came = self.handover.came if self.handover is not None and moved else None
         self.queue.paint(canvas, queue, t_ns, without=came)
-        head = HEAD + (_MAP + 18 if self.map is not None else 0)
+        head = COUNTED + (_MAP + 18 if self.map is not None else 0)
         if self.map is not None:
-            self.map.paint(canvas, Box(rows.x, rows.y + HEAD, rows.w, _MAP), t_ns)
+            self.map.paint(canvas, Box(rows.x, rows.y + COUNTED, rows.w, _MAP), t_ns)
         lanes = Box(rows.x, rows.y + head, rows.w, rows.h - head)
         self._head(canvas, rows, t_ns)
         self.rows.paint(canvas, lanes, film_s)
@@ -201,7 +204,7 @@ class _ColdOpen:
         label = min(width(counted.text, SMALL_STRONG), box.w * 0.5)
         left = box.right - number - 20 - label
         canvas.text(counted, left, y, SMALL_STRONG, DIM, room=label)
-        canvas.box(left - 34, y - 21, 22, 22, IDLE_SLOT)
+        canvas.box(left - BEFORE_WORDS, y - 21, SWATCH, SWATCH, IDLE_SLOT)
         writing = say(
             "two_of_eight.writing",
             running=figure(run.measure("running", t_ns=t_ns)),

@@ -15,7 +15,20 @@ from tracereel.film.registry import CONTINUOUS_BATCHING, scene
 from tracereel.film.rounding import ms_style, style
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import DIM, PANEL, SMALL, SMALL_STRONG, STRONG, TEXT, Colour, Letters, case_colour, mix
+from tracereel.film.theme import (
+    CARD_BAR,
+    DIM,
+    IN_ROW,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    STRONG,
+    TEXT,
+    Colour,
+    Letters,
+    case_colour,
+    mix,
+)
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.queries import Measured, Run, measure
 from tracereel.trace.format.storage import TraceError
@@ -28,6 +41,8 @@ _OTHERWISE_S = 9.0
 _SECOND_S = 4.2
 _FACTS_S, _GAPS_S, _END_S = 0.2, 3.9, 7.6
 """When it is said how long the answers took, and their gaps are; and when the beat ends: after the last token."""
+_PROMPT_INSET = 36.0
+"""From the left edge of the prompt's card to its words."""
 _PROMPT, _GRID, _FACTS = 74.0, 120.0, 96.0
 
 
@@ -151,12 +166,14 @@ class _TwoAnswers:
     def _prompt(self, canvas: Canvas, box: Box) -> None:
         run, colour = self.continuous, self.show.colours()[self.request]
         canvas.card(*box.sides, mix(PANEL, colour, 0.16))
-        canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
+        canvas.card(box.x, box.y, CARD_BAR, box.h, colour, radius=5)
         y = box.y + box.h / 2 + 11
         name = quote(run.measure("request_name", request=self.request))
-        wide = canvas.text(name, box.x + 36, y, STRONG, Letters(colour))
+        wide = canvas.text(name, box.x + _PROMPT_INSET, y, STRONG, Letters(colour))
         prompt = quote(run.measure("prompt", request=self.request))
-        canvas.text(prompt, box.x + 36 + wide + 20, y, STRONG, TEXT, room=box.w - wide - 36 - 20 - 24)
+        canvas.text(
+            prompt, box.x + _PROMPT_INSET + wide + 20, y, STRONG, TEXT, room=box.w - wide - _PROMPT_INSET - 20 - 24
+        )
 
     def _bars(self, canvas: Canvas, box: Box, case: Case, since_s: float) -> None:
         """How long its answer took and its gaps are, as bars on one scale for both runs."""
@@ -184,7 +201,7 @@ class _TwoAnswers:
     def _bar(self, canvas: Canvas, box: Box, label: Phrase, said: Phrase, share: float, colour: Colour) -> None:
         labels = (self.say("you_are.answer_bar"), self.say("you_are.gap_bar"))
         left = max(width(words.text, SMALL) for words in labels) + 20
-        y = box.y + box.h / 2 + 9
+        y = box.y + box.h / 2 + IN_ROW
         canvas.text(label, box.x, y, SMALL, DIM)
         room = max(box.w - left - max(130, width(said.text, SMALL_STRONG) + 14), 20)
         canvas.box(box.x + left, box.y + 6, max(room * share, 2), box.h - 12, colour)

@@ -16,7 +16,7 @@ from tracereel.film.lettering import line_ends, width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.rounding import style
 from tracereel.film.stage import Box
-from tracereel.film.theme import BODY, DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Colour, Type, mix
+from tracereel.film.theme import BODY, CARD_BAR, DIM, HEADING, PANEL, SMALL, SMALL_STRONG, TEXT, Colour, Type, mix
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.batching_facts import Refill, refill
 from tracereel.trace.analysis.queries import Run
@@ -84,12 +84,12 @@ class AnswerPanel:
     def _words(self, canvas: Canvas, box: Box, t_ns: int) -> None:
         """The lines that have come, the newest ones where there is no room for all."""
         canvas.card(*box.sides, mix(PANEL, self._colour, 0.08))
-        canvas.card(box.x, box.y, 10, box.h, self._colour, radius=5)
+        canvas.card(box.x, box.y, CARD_BAR, box.h, self._colour, radius=5)
         tokens = self._run.timeline.at(t_ns).output_tokens_of(self._request)
         if not tokens:
             self._line(canvas, box, t_ns)
             return
-        room = box.w - 2 * _PAD - 10
+        room = box.w - 2 * _PAD - CARD_BAR
         phrase, lines, begin = self.answer(tokens), [], 0
         reached = len(phrase.text)
         for end in _ends(self.whole, room):
@@ -100,7 +100,7 @@ class AnswerPanel:
         for i, line in enumerate(lines[-most:]):
             if line:
                 y = box.y + _PAD + 24 + i * _LINE
-                canvas.text(phrase, box.x + 10 + _PAD, y, BODY, TEXT, part=line, room=room)
+                canvas.text(phrase, box.x + CARD_BAR + _PAD, y, BODY, TEXT, part=line, room=room)
 
     def _line(self, canvas: Canvas, box: Box, t_ns: int) -> None:
         """While it waits: how many are before it, large."""

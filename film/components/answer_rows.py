@@ -10,7 +10,7 @@ from tracereel.film.clock import FilmClock, ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.phrases import Phrasebook, figure, quote
 from tracereel.film.stage import Box
-from tracereel.film.theme import CARD_INSET, IDLE_SLOT, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
+from tracereel.film.theme import CARD_BAR, CARD_INSET, IDLE_SLOT, IN_ROW, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.columns import ABSENT
 
@@ -40,7 +40,9 @@ class AnswerRows:
                 dark = ease((film_s - self._clock.film_second(self._freed_ns(slot, t_ns))) / _DARK_S)
                 canvas.card(*row.sides, mix(PANEL, IDLE_SLOT, dark))
                 idle = self._say.say("two_of_eight.idle")
-                canvas.text(idle, row.x + CARD_INSET, row.y + row.h / 2 + 9, SMALL, TEXT, dark, room=row.w - 52)
+                canvas.text(
+                    idle, row.x + CARD_INSET, row.y + row.h / 2 + IN_ROW, SMALL, TEXT, dark, room=row.w - 2 * CARD_INSET
+                )
             else:
                 self._answer(canvas, row, occupant.request, occupant.output_tokens, t_ns)
 
@@ -54,10 +56,12 @@ class AnswerRows:
         run, colour = self._run, self._colours[request]
         ground = mix(PANEL, colour, 0.16)
         canvas.card(*row.sides, ground)
-        canvas.card(row.x, row.y, 10, row.h, colour, radius=5)
-        y = row.y + row.h / 2 + 9
+        canvas.card(row.x, row.y, CARD_BAR, row.h, colour, radius=5)
+        y = row.y + row.h / 2 + IN_ROW
         name = quote(run.measure("request_name", request=request))
-        wide = canvas.text(name, row.x + CARD_INSET, y, SMALL_STRONG, Letters(colour), room=row.w - 36)
+        wide = canvas.text(
+            name, row.x + CARD_INSET, y, SMALL_STRONG, Letters(colour), room=row.w - CARD_INSET - CARD_BAR
+        )
         count = figure(run.measure("request_output_tokens", request=request, t_ns=t_ns), ",d")
         right = canvas.text(count, row.right - 20, y, SMALL_STRONG, TEXT, align=1)
         left = row.x + CARD_INSET + wide + 18

@@ -19,6 +19,7 @@ from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
     GROUND,
+    IN_ROW,
     INK,
     LINE,
     PANEL,
@@ -203,7 +204,7 @@ class BlockPool:
             canvas.card(*chip.sides, colour, radius=8)
             name = self._names[occupant.request]
             canvas.text(
-                name, chip.x + chip.w / 2, chip.y + chip.h / 2 + 9, SMALL_STRONG, INK, align=0.5, room=chip.w - 8
+                name, chip.x + chip.w / 2, chip.y + chip.h / 2 + IN_ROW, SMALL_STRONG, INK, align=0.5, room=chip.w - 8
             )
             if not slim:
                 self._facts(
@@ -287,14 +288,14 @@ class BlockPool:
         for chip, request in zip(chips, waiting, strict=False):
             canvas.card(*chip.sides, self.colours[request], radius=8, outline=3)
             name, colour = self._names[request], Letters(self.colours[request])
-            y = box.y + box.h / 2 + 9
+            y = box.y + box.h / 2 + IN_ROW
             canvas.text(name, chip.x + _CHIP / 2, y, SMALL_STRONG, colour, align=0.5, room=_CHIP - 8)
         if len(waiting) > len(chips):
             count = figure(self._run.measure("waiting_beyond", t_ns=now_ns, shown=len(chips)))
             more: Phrase = say("pipeline_flow.more", count=count)
             at = self._chips_left(box) + len(chips) * (_CHIP + _BESIDE)
             if width(more.text, SMALL) <= box.right - at:
-                canvas.text(more, at, box.y + box.h / 2 + 9, SMALL, DIM)
+                canvas.text(more, at, box.y + box.h / 2 + IN_ROW, SMALL, DIM)
 
 
 def paint_reserved(canvas: Canvas, fill: Box, colour: Colour, share: float) -> None:

@@ -18,11 +18,15 @@ from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Spot, Stage
 from tracereel.film.theme import (
+    AFTER_NAME,
+    CARD_BAR,
+    CARD_END,
     CARD_INSET,
     DECODE,
     DIM,
     FINISHED,
     LABEL_LINE,
+    LEAST_PROMPT,
     LINE,
     PANEL,
     PREFILL,
@@ -303,7 +307,7 @@ class PipelineView:
         colour = self._colours[request]
         lettered = box.h >= _LEAST_LETTERED
         canvas.card(*box.sides, tinted(colour, stage), radius=12 if lettered else 4)
-        canvas.card(box.x, box.y, 10 if lettered else 4, box.h, colour, radius=5)
+        canvas.card(box.x, box.y, CARD_BAR if lettered else 4, box.h, colour, radius=5)
         if lettered and words:
             with canvas.faded(words):
                 self._card_text(canvas, box, request, stage, state, occupant, colour)
@@ -321,31 +325,36 @@ class PipelineView:
         tall = box.h >= 72
         first = box.y + (34 if tall else box.h / 2 + 10)
         left = box.x + CARD_INSET
+        inner = box.w - CARD_INSET - CARD_END
         letters = Letters(colour)
-        name = canvas.text(self._names[request], left, first, SMALL_STRONG, letters, room=max(box.w - 36, 1))
-        room = box.w - 26 - name - 14 - 18
+        name = canvas.text(
+            self._names[request], left, first, SMALL_STRONG, letters, room=max(box.w - CARD_INSET - CARD_BAR, 1)
+        )
+        room = box.w - CARD_INSET - name - AFTER_NAME - CARD_END
         if stage == DECODING and occupant is not None:
             count = figure(self._run.measure("request_output_tokens", request=request, t_ns=state.t_ns))
             wide = width(count.text, SMALL_STRONG)
-            if wide <= room + 14:
-                canvas.text(count, box.right - 18, first, SMALL_STRONG, TEXT, align=1)
-            room -= wide + 14
+            if wide <= room + AFTER_NAME:
+                canvas.text(count, box.right - CARD_END, first, SMALL_STRONG, TEXT, align=1)
+            room -= wide + AFTER_NAME
             if tall:
-                self._tails.paint(canvas, (left, box.y + 66), box.w - 44, request, occupant.output_tokens, state.t_ns)
-            elif self._tails.are_known and room > 60:
-                self._tails.paint(canvas, (left + name + 14, first), room, request, occupant.output_tokens, state.t_ns)
+                self._tails.paint(canvas, (left, box.y + 66), inner, request, occupant.output_tokens, state.t_ns)
+            elif self._tails.are_known and room > LEAST_PROMPT:
+                self._tails.paint(
+                    canvas, (left + name + AFTER_NAME, first), room, request, occupant.output_tokens, state.t_ns
+                )
                 return
         elif stage == PREFILLING and occupant is not None:
             known = self._run.trace.arrivals[request].prompt_tokens + occupant.output_tokens
             share = min(self._share_prefilled(request, occupant, state, max(known, 1)), 1.0)
             high = 8 if tall else 5
-            canvas.card(left, box.bottom - high * 1.6, box.w - 44, high, LINE, radius=4)
-            canvas.card(left, box.bottom - high * 1.6, max((box.w - 44) * share, high), high, PREFILL, radius=4)
+            canvas.card(left, box.bottom - high * 1.6, inner, high, LINE, radius=4)
+            canvas.card(left, box.bottom - high * 1.6, max(inner * share, high), high, PREFILL, radius=4)
         elif tall and stage == WAITING:
-            canvas.text(self._prompts[request], left, box.y + 66, SMALL, DIM, room=box.w - 44)
+            canvas.text(self._prompts[request], left, box.y + 66, SMALL, DIM, room=inner)
             return
-        if room > 60:
-            canvas.text(self._prompts[request], left + name + 14, first, SMALL, DIM, room=room)
+        if room > LEAST_PROMPT:
+            canvas.text(self._prompts[request], left + name + AFTER_NAME, first, SMALL, DIM, room=room)
 
     def _share_prefilled(self, request: int, occupant: SlotOccupancy, state: State, known: int) -> float:
         """How much of the prompt has KV, the running step's part growing with its time."""

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from tracereel.film.canvas import Sides
 from tracereel.film.stage import Box, Shape, Stage
-from tracereel.film.theme import HEADING, SMALL_STRONG
+from tracereel.film.theme import COUNTED, HEADING, SMALL_STRONG
 
 WAITING, PREFILLING, DECODING, ENDED = range(4)
 _SHARES = {Shape.WIDE: (24, 15, 41, 20), Shape.SQUARE: (27, 14, 37, 22)}
@@ -98,7 +98,7 @@ class Places:
             bodies = [queue, prefill, decode, ended]
         else:
             columns = content.columns(_SHARES[stage.shape], _GUTTER[stage.shape])
-            head = 50 if square else 62
+            head = 50.0 if square else COUNTED
             self.heads = [Box(box.x, box.y, box.w, head) for box in columns]
             bodies = [Box(box.x, box.y + head, box.w, box.h - head) for box in columns]
         self.waiting, self.prefill, self.decode, self.ended = bodies

@@ -7,11 +7,26 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
 from tracereel.film.phrases import Phrasebook, figure, quote
 from tracereel.film.stage import Box
-from tracereel.film.theme import CARD_INSET, DIM, HEADING, HEADING_LINE, PANEL, SMALL, SMALL_STRONG, TEXT, Letters, mix
+from tracereel.film.theme import (
+    AFTER_NAME,
+    CARD_BAR,
+    CARD_END,
+    CARD_INSET,
+    COUNTED,
+    DIM,
+    HEADING,
+    HEADING_LINE,
+    IN_ROW,
+    LEAST_PROMPT,
+    PANEL,
+    SMALL,
+    SMALL_STRONG,
+    TEXT,
+    Letters,
+    mix,
+)
 from tracereel.trace.analysis.queries import Run
 
-HEAD = 62.0
-"""Units that the heading takes above the cards."""
 _CARD, _GAP, _MORE = 66.0, 10.0, 44.0
 
 
@@ -23,11 +38,11 @@ class QueueStack:
 
     def card(self, box: Box, place: int) -> Box:
         """The place of the card of the request that is `place` in line, 0 the first."""
-        return Box(box.x, box.y + HEAD + place * (_CARD + _GAP), box.w, _CARD)
+        return Box(box.x, box.y + COUNTED + place * (_CARD + _GAP), box.w, _CARD)
 
     def room(self, box: Box) -> int:
         """How many cards the box has room for, the line below them left out."""
-        return max(int((box.h - HEAD - _MORE + _GAP) // (_CARD + _GAP)), 1)
+        return max(int((box.h - COUNTED - _MORE + _GAP) // (_CARD + _GAP)), 1)
 
     def paint(self, canvas: Canvas, box: Box, t_ns: int, *, without: int | None = None) -> None:
         """Draw the queue at engine time t; the card of the request `without` is drawn by somebody else."""
@@ -47,11 +62,13 @@ class QueueStack:
         """Draw the card of a request: its name and its prompt."""
         run, colour = self._run, self._colours[request]
         canvas.card(*box.sides, mix(PANEL, colour, 0.1))
-        canvas.card(box.x, box.y, 10, box.h, colour, radius=5)
-        y = box.y + box.h / 2 + 9
+        canvas.card(box.x, box.y, CARD_BAR, box.h, colour, radius=5)
+        y = box.y + box.h / 2 + IN_ROW
         name = quote(run.measure("request_name", request=request))
-        wide = canvas.text(name, box.x + CARD_INSET, y, SMALL_STRONG, Letters(colour), room=box.w - 36)
-        room = box.w - 26 - wide - 14 - 18
-        if room > 60:
+        wide = canvas.text(
+            name, box.x + CARD_INSET, y, SMALL_STRONG, Letters(colour), room=box.w - CARD_INSET - CARD_BAR
+        )
+        room = box.w - CARD_INSET - wide - AFTER_NAME - CARD_END
+        if room > LEAST_PROMPT:
             prompt = quote(run.measure("prompt", request=request))
-            canvas.text(prompt, box.x + CARD_INSET + wide + 14, y, SMALL, DIM, room=room)
+            canvas.text(prompt, box.x + CARD_INSET + wide + AFTER_NAME, y, SMALL, DIM, room=room)

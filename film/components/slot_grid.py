@@ -23,6 +23,7 @@ from tracereel.film.stage import Box
 from tracereel.film.theme import (
     GROUND,
     IDLE_SLOT,
+    IN_ROW,
     INK,
     PANEL,
     PREFILL,
@@ -278,7 +279,7 @@ class SlotGrid:
         if (cut or not decodes) and width(phrase.text, style) > room:
             return  # at the edge of the view a cell is letters or nothing, and so is a request's name everywhere
         wide = min(width(phrase.text.strip() or phrase.text, style), room)
-        canvas.text(phrase, cell.x + (cell.w - wide) / 2, cell.y + cell.h / 2 + 9, style, INK, alpha, room=room)
+        canvas.text(phrase, cell.x + (cell.w - wide) / 2, cell.y + cell.h / 2 + IN_ROW, style, INK, alpha, room=room)
 
     def _cell_phrase(self, request: int, step: int, decodes: bool) -> Phrase | None:
         """What a cell says: the request's name while it prefills, then its new token; None where there is none."""
