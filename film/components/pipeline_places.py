@@ -85,7 +85,7 @@ class Places:
         self.heading = SMALL_STRONG if square else HEADING
         self.gap = 6 if square else 10
         if tall:
-            head = 60
+            head = 60.0
             room = content.h - 3 * head - 2 * 30
             least = (_LEAST_ROW + self.gap) * slots + 14
             share = max(room * 0.57, least if least <= room * 0.7 else 0.0)
