@@ -203,6 +203,8 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("strip.engine_time", "strip.slower", "strip.faster", "strip.trace", "strip.traces", "strip.and_trace"),
+            *("special.and", "special.experts", "special.lora_requests", "special.cached_tokens_by_source"),
+            *("special.drafts", "special.graphs", "special.waited_for_kv"),
             *("title.workload_is", "title.recorded_is", "two_of_eight.waiting", "two_of_eight.writing"),
             *("pipeline_flow.more", "pipeline_flow.replica", "pipeline_flow.more_slots", "pipeline_flow.earlier"),
             *("pipeline_flow.tokens", "decode_batching.idle", "decode_batching.tokens", "decode_batching.merged"),
@@ -234,6 +236,7 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("title.name", "title.engine", "title.model", "title.device", "title.workload", "title.recorded"),
+            *("special.routing", "special.scheduling", "special.kv"),
             *("cases.static", "cases.continuous", "cases.same_position", "cases.online", "pipeline_flow.name"),
             *("pipeline_flow.waiting", "pipeline_flow.prefill", "pipeline_flow.decode", "pipeline_flow.finished"),
             *("decode_batching.name", "decode_batching.continuous", "decode_batching.static", "you_are.answer_bar"),

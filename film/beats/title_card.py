@@ -1,7 +1,8 @@
 """Opening: the film's name, and where everything that follows comes from.
 
 What the viewer should understand: this is a recording. Beat one: the name, and one line of what it is. Beat two: the
-engine, model, device, workload and trace by their own names, and under them the whole run in one look.
+engine, model, device, workload and trace by their own names, with what only some engines say of a run, and under them
+the whole run in one look.
 """
 
 from tracereel.film.beat import Beat, Caption
@@ -9,6 +10,7 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
 from tracereel.film.components.small_run import ABOVE, BELOW, SmallRun
+from tracereel.film.components.special_facts import special_rows
 from tracereel.film.lettering import wrap
 from tracereel.film.phrases import figure, quote
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
@@ -17,6 +19,8 @@ from tracereel.film.stage import Box, Shape
 from tracereel.film.theme import ACCENT, CAPTION, HUGE, TEXT, Type
 
 _TITLE_S = 5.4
+_NAMES = 240.0
+"""What the names of facts take at most of a row in which values stand next to them."""
 _APART = 54.0
 """Between what is said of the run and the run."""
 
@@ -30,6 +34,7 @@ def title_card(show: Show) -> Beat:
     claim = brand.claim or say("title.claim")
     room = stage.room
     # In a narrow frame the name stands in as many lines as make it large.
+    tall = stage.shape is Shape.TALL
     lines = (name.text,) if stage.wide else tuple(wrap(name.text, Type(HUGE.size * 0.8, HUGE.weight), room))
     style = fitting(lines, HUGE, room)
     top = stage.height * {Shape.WIDE: 0.24, Shape.TALL: 0.19, Shape.SQUARE: 0.17}[stage.shape]
@@ -47,6 +52,7 @@ def title_card(show: Show) -> Beat:
                 slots=figure(run.measure("slots")),
             ),
         ),
+        *special_rows(run, say, room if tall else room - _NAMES),
         Fact(
             say("title.recorded"),
             say("title.recorded_is", day=quote(run.measure("recorded_on")), digest=quote(run.measure("digest"))),

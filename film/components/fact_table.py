@@ -15,6 +15,8 @@ from tracereel.film.theme import BODY, DIM, LEAST_SIZE, MONO, TEXT, Type
 
 RISE = 26.0
 """Units that a line rises while it comes."""
+_AIRY_ROWS = 6
+"""Rows that stand as far apart as they may."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class FactTable:
         room = stage.room if room is None else room
         stacked = stage.shape is Shape.TALL
         self._column = 0.0 if stacked else max(width(row.name.text, BODY) for row in rows) + 48
-        self._below = 44.0 if stacked else 0.0
-        self._pitch = {Shape.WIDE: 60.0, Shape.TALL: 108.0, Shape.SQUARE: 52.0}[stage.shape]
+        self._pitch = _pitch(stage.shape, len(rows))
+        self._below = 0.41 * self._pitch if stacked else 0.0
         self._room = room - self._column
         self.bottom = y + self._pitch * (len(rows) - 1) + self._below
 
@@ -48,6 +50,12 @@ class FactTable:
             style = fitting((row.value.text,), MONO if row.typed else BODY, self._room)
             canvas.text(row.name, self._left, y, BODY, DIM, shown)
             canvas.text(row.value, self._left + self._column, y + self._below, style, TEXT, shown, room=self._room)
+
+
+def _pitch(shape: Shape, rows: int) -> float:
+    """From row to row: up to a number of rows at full distance, more stand closer, down to what can be told apart."""
+    most, least = {Shape.WIDE: (60.0, 44.0), Shape.TALL: (108.0, 82.0), Shape.SQUARE: (52.0, 42.0)}[shape]
+    return max(least, min(most, most * (_AIRY_ROWS - 1) / max(rows - 1, 1)))
 
 
 def fitting(lines: tuple[str, ...], style: Type, room: float) -> Type:

@@ -1,4 +1,4 @@
-"""vLLM with tiny random models, recorded: layers that keep different KV, LoRA, drafts, KV from elsewhere."""
+"""vLLM with tiny random models, recorded: layers that keep different KV, LoRA, drafts, experts, KV from elsewhere."""
 
 import json
 import os
@@ -17,6 +17,7 @@ SAYS = {
     "mamba": ("kv_groups", "mamba × 2, full × 2"),
     "lora": ("lora_requests", "clerk 2, poet 3"),
     "speculation": ("drafts", "accepted"),
+    "moe": ("experts", "2 layers × 8"),
     "elsewhere": ("cached_tokens_by_source", "external"),
     "loading": ("requests_that_waited_for_kv", ""),
 }

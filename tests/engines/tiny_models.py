@@ -1,7 +1,8 @@
 """Tiny models with random weights and a given tokenizer, made on the spot: `python tiny_models.py TOKENIZER FOLDER`.
 
 tiny-gemma3 has sliding windows in five of six layers, tiny-granite a Mamba state of constant size in every other layer,
-tiny-llama is plain and has two LoRA adapters, poet and clerk, tiny-gpt2 has learned positions instead of rotary ones.
+tiny-llama is plain and has two LoRA adapters, poet and clerk, tiny-gpt2 has learned positions instead of rotary ones,
+tiny-qwen3-moe has eight experts in two of three layers, of which each token takes two.
 """
 
 import json
@@ -24,6 +25,8 @@ from transformers import (
     GraniteMoeHybridForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 HIDDEN, KV, LAYERS, RANK = 128, 64, 3, 8
@@ -63,11 +66,21 @@ def main() -> None:
     ends = {name: shape[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
     # Wide enough that what it says changes from token to token.
     gpt2 = GPT2Config(**ends, n_positions=512, n_embd=HIDDEN, n_layer=2, n_head=4, initializer_range=0.3)
+    moe = Qwen3MoeConfig(
+        **shape,
+        num_hidden_layers=LAYERS,
+        head_dim=32,
+        num_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=64,
+        mlp_only_layers=[0],
+    )
     models = {
         "tiny-gemma3": Gemma3ForCausalLM(gemma),
         "tiny-granite": GraniteMoeHybridForCausalLM(granite),
         "tiny-gpt2": GPT2LMHeadModel(gpt2),
         "tiny-llama": LlamaForCausalLM(LlamaConfig(**shape, num_hidden_layers=LAYERS, head_dim=32)),
+        "tiny-qwen3-moe": Qwen3MoeForCausalLM(moe),
     }
     for name, model in models.items():
         model.to(torch.bfloat16).save_pretrained(folder / name)

@@ -1,4 +1,5 @@
-"""Run by vLLM's interpreter: a few requests to a tiny model, of one kind: hybrid, LoRA, drafts, or KV from elsewhere.
+"""Run by vLLM's interpreter: a few requests to a tiny model, of one kind: hybrid, LoRA, drafts, experts, or KV from
+elsewhere.
 
 `python vllm_kinds.py MODELS KIND RECORDING ANSWERS`, with the folder that tiny_models.py wrote. The prompts are prose
 and repeat themselves, so that n-gram drafts have something to find; the pool is so small that requests are preempted.
@@ -8,8 +9,16 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+if sys.argv[2:3] == ["moe"]:
+    # Only vLLM's second model runner returns which experts were taken. Its kernels are Triton's, which on a CPU are
+    # interpreted; vLLM asks for a backend for CPUs nevertheless: one is named, which interpreted kernels do not use.
+    os.environ |= {"VLLM_USE_V2_MODEL_RUNNER": "1", "TRITON_INTERPRET": "1"}
+    from triton.backends import backends
+
+    backends["cpu"] = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True), compiler=None)
 
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
@@ -25,6 +34,7 @@ KINDS = {
             "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3},
         },
     ),
+    "moe": ("tiny-qwen3-moe", {"num_gpu_blocks_override": 25, "enable_return_routed_experts": True}),
     "elsewhere": (
         "tiny-llama",
         {

@@ -3,6 +3,7 @@
 Reads the records themselves: a trace keeps in memory what every engine says, and this is for the few that say more.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,27 @@ from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.events import Arrival, Header, Step
 from tracereel.trace.format.storage import LineReader
 
+KNOBS = (
+    "scheduling_policy",
+    "prefill_schedule_interval",
+    "long_prefill_token_threshold",
+    "max_num_partial_prefills",
+    "speculative_method",
+    "speculative_tokens",
+    "max_loras",
+    "kv_connector",
+)
+"""Settings in a header's `config` that decide which request is scheduled and how, where an engine has them set."""
+_SPECIAL = re.compile(
+    rb'"(?:header|lora|drafted|invalid_drafts|cached_from|freed|loading|experts|graph)"',
+)
+"""What stands in each record that says anything of the kind: all others are passed over unread."""
+
 
 @dataclass(slots=True)
-class _Sums:
+class SpecialSums:
+    """What the records of a trace add up to, of what only some engines say."""
+
     groups: list[str] = field(default_factory=list)
     loras: Counter[str] = field(default_factory=Counter)
     cached_from: Counter[str] = field(default_factory=Counter)
@@ -26,6 +45,23 @@ class _Sums:
     graph_padding: int = 0
     experts: dict[int, Counter[int]] = field(default_factory=dict)
     """For each layer with experts how often each was taken."""
+    knobs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def busiest_expert(self) -> float:
+        """How many times as often as the mean of its layer the busiest expert of all was taken; 0 where none was."""
+        shares = [max(taken.values()) * len(taken) / taken.total() for taken in self.experts.values() if taken.total()]
+        return max(shares, default=0.0)
+
+    @property
+    def experts_of_a_layer(self) -> int:
+        """How many experts the layer with most of them has; 0 where none was taken."""
+        return max((len(taken) for taken in self.experts.values() if taken.total()), default=0)
+
+
+def counted(counts: Counter[str]) -> str:
+    """Names with their counts, as a text."""
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
 def special_facts(path: Path) -> dict[str, str]:
@@ -33,8 +69,15 @@ def special_facts(path: Path) -> dict[str, str]:
 
     Records that cannot be read are passed over. Raises TraceError where the file cannot be read at all.
     """
-    sums = _Sums()
+    return _in_words(special_sums(path))
+
+
+def special_sums(path: Path) -> SpecialSums:
+    """The same as values. Raises TraceError where the file cannot be read at all."""
+    sums = SpecialSums()
     for _, line in LineReader(path):
+        if not _SPECIAL.search(line):
+            continue
         try:
             event = decode_record(line)
         except MalformedRecordError:
@@ -47,10 +90,19 @@ def special_facts(path: Path) -> dict[str, str]:
             sums.groups = [
                 f"{group.kind} × {group.layers}" if group.layers else group.kind for group in event.kv_groups
             ]
-    return _in_words(sums)
+            sums.knobs = _knobs(event)
+    return sums
 
 
-def _add(sums: _Sums, step: Step) -> None:
+def _knobs(header: Header) -> dict[str, str]:
+    """What is set of KNOBS; the order of the waiting queue only where it is another than that of arrival."""
+    known = {name: str(value) for name in KNOBS if (value := header.config.get(name)) is not None}
+    if known.get("scheduling_policy") == "fcfs":
+        del known["scheduling_policy"]
+    return known
+
+
+def _add(sums: SpecialSums, step: Step) -> None:
     for admission in step.admitted:
         sums.cached_from.update(admission.cached_from)
     for drafted, sampled in zip(step.drafted or (), step.sampled, strict=False):
@@ -68,25 +120,27 @@ def _add(sums: _Sums, step: Step) -> None:
         sums.graph_padding += step.graph.padding
 
 
-def _in_words(sums: _Sums) -> dict[str, str]:
+def _in_words(sums: SpecialSums) -> dict[str, str]:
     facts = {
+        "scheduling": ", ".join(f"{name} {value}" for name, value in sums.knobs.items()),
         "kv_groups": ", ".join(sums.groups),
         "kv_blocks_freed_early": f"{sums.freed:,}" if sums.groups else "",
-        "lora_requests": ", ".join(f"{name} {count:,}" for name, count in sorted(sums.loras.items())),
-        "cached_tokens_by_source": ", ".join(f"{name} {count:,}" for name, count in sorted(sums.cached_from.items())),
+        "lora_requests": counted(sums.loras),
+        "cached_tokens_by_source": counted(sums.cached_from),
         "requests_that_waited_for_kv": f"{len(sums.waited):,}" if sums.waited else "",
         "drafts": f"{sums.accepted:,} of {sums.drafted:,} accepted, {sums.invalid:,} invalid" if sums.drafted else "",
         "graphs": ", ".join(f"{mode} {count:,} steps" for mode, count in sorted(sums.graphs.items())),
         "graph_padding": f"{sums.graph_padding:,}" if sums.graphs else "",
-        "experts": _experts_in_words(sums.experts),
+        "experts": _experts_in_words(sums),
     }
     return {name: said for name, said in facts.items() if said}
 
 
-def _experts_in_words(layers: dict[int, Counter[int]]) -> str:
+def _experts_in_words(sums: SpecialSums) -> str:
     """How many layers and experts there are, and how much more than its share the busiest of a layer was taken."""
-    if not any(taken.total() for taken in layers.values()):
+    if not sums.experts_of_a_layer:
         return ""
-    busiest = max(max(taken.values()) * len(taken) / taken.total() for taken in layers.values() if taken.total())
-    experts = max(map(len, layers.values()))
-    return f"{len(layers)} layers × {experts}, busiest of a layer {busiest:.2f} × the mean"
+    return (
+        f"{len(sums.experts)} layers × {sums.experts_of_a_layer},"
+        f" busiest of a layer {sums.busiest_expert:.2f} × the mean"
+    )

@@ -15,6 +15,7 @@ from tracereel.trace.analysis.queries import (
     ratios,
     requests,
     sentences,
+    special,
     stalls,
     steps,
     stretches,
@@ -44,7 +45,7 @@ from tracereel.trace.analysis.query import (
 
 SUBJECTS = (
     *(film_clock, gains, instants, kv_cache, latencies, life, provenance, ratios, requests),
-    *(sentences, stalls, steps, stretches, totals, waterfalls),
+    *(sentences, special, stalls, steps, stretches, totals, waterfalls),
 )
 """The modules that register this package's own queries."""
 
