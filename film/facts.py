@@ -262,6 +262,7 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("two_of_eight.idle", "two_of_eight.idle_while_waiting", "you_are.in_line", "you_are.ahead"),
+            *("decode_batching.prefill", "decode_batching.decode"),
             *("you_are.prefill", "kv_cache_paging.held", "kv_cache_paging.shared", "kv_cache_paging.was_held"),
             *("kv_cache_paging.free", "kv_cache_paging.reserved", "kv_cache_paging.freed"),
         ),

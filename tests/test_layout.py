@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from films import SIZES, drawn_by, laid_out
+from films import SIZES, drawn_by, laid_out, suite_of
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_bands import SlotBands
 from tracereel.film.components.slot_grid import SlotGrid
@@ -15,7 +15,7 @@ from tracereel.film.schedule import frames_of
 from tracereel.film.settings import AA, Brand, Settings, contrast_of
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
-from tracereel.film.storyboards import FILMS, names, storyboard, suite_of
+from tracereel.film.storyboards import FILMS, names, storyboard
 from tracereel.film.theme import GROUND, LEAST_SIZE, PALETTES
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS

@@ -223,3 +223,13 @@ def test_the_newest_steps_of_the_sweep_stand_on_the_axis():
         for thing in stems(3.0)
     )
     assert not stems(beat.clock.film_s - 0.1)
+
+
+@pytest.mark.parametrize(("device", "said"), [("cpu", ["prefill"]), ("cuda", ["prefill", "decode"])])
+def test_the_colours_that_are_no_requests_are_named_above_the_slots(device, said):
+    show = Show(Settings(device=device), (854, 480))
+    (beat,) = storyboard("decode_batching", show)
+    for at_s, grids, words in ((1.0, 1, ["prefill"]), (beat.clock.film_s - 0.5, 2, said)):
+        lettered = []
+        BeatFrames(beat, show, note=lambda phrase, text, to=lettered: to.append(text)).said_at(at_s)
+        assert [text for text in lettered if text in ("prefill", "decode")] == words * grids

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from drawing import LOOK, colour_at, draw, near
-from films import SIZES
+from films import SIZES, suite_of
 from films import rendered as render_film
 from glyphs import lettered, unclaimed
 from PIL import Image
@@ -38,7 +38,7 @@ from tracereel.film.phrases import (
     words,
 )
 from tracereel.film.stage import Box, Stage
-from tracereel.film.storyboards import names, suite_of
+from tracereel.film.storyboards import names
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.moments import first_handover
 from tracereel.trace.analysis.queries import Run, median_of

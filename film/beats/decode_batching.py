@@ -29,12 +29,15 @@ from tracereel.film.theme import (
     BEFORE_WORDS,
     BODY,
     COUNTED,
+    DECODE,
     DIM,
     GROUND,
     HEADING,
     IDLE_SLOT,
     IN_ROW,
+    LINE,
     OVER_PANEL,
+    PREFILL,
     SMALL,
     SMALL_STRONG,
     SWATCH,
@@ -60,6 +63,10 @@ _EARLY = 0.15
 """The share of the run by which that happens, so that most of the run is seen from afar."""
 _BETWEEN = 34.0
 """Between the panels of the two runs."""
+_LEGEND_AT = 0.3
+"""Where the legend begins, as a share of the width."""
+_EDGE = 7.0
+"""How high the edge is by which the legend shows that a prompt is read."""
 _BESIDE_STEP = 22.0
 """Units between the newest step and the names of the requests."""
 _MOST_LINES, _LINE = 4, 44.0
@@ -245,10 +252,9 @@ class Storyboard:
         if self.static and self.static_grid:
             with canvas.faded(come):
                 shift = self.static.timeline.begin_ns - self.begin_ns
-                self._head(canvas, above, self.static, now_ns + shift, "static", self._merged(self.static_grid, above))
+                self._head(canvas, above, self.static, now_ns + shift, self.static_grid, self.static_grid.slots)
                 self.static_grid.paint(canvas, above, self.far.shifted(shift), now_ns + shift)
-        note = self._windowed(self.grid.drawn(shown)) if shown < self.grid.slots else self._merged(self.grid, box)
-        self._head(canvas, box, self.run, now_ns, "continuous", note)
+        self._head(canvas, box, self.run, now_ns, self.grid, shown)
         self.grid.paint(canvas, box, view, now_ns, shown)
         with canvas.faded(ease((self.pull_s - film_s) / 0.4)):
             self._holders(canvas, box, view, film_s)
@@ -258,8 +264,10 @@ class Storyboard:
         if seen:
             canvas.card(*frame.sides, TEXT, seen, radius=10, outline=4)
 
-    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, key: str, note: Phrase) -> None:
-        say, y = self.say, box.y - OVER_PANEL
+    def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, grid: SlotGrid, shown: float) -> None:
+        """What stands above a run's slots, of which the first `shown` are in view."""
+        say, y, key = self.say, box.y - OVER_PANEL, "static" if run is self.static else "continuous"
+        note = self._windowed(grid.drawn(shown)) if shown < grid.slots else self._merged(grid, box)
         name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
         wide = canvas.text(name, box.x, y, HEADING, case_colour(key), room=box.w * 0.4)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
@@ -271,7 +279,24 @@ class Storyboard:
         if note.text and left + width(note.text, SMALL) <= box.right - beside - 60:
             left += APART + canvas.text(note, left, y, SMALL, DIM)
         if left + width(tokens.text, SMALL_STRONG) <= right:
-            canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
+            right -= canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
+            self._legend(canvas, Box(left, y, right - APART - left, 0.0), box, grid.merged(box, shown) > 1)
+
+    def _legend(self, canvas: Canvas, room: Box, box: Box, banded: bool) -> None:
+        """What the colours are that are no request's, on the line of the head, where there is room for all of it."""
+        entries = [(PREFILL, self.say("decode_batching.prefill"))]
+        if banded:
+            entries.append((DECODE, self.say("decode_batching.decode")))
+        # In one place, whatever the words before it become.
+        x = max(box.x + box.w * _LEGEND_AT, room.x)
+        taken = sum(BEFORE_WORDS + width(words.text, SMALL) for _, words in entries) + APART * (len(entries) - 1)
+        if x + taken > room.right:
+            return
+        for colour, words in entries:
+            # As it is drawn: the upper edge of a request's cell, or a part of a band.
+            canvas.box(x, room.y - 20, SWATCH, SWATCH, colour if banded else LINE)
+            canvas.box(x, room.y - 20, SWATCH, SWATCH if banded else _EDGE, colour)
+            x += BEFORE_WORDS + APART + canvas.text(words, x + BEFORE_WORDS, room.y, SMALL, DIM)
 
     def _windowed(self, drawn: range) -> Phrase:
         """How many of the slots are in view."""

@@ -4,12 +4,19 @@ from pathlib import Path
 
 from tracereel.film.frames import BeatFrames
 from tracereel.film.layout import Kind, faults
+from tracereel.film.registry import find
 from tracereel.film.schedule import frames_of
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
-from tracereel.film.storyboards import storyboard
+from tracereel.film.storyboards import FILMS, storyboard
+from tracereel.trace.recordings.index import FILM
 
 SIZES = {"wide": (854, 480), "tall": (480, 854), "square": (480, 480)}
+
+
+def suite_of(name):
+    """The suite whose recordings a scene or a film plays."""
+    return FILM if name in FILMS else find(name).suite
 
 
 def drawn_by(name, size, settings=None, rate=2):
