@@ -8,11 +8,10 @@ import pytest
 import zstandard
 from drawing import LOOK, SIZE, draw, near, pixel
 from tracereel.film.beats.two_of_eight import _MAP, _ColdOpen, first_batch
-from tracereel.film.components.queue_stack import HEAD
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.stage import Box
-from tracereel.film.theme import IDLE_SLOT
+from tracereel.film.theme import COUNTED, IDLE_SLOT
 from tracereel.trace.analysis.queries import Run
 
 
@@ -70,7 +69,7 @@ def test_of_many_slots_all_are_drawn_small_and_some_are_spelled_out():
     t_ns = scene.clock.engine_ns(second)
     picture, phrases = draw(lambda canvas: scene.paint(canvas, second), SIZE)
     _, rows = scene.places()
-    box = Box(rows.x, rows.y + HEAD, rows.w, _MAP)
+    box = Box(rows.x, rows.y + COUNTED, rows.w, _MAP)
     idle = 0
     for cell, occupant in zip(scene.map.cells(box), scene.run.timeline.at(t_ns).occupancy, strict=True):
         want = IDLE_SLOT if occupant is None else show.colours()[occupant.request]
