@@ -100,6 +100,7 @@ class Storyboard:
         self.colours = show.colours()
         self.axis = Axis(0.0, 1.0)
         self.labels = lru_cache(maxsize=4)(self._labels)
+        self.spots = lru_cache(maxsize=4)(self._spots)
         script = Script(timeline.begin_ns).run(round(self.whole.to_ns), _SWEEP_S)
         if self.pause is not None:
             self.axis = Axis(0.0, float(self.pause.to_ns - self.pause.from_ns) / 1e6)
@@ -233,9 +234,7 @@ class Storyboard:
         come = ease((film_s - _SWEEP_S) / 1.6) if self.pause is not None else 0.0
         labels, covered = self.labels(plot) if come else ((), frozenset())
         shown = int(np.searchsorted(self.dots.at_ns, now_ns, side="right"))
-        xs = [self.across(plot, at_ns) for at_ns in self.dots.at_ns[:shown].tolist()]
-        ys = [self.height(plot, value) for value in self.dots.value_ms[:shown].tolist()]
-        for i, (x, y, request) in enumerate(zip(xs, ys, self.dots.request[:shown].tolist(), strict=True)):
+        for i, (x, y, request) in enumerate(self.spots(plot)[:shown]):
             # Under a label it is not seen, and shall not shine through when all of this fades.
             alpha = max(1 - 3 * come, 0.0) if i in covered else 1.0
             canvas.disc(x, y, _DOT / 2, self.colours[request], alpha)
@@ -253,10 +252,15 @@ class Storyboard:
             canvas.card(*label.ground.sides, GROUND, told, radius=8)
             canvas.text(label.phrase, label.x, label.y, STRONG, TEXT, told)
 
+    def _spots(self, plot: Box) -> list[tuple[float, float, int]]:
+        """Where each dot stands, and whose it is."""
+        xs = (self.across(plot, at_ns) for at_ns in self.dots.at_ns.tolist())
+        ys = (self.height(plot, value) for value in self.dots.value_ms.tolist())
+        return list(zip(xs, ys, self.dots.request.tolist(), strict=True))
+
     def _labels(self, plot: Box) -> tuple[tuple["_Label", ...], frozenset[int]]:
         """What most of the waits are like, at the axis; the longest; and which dots lie under that."""
-        xs = np.array([self.across(plot, at_ns) for at_ns in self.dots.at_ns.tolist()])
-        ys = np.array([self.height(plot, value) for value in self.dots.value_ms.tolist()])
+        xs, ys = np.array([spot[:2] for spot in self.spots(plot)]).reshape(-1, 2).T
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
         said, line = self.say("where_it_hurts.median", ms=_figure_ms(median)), self._median_height(plot)
         at_median = _Label(said, plot.right + 16, min(line + 10, plot.bottom - 44))

@@ -39,8 +39,8 @@ class Axis:
             return 0.5
         if self.logarithmic:
             low = max(self.low, 1e-6)
-            return float(np.clip(np.log(max(value, low) / low) / np.log(self.high / low), 0, 1))
-        return float(np.clip((value - self.low) / (self.high - self.low), 0, 1))
+            return float(min(max(np.log(max(value, low) / low) / np.log(self.high / low), 0.0), 1.0))
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def marks(self, most: int) -> list[float]:
         """Round values on the axis, at most so many: 1, 2 or 5 times a power of ten, or steps of such a size."""

@@ -5,8 +5,9 @@ into a bar. A pure function of how far the move has come. Knows two grids and bo
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from tracereel.film.canvas import Canvas
+from tracereel.film.canvas import Canvas, Sides
 from tracereel.film.clock import ease
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.slot_grid import Residency, SlotGrid
@@ -35,6 +36,33 @@ class _Placing:
         return Box(left, row.y, max(right - left, 0.5), row.h)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """From where a request, or what was idle, goes where; None: it goes nowhere. `late` is when, as a share."""
+
+    here: Box
+    there: Box | None
+    late: float
+    request: int = -1
+
+    def at(self, moved: float) -> tuple[Box, float]:
+        """Its place after a share of the move, and how much of its own way that is."""
+        if self.there is None:
+            return self.here, 0.0
+        part = ease((moved - self.late) / (1 - _STAGGER))
+        return self.here.towards(self.there, part), part
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """What is drawn of a grid in one place: its rows, what nobody wanted, the requests, and what falls out."""
+
+    rows: list[Sides]
+    spare: list[Sides]
+    requests: list[_Way]
+    idle: list[_Way]
+
+
 class Rearranged:
     """Draws the requests of `one` on their way to their places in `other`."""
 
@@ -46,7 +74,8 @@ class Rearranged:
         self._runs, self._grids, self._colours = (one, other), grids, colours
         self._spans = tuple(max(run.timeline.end_ns - run.timeline.begin_ns, 1) for run in self._runs)
         self._places = tuple(_by_request(grid) for grid in grids)
-        self._idle = tuple([gap for gap in grid.idle_stretches if gap[3]] for grid in grids)
+        self._ways = lru_cache(maxsize=2)(self._ways_in)
+        """Known while grid and bar stand."""
 
     def end_x(self, box: Box, moved: float) -> float:
         """Where the run's edge stands: the one's end, on its way to the other's."""
@@ -60,24 +89,17 @@ class Rearranged:
         """
         if not canvas.draws:
             return
-        one, other = (self._placing(box, run) for run in (0, 1))
-        for row in one.rows:
-            canvas.box(*row.sides, PANEL)
-        for slot, from_ns, to_ns, wanted in self._grids[0].idle_stretches:
-            if not wanted:
-                canvas.box(*one.place(slot, from_ns, to_ns).sides, SPARE_SLOT, 1 - moved)
+        ways = self._ways(box, bar)
+        canvas.boxes(ways.rows, PANEL)
+        canvas.boxes(ways.spare, SPARE_SLOT, 1 - moved)
         if fallen > 0:
             with canvas.faded(fallen):
-                self._fall(canvas, one, bar, moved)
-        for request, start in self._places[0].items():
-            goal = self._places[1].get(request)
-            here = one.place(start.slot, start.from_ns, start.to_ns)
-            if goal is not None:
-                late = (start.from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
-                there = other.place(goal.slot, goal.from_ns, goal.to_ns)
-                here = here.towards(there, ease((moved - late) / (1 - _STAGGER)))
-            colour = self._colours[request] if self._coloured else DECODE
-            canvas.box(*here.sides, colour, 1.0 if goal is not None else 1 - moved)
+                for way in ways.idle:
+                    place, part = way.at(moved)
+                    canvas.box(*place.sides, mix(IDLE_SLOT, IDLE, 0.35 * part))
+        for way in ways.requests:
+            colour = self._colours[way.request] if self._coloured else DECODE
+            canvas.box(*way.at(moved)[0].sides, colour, 1 - moved if way.there is None else 1.0)
         x = self.end_x(box, edge)
         canvas.line([(x, box.y - 10), (x, box.bottom + 10)], TEXT, thickness=4)
 
@@ -86,18 +108,31 @@ class Rearranged:
         axis = View(begin, begin + max(self._spans)).along(box)
         return _Placing(self._grids[run].rows(box), axis, begin + self._spans[run])
 
-    def _fall(self, canvas: Canvas, grid: "_Placing", bar: Box, moved: float) -> None:
-        """What was idle while requests waited, from its place in the grid to its piece of the bar."""
-        total = sum(to_ns - from_ns for _, from_ns, to_ns, _ in self._idle[0])
-        at = bar.x
-        for slot, from_ns, to_ns, _ in self._idle[0]:
-            wide = bar.w * (to_ns - from_ns) / max(total, 1)
-            here = grid.place(slot, from_ns, to_ns)
-            late = (from_ns - self._runs[0].timeline.begin_ns) / self._spans[0] * _STAGGER
-            fallen = ease((moved - late) / (1 - _STAGGER))
-            place = here.towards(Box(at, bar.y, wide, bar.h), fallen)
-            canvas.box(*place.sides, mix(IDLE_SLOT, IDLE, 0.35 * fallen))
+    def _ways_in(self, box: Box, bar: Box) -> _Ways:
+        """The ways from a grid's place, to its place in the other run and to the bar."""
+        one, other = (self._placing(box, run) for run in (0, 1))
+        begin_ns, stretches = self._runs[0].timeline.begin_ns, self._grids[0].idle_stretches
+
+        def late(from_ns: int) -> float:
+            return (from_ns - begin_ns) / self._spans[0] * _STAGGER
+
+        requests = []
+        for request, start in self._places[0].items():
+            goal = self._places[1].get(request)
+            there = None if goal is None else other.place(goal.slot, goal.from_ns, goal.to_ns)
+            here = one.place(start.slot, start.from_ns, start.to_ns)
+            requests.append(_Way(here, there, late(start.from_ns), request))
+        total = max(sum(to_ns - from_ns for _, from_ns, to_ns, wanted in stretches if wanted), 1)
+        idle, spare, at = [], [], bar.x
+        for slot, from_ns, to_ns, wanted in stretches:
+            here = one.place(slot, from_ns, to_ns)
+            if not wanted:
+                spare.append(here.sides)
+                continue
+            wide = bar.w * (to_ns - from_ns) / total
+            idle.append(_Way(here, Box(at, bar.y, wide, bar.h), late(from_ns)))
             at += wide
+        return _Ways([row.sides for row in one.rows], spare, requests, idle)
 
 
 def _by_request(grid: SlotGrid) -> dict[int, Residency]:
