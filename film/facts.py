@@ -170,7 +170,7 @@ NO_FACTS: dict[str, str] = {
         (
             *("two_of_eight.few", "decode_batching.verdict_alone", "decode_batching.stretch_sum"),
             *("pipeline_flow.stretch_sum", "kv_cache_paging.stretch_sum"),
-            *("cut_out_the_red.steps", "cut_out_the_red.ratio_pairs", "cut_out_the_red.ratio"),
+            *("cut_out_the_red.steps", "cut_out_the_red.ratio_pairs", "end.ratio_of", "cut_out_the_red.ratio"),
             *("throughput_comparison.verdict_other", "latency.verdict_ttft", "latency.verdict_ttft_alone"),
             *("latency.verdict_itl", "latency.verdict_itl_alone", "speedup_waterfall.about_the_rest"),
             *(
@@ -254,7 +254,7 @@ NO_FACTS: dict[str, str] = {
             *("speedup_waterfall.refilling_slots", "speedup_waterfall.larger_batches", "speedup_waterfall.the_rest"),
             *("batch_size_sweep.name", "batch_size_sweep.step", "batch_size_sweep.throughput"),
             *("batch_size_sweep.latency", "engine_race.name", "end.record", "end.render", "end.render_command"),
-            "end.more",
+            *("end.more", "end.result"),
             *(f"follow.{stage}" for stage in STAGES if stage != FINISHED),
         ),
         _NAME,

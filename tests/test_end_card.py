@@ -1,6 +1,8 @@
 """The end card names the command that records these runs again, and the run plays on it once."""
 
 import dataclasses
+import shutil
+import statistics
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,30 @@ def test_the_command_is_that_of_the_suite_that_was_recorded(recordings, suite):
     assert f"tracereel record --suite {suite}" in [phrase.text for phrase in phrases]
     header = beat.runs[0].trace.header
     assert suite_named(suite).engine["max_num_seqs"] == header.slots
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "said"), [((1920, 1080), True), ((1080, 1920), True), ((1080, 1080), False)])
+def test_the_films_number_stands_on_it_once_more_where_there_is_room(size, said):
+    show = Show(Settings(), size)
+    beat = end_card(show)
+    _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s - 0.1), size)
+    runs = [show.runs(case) for case in ("continuous", "static")]
+    ratio = statistics.median(
+        after.metrics.output_throughput / before.metrics.output_throughput for after, before in zip(*runs, strict=True)
+    )
+    lettered = [phrase.text for phrase in phrases]
+    assert any(text.startswith(f"{ratio:.2f}×") for text in lettered) is said
+    assert any("median of 5 pairs" in text for text in lettered) is said
+
+
+def test_without_pairs_the_end_card_has_no_number(tmp_path, film_recordings):
+    for case in ("static-1", "continuous-1"):
+        shutil.copy(film_recordings / f"{case}.jsonl.zst", tmp_path)
+    beat = end_card(Show(Settings(recordings=tmp_path), SIZE))
+    _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s - 0.1), SIZE)
+    assert phrases
+    assert not any("×" in phrase.text for phrase in phrases if "shown" not in phrase.text)
 
 
 @pytest.mark.slow

@@ -64,3 +64,12 @@ def test_the_words_of_a_card_on_its_way_do_not_overlap(shape):
                 beside += 1
                 assert one.sides[2] + 4 <= other.sides[0], f"{one} and {other}"
     assert beside
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_batch_is_half_full_while_it_is_said_that_every_step_writes(device):
+    """With requests that come by the clock one row alone wrote for nine seconds, in a table of eight."""
+    (beat,) = storyboard("pipeline_flow", Show(Settings(device=device), SHAPES["wide"]))
+    run = beat.runs[0]
+    written = beat.captions[2].from_s + 3.6
+    assert 2 * run.timeline.at(beat.clock.engine_ns(written)).num_running >= run.trace.header.slots

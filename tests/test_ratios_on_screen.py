@@ -11,7 +11,7 @@ from tracereel.trace.format.storage import TraceError
 
 H100 = Path(__file__).parent / "data" / "h100"
 SHOWS = {"cpu": Settings(device="cpu"), "cuda": Settings(device="cuda"), "h100": Settings(recordings=H100)}
-SCENES = ("throughput_comparison", "engine_race", "cut_out_the_red")
+SCENES = ("throughput_comparison", "engine_race", "cut_out_the_red", "closing")
 
 
 @pytest.mark.slow

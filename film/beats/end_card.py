@@ -10,15 +10,20 @@ from tracereel.film.clock import Script, ease
 from tracereel.film.components.fact_table import RISE, Fact, FactTable, fitting
 from tracereel.film.components.small_run import SmallRun
 from tracereel.film.lettering import wrap
-from tracereel.film.phrases import Phrase, figure, quote
+from tracereel.film.phrases import Phrase, figure, quote, words
 from tracereel.film.registry import CONTINUOUS_BATCHING, FULL_LENGTH, scene
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape
-from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, TEXT, Type
+from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
+from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
+from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
 
 _TOLD_S, _PLAY_S, _HELD_S = 1.8, 5.4, 0.7
 """When it is said on what the film rests; in how many seconds at least the run plays once; how long its end is held."""
+_NUMBER = Type(110, 700)
+_OVER_CODE, _UNDER_NUMBER, _LINE = 34.0, 44.0, 36.0
+"""From what is said of the number to the code, from the number's baseline to that, and from line to line of it."""
 
 
 @scene("closing", order=1000, films=(CONTINUOUS_BATCHING, FULL_LENGTH))
@@ -64,7 +69,9 @@ class _EndCard:
         side = 0.0 if tall else 500.0 if stage.wide else 400.0
         foot = stage.clear[3] - 16
         self.code = Box(stage.right - side, foot - side, side, side)
-        facts = _facts(self.show, self.runs)
+        facts, self.result = _facts(self.show, self.runs), _result(self.show)
+        if self.result is not None and tall:  # a square has no room for it
+            facts.insert(0, Fact(say("end.result"), self.result[0] + words(" ") + self.result[1]))
         self.notes = list(brand.end)
         if tall and brand.address:
             facts.append(Fact(say("end.more"), brand.address))
@@ -99,11 +106,40 @@ class _EndCard:
         if self.code.w:
             shown = ease((film_s - 1.6) / 0.6)
             canvas.code(self.evidence, self.code.sides, shown, url=self.show.settings.brand.url)
+        if self.result is not None and self.stage.wide:
+            with canvas.faded(ease((film_s - 1.2) / 0.6)):
+                self._number(canvas, *self.result)
         self.small.paint(canvas, self.grid, film_s)
         shown = ease((film_s - 1.8) / 0.6)
-        for i, words in enumerate(reversed(self.notes)):
+        for i, note in enumerate(reversed(self.notes)):
             room = self.notes_right - left
-            canvas.text(words, self.notes_right, self.notes_y - 44 * i, BODY, DIM, shown, align=1, room=room)
+            canvas.text(note, self.notes_right, self.notes_y - 44 * i, BODY, DIM, shown, align=1, room=room)
+
+    def _number(self, canvas: Canvas, ratio: Phrase, of: Phrase) -> None:
+        """The film's one number, over the code."""
+        lines = wrap(of.text, SMALL, self.code.w)
+        below = self.code.y - _OVER_CODE - _LINE * (len(lines) - 1)
+        for i, line in enumerate(lines):
+            canvas.text(of, self.code.right, below + _LINE * i, SMALL, DIM, align=1, part=line)
+        canvas.text(ratio, self.code.right, below - _UNDER_NUMBER, _NUMBER, TEXT, align=1, room=self.code.w)
+
+
+def _result(show: Show) -> tuple[Phrase, Phrase] | None:
+    """How many times static batching's tokens a second, and of how many pairs; None where no two runs are pairs."""
+    if not (show.recordings.has("static") and show.recordings.has("continuous")):
+        return None
+    after, before = show.runs("continuous"), show.runs("static")
+    try:
+        require_comparable([run.trace for run in (*after, *before)], across=("policy",))
+    except NotComparableError:
+        return None
+    if len(throughput_ratio([run.trace for run in after], [run.trace for run in before]).pairs) < 2:
+        return None
+    ratio, pairs = (
+        figure(measure(f"throughput_ratio_{part}", [*after, *before], numerator=len(after)), style)
+        for part, style in (("median", ".2f"), ("pairs", ""))
+    )
+    return show.say.say("throughput_comparison.times", ratio=ratio), show.say.say("end.ratio_of", pairs=pairs)
 
 
 def _claim(show: Show, runs: list[Run]) -> Phrase:

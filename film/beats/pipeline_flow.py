@@ -10,6 +10,7 @@ the words say that instead.
 
 from dataclasses import dataclass
 
+import numpy as np
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.clock import FilmClock, Script
@@ -24,6 +25,8 @@ from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_to
 from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
 
+_FEW_STEPS, _MANY_STEPS = 8, 60
+"""How many steps' tokens are seen to come at least, and at most."""
 _AT_ONCE_NS, _AT_ONCE_S = 10_000_000, 0.7
 _FILLS_S, _REST_S = (2.0, 5.0), (8.0, 14.0)
 """The least and the most seconds of film for the batch to fill, and for the rest of the run."""
@@ -110,7 +113,7 @@ def _tell(run: Run, lettered: set[int], reads_s: list[float]) -> _Told:
     read = max(2.4, reads_s[0])
     script.run(first_end, max(2.8, read + reads_s[1] - script.film_s))
     write = script.film_s
-    wrote = int(steps.end_ns[min(8, last)])
+    wrote = int(steps.end_ns[_written(run)])
     script.run(wrote, max(3.6, reads_s[2]))
     slow = [(0.0, script.film_s)]
     handover = lone_handover(run.trace, lettered, wrote)
@@ -129,6 +132,14 @@ def _tell(run: Run, lettered: set[int], reads_s: list[float]) -> _Told:
     if len(reads_s) > len(turns) and changes + reads_s[len(turns)] <= script.film_s:
         turns.append(changes)
     return _Told(script.clock(), tuple(turns), tuple(slow), rest - 1.5 if handover is not None else None)
+
+
+def _written(run: Run) -> int:
+    """The step up to which tokens are seen to come: the batch is half full by then, if that is soon."""
+    steps = run.trace.steps
+    half = np.flatnonzero(2 * steps.running >= run.trace.header.slots)
+    wanted = int(half[0]) if len(half) else 0
+    return min(max(wanted, _FEW_STEPS), _MANY_STEPS if wanted <= _MANY_STEPS else _FEW_STEPS, len(steps) - 1)
 
 
 def _hand_over(run: Run, script: Script, handover: Handover) -> float:
