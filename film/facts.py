@@ -204,7 +204,7 @@ NO_FACTS: dict[str, str] = {
         (
             *("strip.engine_time", "strip.slower", "strip.faster", "strip.trace", "strip.traces", "strip.and_trace"),
             *("special.and", "special.experts", "special.lora_requests", "special.cached_tokens_by_source"),
-            *("special.drafts", "special.graphs", "special.waited_for_kv"),
+            *("special.drafts", "special.graphs", "special.waited_for_kv", "special.kv_transfers"),
             *("title.workload_is", "title.recorded_is", "two_of_eight.waiting", "two_of_eight.writing"),
             *("pipeline_flow.more", "pipeline_flow.replica", "pipeline_flow.more_slots", "pipeline_flow.earlier"),
             *("pipeline_flow.tokens", "decode_batching.idle", "decode_batching.tokens", "decode_batching.merged"),

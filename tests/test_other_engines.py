@@ -81,6 +81,7 @@ def test_a_recording_of_a_hybrid_model_keeps_to_the_schema_and_says_what_it_is(c
         ("mamba", "kv_groups"),
         ("loading", "requests_that_waited_for_kv"),
         ("moe", "experts"),
+        ("prefill-decode", "kv_transfers"),
     ],
 )
 def test_a_recording_of_vllms_kinds_says_what_only_it_has_and_can_be_filmed(kind, says, capsys, tmp_path):

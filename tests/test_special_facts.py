@@ -28,6 +28,10 @@ ROWS = {
         "scheduling: kv_connector WaitingConnector",
         "KV cache: cached tokens: external 448 · requests that waited for KV: 7",
     ],
+    "prefill-decode": [
+        "scheduling: kv_connector NixlConnector",
+        "KV cache: cached tokens: external 432 · requests that waited for KV: 4 · transfers: 8, median 34.84 ms",
+    ],
     "moe": [
         "routing: 2 layers of 8 experts, the busiest taken 3.6× the mean",
         "KV cache: cached tokens: local 160",

@@ -495,6 +495,7 @@ def test_schema_in_words_names_every_field_and_no_other():
         ("step", "freed"): events.GroupRelease,
         ("step", "group_blocks"): events.GroupGrant,
         ("step", "loading"): events.Loading,
+        ("step", "transfers"): events.Transfer,
         ("step", "graph"): events.GraphPadding,
         ("step", "admitted"): events.Admission,
         ("step", "finished"): events.Ending,

@@ -11,6 +11,7 @@ from tracereel.engine.adapters.vllm.experts import expert_counts
 from tracereel.engine.adapters.vllm.kv import KvCache, early_codes, kv_group, runs, watched, whole_tables
 from tracereel.engine.adapters.vllm.pieces import OUTPUTS, piece, require
 from tracereel.engine.adapters.vllm.sources import Sources
+from tracereel.engine.adapters.vllm.transfers import transfers_told
 
 
 def test_places_that_hold_no_block_part_a_table_into_runs():
@@ -192,3 +193,18 @@ def test_experts_are_counted_by_layer_over_what_the_outputs_tell():
     assert expert_counts(outputs, 5) == [[], [1, 1, 1, 3, 0]]
     assert expert_counts([output([[[0]]])], 2) == [[1, 0]]  # one expert a token: the first one it may be
     assert expert_counts([output(None), SimpleNamespace()], 5) == []
+
+
+def test_transfers_are_told_by_the_connector_that_counts_each():
+    def output(data):
+        return SimpleNamespace(kv_connector_output=SimpleNamespace(kv_connector_stats=SimpleNamespace(data=data)))
+
+    nixl = {"transfer_duration": [0.002, 0.0005], "bytes_transferred": [4096, 512], "num_failed_transfers": []}
+    told = transfers_told(output(nixl))
+    nixl["transfer_duration"].append(1.0)  # which the adapter does not see: vLLM adds to its lists
+    assert told == [(2_000_000, 4096), (500_000, 512)]
+    several = {"NixlConnector": SimpleNamespace(data={"transfer_duration": [0.001], "bytes_transferred": [64]})}
+    assert transfers_told(output(several | {"Other": SimpleNamespace(data={"types": {}})})) == [(1_000_000, 64)]
+    assert transfers_told(SimpleNamespace(kv_connector_output=None)) == []
+    assert transfers_told(output(None)) == transfers_told(SimpleNamespace()) == []
+    assert transfers_told(SimpleNamespace(kv_connector_output=SimpleNamespace(kv_connector_stats=None))) == []

@@ -26,6 +26,7 @@ from tracereel.trace.format.events import (
     GroupRelease,
     Loading,
     Step,
+    Transfer,
 )
 
 Key = str
@@ -163,15 +164,16 @@ class Journal:
         padding: int = 0,
         freed: Iterable[tuple[Key, int, list[int]]] = (),
         loading: Iterable[tuple[Key, str, list[int]]] = (),
+        transfers: Iterable[tuple[int, int]] = (),
         graph: tuple[str, int] | None = None,
         experts: list[list[int]] | None = None,
     ) -> Step:
         """A step: the preempted lost their slots, new members took one, each computed, some ended.
 
         `seated` hold a slot without computing, with as many tokens cached; `freed` left tables of running requests,
-        (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `graph` is the mode
-        and padding of a replayed graph; `experts` are, by layer, how often each expert was taken. Tokens of members
-        that had ended, and drafts in a prefill, are padding.
+        (request, group, blocks); `loading` wait for KV from elsewhere, (request, state, blocks); `transfers` of KV are
+        done, (nanoseconds, bytes); `graph` is the mode and padding of a replayed graph; `experts` are, by layer, how
+        often each expert was taken. Tokens of members that had ended, and drafts in a prefill, are padding.
         """
         entries = self._entries
         left = sorted(entry.number for key in preempted if (entry := entries.get(key)) and self._vacate(entry))
@@ -205,6 +207,7 @@ class Journal:
             freed=releases,
             group_blocks=columns.group_blocks,
             loading=self._loading(loading),
+            transfers=[Transfer(duration_ns=duration_ns, bytes=size) for duration_ns, size in transfers],
             graph=None if graph is None else GraphPadding(mode=as_name(graph[0]), padding=graph[1]),
             experts=experts or [],
             waiting=waiting if moment.waiting is None else moment.waiting,

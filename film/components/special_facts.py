@@ -27,7 +27,7 @@ def special_rows(run: Run, say: Say, room: float) -> list[Fact]:
     subjects: dict[str, tuple[Said, ...]] = {
         "routing": (_experts, _loras),
         "scheduling": (*(partial(_knob, knob=knob) for knob in KNOBS), _drafts, _graphs),
-        "kv": (_cached, _waited),
+        "kv": (_cached, _waited, _transfers),
     }
     return [
         Fact(say(f"special.{subject}"), value)
@@ -100,3 +100,9 @@ def _graphs(run: Run, say: Say) -> Phrase | None:
 
 def _waited(run: Run, say: Say) -> Phrase | None:
     return say("special.waited_for_kv", requests=_number(run, "waited_for_kv")) if _says(run, "waited_for_kv") else None
+
+
+def _transfers(run: Run, say: Say) -> Phrase | None:
+    if not _says(run, "kv_transfers"):
+        return None
+    return say("special.kv_transfers", count=_number(run, "kv_transfers"), ms=_number(run, "median_transfer_ms", ".2f"))

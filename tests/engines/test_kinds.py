@@ -32,14 +32,34 @@ def models(model_folder, tmp_path_factory):
     return folder
 
 
+def run_by_vllm(script: str, *arguments: object, cwd: Path) -> None:
+    """Run a script of this folder by vLLM's interpreter."""
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    command = [os.environ["TRACEREEL_VLLM_PYTHON"], str(HERE / script), *map(str, arguments)]
+    settings = os.environ | own | {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_kv_that_another_engine_prefilled_is_recorded_with_how_long_its_transfers_took(models, tmp_path):
+    path, answers = tmp_path / "run.jsonl.zst", tmp_path / "answers.json"
+    run_by_vllm("vllm_prefill_decode.py", models, path, answers, cwd=tmp_path)
+    trace = trace_of(path)
+    assert not list(strictly(path))
+    decoded, by_itself = json.loads(answers.read_text())
+    assert [tokens for tokens, _ in said(trace).values()] == decoded == by_itself
+    facts = special_facts(path)
+    assert facts["requests_that_waited_for_kv"]
+    # A transfer a request, of whole blocks of three layers: K and V of two heads of 32, in bf16.
+    assert facts["kv_transfers"].startswith("8, median ")
+    blocks = sum(-(-arrival.prompt_tokens // 32) for arrival in trace.arrivals)
+    assert facts["kv_transfers"].endswith(f"{blocks * 32 * 3 * 2 * 2 * 32 * 2:,} bytes in all")
+
+
 @pytest.mark.parametrize("kind", SAYS)
 def test_a_kind_is_recorded_and_says_what_it_is(kind, models, tmp_path):
     path, answers = tmp_path / "run.jsonl.zst", tmp_path / "answers.json"
-    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    command = [os.environ["TRACEREEL_VLLM_PYTHON"], HERE / "vllm_kinds.py", models, kind, path, answers]
-    settings = os.environ | own | {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run_by_vllm("vllm_kinds.py", models, kind, path, answers, cwd=tmp_path)
     trace = trace_of(path)
     assert not list(strictly(path))
     assert trace.header.model.weights == "random"

@@ -4,6 +4,7 @@ Reads the records themselves: a trace keeps in memory what every engine says, an
 """
 
 import re
+import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ KNOBS = (
 )
 """Settings in a header's `config` that decide which request is scheduled and how, where an engine has them set."""
 _SPECIAL = re.compile(
-    rb'"(?:header|lora|drafted|invalid_drafts|cached_from|freed|loading|experts|graph)"',
+    rb'"(?:header|lora|drafted|invalid_drafts|cached_from|freed|loading|transfers|experts|graph)"',
 )
 """What stands in each record that says anything of the kind: all others are passed over unread."""
 
@@ -37,6 +38,8 @@ class SpecialSums:
     loras: Counter[str] = field(default_factory=Counter)
     cached_from: Counter[str] = field(default_factory=Counter)
     waited: set[int] = field(default_factory=set)
+    transfers_ns: list[int] = field(default_factory=list)
+    transfer_bytes: int = 0
     graphs: Counter[str] = field(default_factory=Counter)
     drafted: int = 0
     invalid: int = 0
@@ -46,6 +49,11 @@ class SpecialSums:
     experts: dict[int, Counter[int]] = field(default_factory=dict)
     """For each layer with experts how often each was taken."""
     knobs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def median_transfer_ms(self) -> float:
+        """How long the median transfer of KV took, in milliseconds; 0 where none is told."""
+        return statistics.median(self.transfers_ns) / 1e6 if self.transfers_ns else 0.0
 
     @property
     def busiest_expert(self) -> float:
@@ -112,6 +120,8 @@ def _add(sums: SpecialSums, step: Step) -> None:
     sums.invalid += sum(step.invalid_drafts or ())
     sums.freed += sum(len(release.blocks) for release in step.freed)
     sums.waited.update(each.request for each in step.loading)
+    sums.transfers_ns += [each.duration_ns for each in step.transfers]
+    sums.transfer_bytes += sum(each.bytes for each in step.transfers)
     for layer, taken in enumerate(step.experts):
         if taken:
             sums.experts.setdefault(layer, Counter()).update(dict(enumerate(taken)))
@@ -128,12 +138,19 @@ def _in_words(sums: SpecialSums) -> dict[str, str]:
         "lora_requests": counted(sums.loras),
         "cached_tokens_by_source": counted(sums.cached_from),
         "requests_that_waited_for_kv": f"{len(sums.waited):,}" if sums.waited else "",
+        "kv_transfers": _transfers_in_words(sums),
         "drafts": f"{sums.accepted:,} of {sums.drafted:,} accepted, {sums.invalid:,} invalid" if sums.drafted else "",
         "graphs": ", ".join(f"{mode} {count:,} steps" for mode, count in sorted(sums.graphs.items())),
         "graph_padding": f"{sums.graph_padding:,}" if sums.graphs else "",
         "experts": _experts_in_words(sums),
     }
     return {name: said for name, said in facts.items() if said}
+
+
+def _transfers_in_words(sums: SpecialSums) -> str:
+    if not sums.transfers_ns:
+        return ""
+    return f"{len(sums.transfers_ns):,}, median {sums.median_transfer_ms:.2f} ms, {sums.transfer_bytes:,} bytes in all"
 
 
 def _experts_in_words(sums: SpecialSums) -> str:

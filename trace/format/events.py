@@ -196,6 +196,13 @@ class Loading(msgspec.Struct, frozen=True, kw_only=True):
     blocks: list[Index]
 
 
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """KV that came from elsewhere or went there: how long that took, and how much it was."""
+
+    duration_ns: Nanoseconds
+    bytes: Index
+
+
 class GraphPadding(msgspec.Struct, frozen=True, kw_only=True):
     """How a step was replayed from a captured graph: its mode, and positions added to fit the captured size."""
 
@@ -245,6 +252,7 @@ class Step(msgspec.Struct, tag="step", tag_field="event", frozen=True, kw_only=T
     freed: list[GroupRelease] = []
     group_blocks: list[GroupGrant] = []
     loading: list[Loading] = []
+    transfers: list[Transfer] = []
     kv_used: Index | None = None
     graph: GraphPadding | None = None
     experts: Annotated[list[Annotated[list[Index], Meta(max_length=65_536)]], Meta(max_length=4096)] = []

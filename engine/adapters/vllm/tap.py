@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import vllm
@@ -18,6 +18,7 @@ from tracereel.engine.adapters.vllm.kv import Freed, KvCache, Loads, Tables, who
 from tracereel.engine.adapters.vllm.pieces import piece, require
 from tracereel.engine.adapters.vllm.settings import Settings
 from tracereel.engine.adapters.vllm.sources import Sources
+from tracereel.engine.adapters.vllm.transfers import Transfers, transfers_told
 from tracereel.trace.format.events import Arrival, Finish, Step
 from tracereel.trace.format.recorder import Recorder
 from vllm.logger import init_logger
@@ -36,6 +37,13 @@ Schedule = tuple[tuple[Any, Tables, Freed, Loads], int, int, RawCounts | None, R
 """vLLM's own account of it with the tables, when it began and was made, and the counts before and after."""
 
 logger = init_logger("vllm.tracereel")
+
+
+class Aside(NamedTuple):
+    """What the workers say besides tokens: how a CUDA graph was replayed, and which transfers of KV are done."""
+
+    graph: Any
+    transfers: Transfers
 
 
 class Tap:
@@ -93,6 +101,8 @@ class Tap:
         """Preempted in a schedule that gave no request anything: told with the next step."""
         self._left_early: Freed = []
         """Blocks that left tables in such a schedule, likewise."""
+        self._transfers: Transfers = []
+        """Transfers of KV that were told with such a schedule, likewise."""
         self._reached: dict[str, int] = {}
         """How far each request's KV really reaches, where drafts of steps in flight may have been wrong."""
         self._stops: dict[str, tuple[list[str], list[str]]] = {}
@@ -147,13 +157,14 @@ class Tap:
             kept = plan, whole_tables(plan), self._kv.take_freed(), self._kv.loads()
             self._schedule = kept, start_ns, scheduled_ns, before, self.counts()
 
-    def updated(self, plan: Any, results: Any, graph: Any, end_ns: int) -> None:
-        """The tokens of the oldest step in flight are there; `graph` says how a CUDA graph was replayed."""
+    def updated(self, plan: Any, results: Any, output: Any, end_ns: int) -> None:
+        """The tokens of the oldest step in flight are there; `output` is what the workers gave for it."""
         if self._recorder is not None:
             if plan is self._newest:
                 self._newest = None
             counts = self.counts() if self._counts_after else None
-            self._hand_over(partial(self._completed, plan, results, graph, end_ns, counts))
+            aside = Aside(getattr(output, "cudagraph_stats", None), transfers_told(output))
+            self._hand_over(partial(self._completed, plan, results, aside, end_ns, counts))
             if (
                 self._settings.requests_per_run
                 and self._left <= 0
@@ -211,11 +222,11 @@ class Tap:
         self._in_flight.scheduled(plan, start_ns, scheduled_ns, counted, self._counted(after))
         return make()
 
-    def _completed(self, plan: Any, results: Any, graph: Any, end_ns: int, now: RawCounts | None) -> Records:
+    def _completed(self, plan: Any, results: Any, aside: Aside, end_ns: int, now: RawCounts | None) -> Records:
         oldest = self._in_flight.oldest
         if oldest is not None and oldest.plan[0] is plan:
             counted = None if now is None else self._counted(now)
-            yield from self._told(self._in_flight.completed(end_ns, counted), results, graph, end_ns)
+            yield from self._told(self._in_flight.completed(end_ns, counted), results, aside, end_ns)
         elif plan.total_num_scheduled_tokens:
             # An empty step that was scheduled before the recording began is none of ours.
             raise AdapterError("steps do not come back in the order in which they were scheduled")
@@ -265,13 +276,16 @@ class Tap:
         self._kv.forget(key)
         self._sources.forget(key)
 
-    def _told(self, step: InFlightStep, results: Any, graph: Any, end_ns: int) -> Records:
+    def _told(self, step: InFlightStep, results: Any, aside: Aside, end_ns: int) -> Records:
         plan, whole, freed, loads = step.plan
         self._left_early += freed
+        self._transfers += aside.transfers
         self._carried |= plan.preempted_req_ids or set()
         if plan.total_num_scheduled_tokens:
             preempted, self._carried = self._carried, set()
             freed, self._left_early = self._left_early, []
+            transfers, self._transfers = self._transfers, []
+            graph = aside.graph
             moment = step.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
             yield self._journal.step(
                 moment,
@@ -279,6 +293,7 @@ class Tap:
                 preempted,
                 freed=freed if self._kv.known else (),
                 loading=loads,
+                transfers=transfers,
                 graph=None if graph is None else (graph.runtime_mode, graph.num_paddings),
                 experts=expert_counts(chain.from_iterable(each.outputs for each in results.values()), self._experts),
             )

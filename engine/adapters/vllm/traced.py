@@ -38,7 +38,7 @@ def traced(base: Any) -> Any:
 
         def update_from_output(self, plan: Any, output: Any) -> Any:
             results = super().update_from_output(plan, output)
-            self._tap.updated(plan, results, getattr(output, "cudagraph_stats", None), time.monotonic_ns())
+            self._tap.updated(plan, results, output, time.monotonic_ns())
             return results
 
         def finish_requests(self, request_ids: Any, finished_status: Any) -> Any:

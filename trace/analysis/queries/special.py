@@ -11,6 +11,8 @@ FACTS: dict[str, Callable[[SpecialSums], Value]] = {
     "lora_requests": lambda sums: counted(sums.loras),
     "cached_tokens_by_source": lambda sums: counted(sums.cached_from),
     "waited_for_kv": lambda sums: len(sums.waited),
+    "kv_transfers": lambda sums: len(sums.transfers_ns),
+    "median_transfer_ms": lambda sums: sums.median_transfer_ms,
     "drafts_scheduled": lambda sums: sums.drafted,
     "drafts_accepted": lambda sums: sums.accepted,
     "drafts_invalid": lambda sums: sums.invalid,
