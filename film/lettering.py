@@ -41,7 +41,7 @@ def add_faces(files: Iterable[Path]) -> None:
             raise FontError(f"{file}: not a font file")
         if str(file) not in _added:
             _added.append(str(file))
-            for cached in (_has, shape, sprite, ink, shorten, wrap):
+            for cached in (_has, shape, width, sprite, ink, shorten, wrap):
                 cached.cache_clear()
 
 
@@ -179,6 +179,7 @@ def _has(face: str, char: str) -> bool:
     return _font(face, 400, 20).get_nominal_glyph(ord(char)) is not None
 
 
+@lru_cache(maxsize=16384)
 def width(text: str, style: Type) -> float:
     """The width of a line of text, in units."""
     return shape(text, style).width

@@ -6,6 +6,7 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,7 @@ class CairoCanvas(NotingCanvas, Canvas):
         return True
 
     def _box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
-        """A box in whole pixels, at least one each way: uneven edges show at 480p."""
-        left, top = round(x * self.scale), round(y * self.scale)
-        right, bottom = round((x + w) * self.scale), round((y + h) * self.scale)
-        return left, top, max(right - left, 1), max(bottom - top, 1)
+        return _whole(x, y, w, h, self.scale)
 
     def box(self, x: float, y: float, w: float, h: float, colour: Colour, alpha: float = 1.0) -> None:
         """A filled box."""
@@ -126,9 +124,8 @@ class CairoCanvas(NotingCanvas, Canvas):
         if not places or not self._source(colour, alpha):
             return
         rectangle, scale = self._ctx.rectangle, self.scale
-        for x, y, w, h in places:  # as `_box` does, without a call for each
-            left, top = round(x * scale), round(y * scale)
-            rectangle(left, top, max(round((x + w) * scale) - left, 1), max(round((y + h) * scale) - top, 1))
+        for sides in places:
+            rectangle(*_known_whole(*sides, scale))
         self._ctx.fill()
         if self._watch:
             for x, y, w, h in places:
@@ -209,12 +206,14 @@ class CairoCanvas(NotingCanvas, Canvas):
         ctx.set_line_width(max(thickness * s, 1))
         ctx.set_line_join(cairo.LINE_JOIN_ROUND)
         ctx.set_line_cap(cairo.LINE_CAP_ROUND)
-        ctx.set_dash([dash * s for dash in dashes])
+        if dashes:
+            ctx.set_dash([dash * s for dash in dashes])
         ctx.move_to(points[0][0] * s, points[0][1] * s)
         for x, y in points[1:]:
             ctx.line_to(x * s, y * s)
         ctx.stroke()
-        ctx.set_dash([])
+        if dashes:
+            ctx.set_dash([])
 
     def area(self, points: list[tuple[float, float]], colour: Colour, alpha: float = 1.0) -> None:
         """A filled shape with these corners."""
@@ -342,3 +341,13 @@ class CairoCanvas(NotingCanvas, Canvas):
         self._ctx.set_source(fade)
         self._ctx.rectangle(left, top, width, height)
         self._ctx.fill()
+
+
+def _whole(x: float, y: float, w: float, h: float, scale: float) -> tuple[float, float, float, float]:
+    """A box in whole pixels, at least one each way: uneven edges show at 480p."""
+    left, top = round(x * scale), round(y * scale)
+    return left, top, max(round((x + w) * scale) - left, 1), max(round((y + h) * scale) - top, 1)
+
+
+_known_whole = lru_cache(maxsize=16384)(_whole)
+"""For tiles, which stand where they stood in the frame before."""
