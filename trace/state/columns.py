@@ -261,10 +261,15 @@ class Trace:
 
     def texts_of(self, request: int) -> tuple[str, ...] | None:
         """The texts of the request's output tokens, or None where the trace does not hold them."""
-        codes = self.steps.token_text[self.tokens_of(request)]
-        if (codes == ABSENT).any():
-            return None
-        return tuple(self.steps.texts[code] for code in codes)
+        if request not in self._texts_of:
+            codes = self.steps.token_text[self.tokens_of(request)].tolist()
+            self._texts_of[request] = None if ABSENT in codes else tuple(self.steps.texts[code] for code in codes)
+        return self._texts_of[request]
+
+    @cached_property
+    def _texts_of(self) -> dict[int, tuple[str, ...] | None]:
+        """What `texts_of` has given: a film asks for parts of an answer token by token."""
+        return {}
 
     @property
     def missing_steps(self) -> int:
