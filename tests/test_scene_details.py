@@ -233,3 +233,23 @@ def test_the_colours_that_are_no_requests_are_named_above_the_slots(device, said
         lettered = []
         BeatFrames(beat, show, note=lambda phrase, text, to=lettered: to.append(text)).said_at(at_s)
         assert [text for text in lettered if text in ("prefill", "decode")] == words * grids
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_by_how_much_later_the_last_run_was_done_follows_from_both_times(device):
+    show = Show(Settings(device=device), (854, 480))
+    (beat,) = storyboard("throughput_comparison", show)
+    race_s = beat.clock.passages[0].film_s
+
+    def said_at(film_s):
+        lettered = []
+        BeatFrames(beat, show, note=lambda phrase, text: lettered.append(phrase)).said_at(film_s)
+        return [phrase for phrase in lettered if any(figure.source.query == "later_by_s" for figure in phrase.figures)]
+
+    assert said_at(race_s - 0.2) == []
+    (later,) = said_at(race_s + 0.05)
+    spans = sorted(run.timeline.end_ns - run.timeline.begin_ns for run in beat.runs)
+    digits = len(later.figures[0].text.partition(".")[2])
+    printed = [round(span / 1e9, digits) for span in spans]
+    assert later.text == f"{printed[-1] - printed[0]:.{digits}f} s later"
+    assert later.figures[0].source.value == pytest.approx((spans[-1] - spans[0]) / 1e9)

@@ -10,10 +10,11 @@ import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import ease
 from tracereel.film.lettering import width
-from tracereel.film.phrases import Phrase, Phrasebook, figure
+from tracereel.film.phrases import Phrase, Phrasebook, figure, shown_as
 from tracereel.film.rounding import seconds_figure
 from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
+    APART,
     DIM,
     FIGURE,
     GROUND,
@@ -72,12 +73,36 @@ class Curves:
         )
         y = self.y(plot, self._most)
         canvas.line([(plot.x, y), (plot.right, y)], LINE, dashes=(8, 10))
-        canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
+        wide = canvas.text(top, plot.x + 14, y - 14, SMALL, DIM)
         self._ends(canvas, plot, since_ns)
         labels: list[tuple[float, Contender]] = []
         for contender in self._contenders:
             labels.append((self._curve(canvas, plot, contender, since_ns), contender))
         self._labels(canvas, plot, labels, since_ns)
+        self._gap(canvas, plot, since_ns, plot.x + 14 + wide + APART)
+
+    def _gap(self, canvas: Canvas, plot: Box, since_ns: int, free_from: float) -> None:
+        """Between the ends of the run that was done first and of the last: by how much later that was.
+
+        Only once both are done, where it follows from their times as they are printed, and where it has room, which
+        begins at `free_from`.
+        """
+        spans = {each.run: each.run.timeline.end_ns - each.run.timeline.begin_ns for each in self._contenders}
+        first, last = min(spans, key=lambda run: spans[run]), self._longest
+        if first is last or since_ns < spans[last]:
+            return
+        times = [self._seconds(run).figures[0] for run in (first, last)]
+        later = figure(measure("later_by_s", [first, last]), times[1].style)
+        printed = shown_as(float(times[1].text) - float(times[0].text), times[1].style)
+        label = self._say.say("throughput_comparison.later", seconds=later)
+        left, right, y = self.x(plot, spans[first]), self.x(plot, spans[last]), self.y(plot, self._most)
+        if printed != later.text or times[0].style != times[1].style:
+            return
+        middle, wide = (left + right) / 2, width(label.text, SMALL_STRONG)
+        if right - left < wide + 2 * _MARK or middle - wide / 2 < free_from:
+            return
+        canvas.line([(left, y), (right, y)], TEXT, thickness=3)
+        canvas.text(label, middle, y - 14, SMALL_STRONG, TEXT, align=0.5)
 
     def _ends(self, canvas: Canvas, plot: Box, since_ns: int) -> None:
         """Under the axis: how long the longest run takes, and when each that is done was so, where there is room."""

@@ -55,3 +55,10 @@ def duration_ratio(*runs: Run) -> Answer:
     if not first or not second:
         raise ValueError("a run without output tokens has no duration")
     return second / first, lines_of_run(runs[0])
+
+
+@query
+def later_by_s(*runs: Run) -> Answer:
+    """Seconds by which the second run was done later than the first, each counted from its own beginning."""
+    first, second = (run.timeline.end_ns - run.timeline.begin_ns for run in runs)
+    return (second - first) / 1e9, lines_of_run(runs[0])
