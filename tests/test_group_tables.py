@@ -2,6 +2,9 @@
 
 import msgspec
 import pytest
+from tracereel.film.components.special_facts import special_rows
+from tracereel.film.phrases import Phrasebook
+from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.special import special_facts
 from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import (
@@ -19,6 +22,7 @@ from tracereel.trace.format.events import (
     Loading,
     ModelInfo,
     Step,
+    Transfer,
     WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Recorder
@@ -150,7 +154,7 @@ def test_what_cannot_be_is_said(tmp_path, index, changes, said):
     assert any(said in violation.message for violation in check(path).violations), check(path).violations
 
 
-def test_inspect_says_what_only_some_engines_say_and_nothing_where_they_do_not(tmp_path):
+def test_inspect_and_the_title_card_say_what_only_some_engines_say_and_nothing_where_they_do_not(tmp_path):
     records = replaced(events(), 2, drafted=[2, 0], invalid_drafts=[1, 0])
     facts = special_facts(written(tmp_path / "special.jsonl", records))
     assert facts == {
@@ -163,6 +167,12 @@ def test_inspect_says_what_only_some_engines_say_and_nothing_where_they_do_not(t
         "graphs": "full 1 steps",
         "graph_padding": "4",
     }
+    rows = special_rows(Run.read(tmp_path / "special.jsonl"), Phrasebook().say, room=2000)
+    assert [(row.name.text, row.value.text) for row in rows] == [
+        ("routing", "LoRA requests: poet 1"),
+        ("scheduling", "0 of 2 drafts accepted, 1 invalid · graph steps: full 1; positions of padding: 4"),
+        ("KV cache", "cached tokens: external 2 · requests that waited for KV: 1"),
+    ]
     plain = msgspec.structs.replace(HEADER, kv_groups=[])
     assert special_facts(written(tmp_path / "plain.jsonl", events()[1:1], plain)) == {}
 
@@ -172,3 +182,19 @@ def test_inspect_says_how_unevenly_experts_were_taken(tmp_path):
     path = written(tmp_path / "experts.jsonl", replaced(told, 1, experts=[[], [3, 1, 0, 0], [1, 1, 1, 1]]))
     assert check(path).ok, check(path).violations
     assert special_facts(path)["experts"] == "2 layers × 4, busiest of a layer 3.00 × the mean"
+
+
+def test_knobs_are_said_where_they_are_set_and_the_order_of_arrival_is_none(tmp_path):
+    config = {"scheduling_policy": "priority", "prefill_schedule_interval": 4, "max_model_len": 256}
+    path = written(tmp_path / "knobs.jsonl", [], msgspec.structs.replace(HEADER, kv_groups=[], config=config))
+    assert special_facts(path) == {"scheduling": "scheduling_policy priority, prefill_schedule_interval 4"}
+    config = {"scheduling_policy": "fcfs", "max_model_len": 256}
+    path = written(tmp_path / "none.jsonl", [], msgspec.structs.replace(HEADER, kv_groups=[], config=config))
+    assert special_facts(path) == {}
+
+
+def test_transfers_are_counted_and_timed(tmp_path):
+    moved = [Transfer(duration_ns=3_000_000, bytes=4096), Transfer(duration_ns=1_000_000, bytes=512)]
+    path = written(tmp_path / "moved.jsonl", replaced(events(), 1, transfers=moved))
+    assert check(path).ok, check(path).violations
+    assert special_facts(path)["kv_transfers"] == "2, median 2.00 ms, 4,608 bytes in all"
