@@ -29,6 +29,8 @@ def environment(**more: str) -> dict[str, str]:
     own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     # Two ranks or replicas share what cores there are, on one NUMA node; threads that wait for each other's take them.
     own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    # vLLM 0.33 gives each replica a NUMA node of its own, whether there is one or not, unless this is set at all.
+    own |= {"VLLM_CPU_SIM_MULTI_NUMA": "0"}
     own |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
     return os.environ | own | more
 
