@@ -15,7 +15,7 @@ from tracereel.trace.check.invariants import check
 from tracereel.trace.format.storage import TraceError
 
 pytestmark = pytest.mark.long
-SEEDS = range(12)
+SEEDS = (*range(12), 44)
 LOOKS = 25
 
 

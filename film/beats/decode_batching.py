@@ -324,7 +324,7 @@ class Storyboard:
         phrase = self.say("decode_batching.done", requests=requests, seconds=self._seconds(run))
         shown = ease((now_ns - end_ns) / (0.02 * (view.to_ns - view.from_ns)))
         room = max(box.right - x - 60, 1)
-        said = [_Line(phrase, part, BODY, shown) for part in wrap(phrase.text, BODY, room)]
+        said = [_Line(phrase, part, BODY, max(2 * shown - 1, 0.0)) for part in wrap(phrase.text, BODY, room)]
         if shown <= 0 or not _fit(said):
             return
         takes = self._takes(run)
@@ -332,7 +332,8 @@ class Storyboard:
             later = ease((film_s - self.clock.film_second(self.end_ns)) / 0.6)
             both = [*said, *(_Line(takes, part, HEADING, later) for part in wrap(takes.text, HEADING, room))]
             said = both if _fit(both) else said
-        canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, shown)
+        # The words come when what was in their place has gone.
+        canvas.box(x + 4, box.y - 2, box.right - x, box.h + 4, GROUND, min(2 * shown, 1.0))
         top = box.y + box.h / 2 + 10 - (len(said) - 1) * _LINE / 2
         for i, line in enumerate(said):
             canvas.text(line.phrase, x + 28, top + i * _LINE, line.style, TEXT, line.shown, part=line.part)
