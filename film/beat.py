@@ -16,8 +16,8 @@ from tracereel.film.lettering import width, wrap
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.reading import reading_s
 from tracereel.film.spoken_time import refuse_other_times
-from tracereel.film.stage import Spot, Stage
-from tracereel.film.theme import ACCENT, CAPTION, DIM, LINE, SMALL, SMALL_STRONG, TEXT, TITLE
+from tracereel.film.stage import Shape, Spot, Stage
+from tracereel.film.theme import ACCENT, CAPTION, DIM, HEADING, LINE, SMALL, SMALL_STRONG, TEXT, TITLE, Type
 from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
@@ -84,8 +84,10 @@ def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
 
     Painting raises LyingClockError where it states another time, FalseSentenceError where a sentence is not true.
     """
-    chrome = _Chrome(beat, stage, say) if beat.framed else None
     caveats = _caveats(beat, say)
+    # In a square frame a large title would stand in their place.
+    title = HEADING if caveats and stage.shape is Shape.SQUARE else TITLE
+    chrome = _Chrome(beat, stage, say, title) if beat.framed else None
 
     def paint(canvas: Canvas, film_s: float) -> None:
         t_ns = beat.clock.engine_ns(film_s)
@@ -126,14 +128,15 @@ def _caveats(beat: Beat, say: Phrasebook) -> list[Phrase]:
 class _Chrome:
     """Draws title, caption and strip."""
 
-    def __init__(self, beat: Beat, stage: Stage, say: Phrasebook):
-        self._beat, self._stage, self._say = beat, stage, say
+    def __init__(self, beat: Beat, stage: Stage, say: Phrasebook, title: Type):
+        self._beat, self._stage, self._say, self._title = beat, stage, say, title
         self._spoken = beat.spoken()
 
     def paint(self, canvas: Canvas, film_s: float) -> None:
         stage = self._stage
         stands = 1 - ease((film_s - self._beat.titled_s) / FADE_S)
-        canvas.text(self._beat.title, stage.margin, stage.title_line, TITLE, TEXT, stands, room=stage.content.w)
+        y = stage.title_line + (0 if self._title is TITLE else 4)
+        canvas.text(self._beat.title, stage.margin, y, self._title, TEXT, stands, room=stage.content.w)
         if stage.captioned:
             for from_s, until, phrase in self._spoken:
                 last = until >= self._beat.clock.film_s

@@ -56,9 +56,12 @@ class _Side:
         query, otherwise = _READS[key]
         if not self.run.measure(query).value:
             raise TraceError(self.run.trace.path, otherwise)
+        times = self.run.timeline.token_times_of(request)
+        if not times:
+            raise TraceError(self.run.trace.path, "ends before its long prompt has a first token")
         self.request = request
         self.arrival_ns = self.run.trace.arrivals[self.request].arrival_ns
-        self.first_ns = self.run.timeline.token_times_of(self.request)[0]
+        self.first_ns = times[0]
         self.grid, self.waits = (
             SlotGrid(self.run, show.say, show.colours(SUITE)),
             Waits(self.run, self.request, show.say),

@@ -30,6 +30,8 @@ _LINE = 40.0
 def same_position(show: Show) -> Beat:
     """The beat of the same-position run and the continuous run. Raises TraceError where one is not there."""
     same, continuous = show.run("same-position"), show.run("continuous")
+    if not len(same.trace.steps):
+        raise TraceError(same.trace.path, "holds no step")
     if not measure("decode_at_one_position", [same, continuous]).value:
         raise TraceError(same.trace.path, "its steps decode requests at different positions")
     say, stage = show.say.say, show.stage

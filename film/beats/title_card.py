@@ -37,7 +37,7 @@ def title_card(show: Show) -> Beat:
     tall = stage.shape is Shape.TALL
     lines = (name.text,) if stage.wide else tuple(wrap(name.text, Type(HUGE.size * 0.8, HUGE.weight), room))
     style = fitting(lines, HUGE, room)
-    top = stage.height * {Shape.WIDE: 0.24, Shape.TALL: 0.19, Shape.SQUARE: 0.17}[stage.shape]
+    top = stage.height * {Shape.WIDE: 0.24, Shape.TALL: 0.19, Shape.SQUARE: 0.18}[stage.shape]
     below = top + (len(lines) - 1) * style.size * 1.08
     rows = [
         Fact(say("title.engine"), show.quote(run, "engine")),

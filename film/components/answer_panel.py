@@ -115,7 +115,8 @@ class AnswerPanel:
         """What its place in line is: where it is the next, a slot is free and the batch is closed, that is said."""
         state, ahead = self._run.timeline.at(t_ns), self._say("you_are.ahead")
         next_and_free = state.waiting[0] == self._request and None in state.occupancy
-        if not next_and_free or refill(self._run.trace) is not Refill.CLOSED:
+        static = self._run.trace.header.policy == "static" and refill(self._run.trace) is Refill.CLOSED
+        if not next_and_free or not static:
             return ahead
         closed = self._say("you_are.closed")
         return closed if width(closed.text, SMALL) <= box.w else ahead
