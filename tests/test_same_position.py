@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from drawing import SIZE, draw
 from tracereel.film.beats.same_position import same_position
+from tracereel.film.frames import BeatFrames
+from tracereel.film.layout import Kind
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
+from tracereel.film.theme import CONTINUOUS, PREFILL
 from tracereel.trace.analysis.batching_facts import longest_waiting_first
 from tracereel.trace.analysis.queries import Run, measure
 from tracereel.trace.state.columns import Trace
@@ -72,3 +75,20 @@ def test_the_rings_say_how_many_decode_and_of_which_steps_the_average_is():
     assert {"decoding_in_step", "mean_decoding"} <= queries
     assert "batch" not in queries
     assert sum("in the steps shown" in phrase.text for phrase in phrases) == len(beat.runs)
+
+
+def test_the_spoke_of_a_prompt_that_is_read_is_not_one_of_those_that_are_counted():
+    """The middle said 7 of 8, and eight spokes led to it, all of one colour."""
+    show = Show(Settings(device="cpu"), SIZE)
+    beat = same_position(show)
+    run, at_s = beat.runs[1], beat.clock.film_s - 0.1
+    t_ns = beat.clock.engine_ns(at_s) - beat.runs[0].timeline.begin_ns + run.timeline.begin_ns
+    state = run.timeline.at(t_ns)
+    reading = [occupant.request for occupant in state.occupancy if occupant is not None and occupant.prefill]
+    assert len(reading) == 1
+    drawn = []
+    BeatFrames(beat, show, watch=drawn.append).at(at_s)
+    lines = [thing.colour for thing in drawn if thing.kind is Kind.LINE]
+    counted = int(run.measure("decoding_in_step", t_ns=t_ns).value)
+    assert lines.count(show.palette.rgb(PREFILL)) == 1
+    assert lines.count(show.palette.rgb(CONTINUOUS)) == counted

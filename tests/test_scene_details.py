@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from films import SIZES, drawn_by
+from tracereel.film.beats import latency
 from tracereel.film.frames import BeatFrames
 from tracereel.film.layout import Kind
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.storyboards import storyboard
 from tracereel.film.theme import LABEL_LINE
+from tracereel.trace.analysis.latency import ITL, TTFT
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +255,21 @@ def test_by_how_much_later_the_last_run_was_done_follows_from_both_times(device)
     printed = [round(span / 1e9, digits) for span in spans]
     assert later.text == f"{printed[-1] - printed[0]:.{digits}f} s later"
     assert later.figures[0].source.value == pytest.approx((spans[-1] - spans[0]) / 1e9)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_latency_that_is_spoken_of_stands_out(device):
+    """Four panels were equally bright, and the eye had to find the one that was meant."""
+    show = Show(Settings(device=device), (854, 480))
+    board = latency.Storyboard(show)
+    beat = board.beat()
+    assert len(beat.captions) == 4
+    for caption, metric, other in zip(beat.captions, (TTFT, ITL, TTFT, ITL), (ITL, TTFT, ITL, TTFT), strict=True):
+        drawn = []
+        at_s = caption.from_s + 1.0
+        BeatFrames(beat, show, watch=drawn.append).at(at_s)
+        heads = {show.say.say(f"latency.{key}").text: which for key, which in (("ttft", TTFT), ("itl_log", ITL))}
+        seen = {heads[thing.name]: thing.alpha for thing in drawn if thing.name in heads}
+        assert seen[metric] > 0.99, caption.phrase.text
+        assert seen[other] < 0.5, caption.phrase.text
+    assert board.attention(TTFT, beat.clock.film_s) == board.attention(ITL, beat.clock.film_s) == 1.0

@@ -8,7 +8,7 @@ three: the same of the gaps. There is the price: a step that is full, or reads a
 waiting longer for the next token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracereel.film.beat import Beat, Caption
 from tracereel.film.canvas import Canvas
@@ -29,6 +29,8 @@ _VERDICT_S = {TTFT: _RACE_S + 0.2, ITL: _RACE_S + 3.8}
 """When the medians of each metric are said, at the earliest."""
 _HELD_S = 4.4
 """What is held once the last of them is said, at least."""
+_ASIDE, _TURN_S, _BOTH_AFTER_S = 0.35, 0.7, 3.2
+"""How strongly a metric is drawn that is not spoken of, how long that takes, and when both are seen in the end."""
 _TOLD_S = 2.2
 """How long the medians take to appear: nothing else moves then."""
 _MOST_MARKS = 5
@@ -88,11 +90,14 @@ class Storyboard:
     def _write_script(self) -> None:
         """The race, then what both medians are, each until it has been read."""
         self.captions = [Caption(0.0, self.say("latency.first")), Caption(_RACE_S * 0.5, self.say("latency.gaps"))]
+        self.spoken_of = [(0.0, TTFT), (_RACE_S * 0.5, ITL)]
+        """From when on which metric is spoken of."""
         self.verdict_s = dict(_VERDICT_S)
         for metric, from_s in _VERDICT_S.items():
             self.verdict_s[metric] = max(from_s, self.captions[-1].read_s)
             if self._known(metric):
                 self.captions.append(Caption(self.verdict_s[metric], self._verdict(metric)))
+                self.spoken_of.append((self.verdict_s[metric], metric))
         script = Script(self.begin_ns).run(self.begin_ns + self.span_ns, _RACE_S)
         end_s = max(self.verdict_s[ITL] + _HELD_S, self.captions[-1].read_s)
         self.clock = script.hold(end_s - script.film_s).clock()
@@ -108,7 +113,8 @@ class Storyboard:
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
         lanes = zip(self.sides, self.lanes(self.halves()[TTFT]), strict=True)
         found = (side.swarm.where(request, place, since_ns) for side, place in lanes if side.run is run)
-        return [spot for spots in found for spot in spots]
+        alpha = self.attention(TTFT, film_s)
+        return [replace(spot, alpha=alpha) for spots in found for spot in spots]
 
     def _known(self, metric: str) -> bool:
         """Does each run have a value of the metric?"""
@@ -167,7 +173,17 @@ class Storyboard:
         """Draw both metrics of both sides at a second of film."""
         since_ns = self.clock.engine_ns(film_s) - self.begin_ns
         for metric, half in self.halves().items():
-            self._metric(canvas, half, metric, since_ns, ease((film_s - self.verdict_s[metric]) / _TOLD_S))
+            with canvas.faded(self.attention(metric, film_s)):
+                self._metric(canvas, half, metric, since_ns, ease((film_s - self.verdict_s[metric]) / _TOLD_S))
+
+    def attention(self, metric: str, film_s: float) -> float:
+        """How strongly a metric is drawn: the one that is spoken of wholly, in the end both."""
+        turns = [*self.spoken_of, (self.spoken_of[-1][0] + _BOTH_AFTER_S, "")]
+        shown = 1.0 if turns[0][1] == metric else _ASIDE
+        for from_s, spoken in turns[1:]:
+            wanted = _ASIDE if spoken not in (metric, "") else 1.0
+            shown += (wanted - shown) * ease((film_s - from_s) / _TURN_S)
+        return shown
 
     def _metric(self, canvas: Canvas, box: Box, metric: str, since_ns: int, told: float) -> None:
         say = self.say
