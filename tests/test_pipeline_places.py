@@ -71,5 +71,5 @@ def test_the_batch_is_half_full_while_it_is_said_that_every_step_writes(device):
     """With requests that come by the clock one row alone wrote for nine seconds, in a table of eight."""
     (beat,) = storyboard("pipeline_flow", Show(Settings(device=device), SHAPES["wide"]))
     run = beat.runs[0]
-    written = beat.captions[2].from_s + 3.6
+    written = beat.captions[2].from_s + 4.2
     assert 2 * run.timeline.at(beat.clock.engine_ns(written)).num_running >= run.trace.header.slots

@@ -119,6 +119,11 @@ def test_the_waterfalls_race_shows_what_a_token_has_cost_so_far():
     assert checked > INSTANTS
 
 
+def blended(under, over, alpha):
+    """What is seen of a colour of that opacity on another."""
+    return tuple(one + (other - one) * alpha for one, other in zip(under, over, strict=True))
+
+
 @pytest.mark.slow
 def test_the_latencies_are_those_of_the_tokens_that_are_out():
     board, colours = storyboard_of("latency"), Show(Settings(device="cpu"), SIZE).colours()
@@ -126,6 +131,8 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
     for film_s, shown_ns, picture in seen_of(board, 0.9, 10.9):
         since = shown_ns - board.begin_ns
         for metric, half in board.halves().items():
+            drawn = board.attention(metric, film_s)
+            ground = blended(LOOK(theme.GROUND), LOOK(theme.PANEL), drawn)
             for side, place in zip(board.sides, board.lanes(half), strict=True):
                 run = side.run
                 now = run.timeline.begin_ns + since
@@ -134,8 +141,8 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
                     first = sorted((int(own[0]), i) for i, own in times.items())
                     for (at, request), (x, y, _) in zip(first, side.swarm.places(place), strict=True):
                         if sum(at == other for other, _ in first) == 1:
-                            want = colours[request] if at <= now else theme.PANEL
-                            assert near(pixel(picture, x, y), LOOK(want)), (film_s, request)
+                            want = blended(ground, LOOK(colours[request]), drawn) if at <= now else ground
+                            assert near(pixel(picture, x, y), want), (film_s, request)
                             dots[at <= now] += 1
                     continue
                 pairs = [pair for own in times.values() for pair in pairwise(own)]
@@ -146,10 +153,11 @@ def test_the_latencies_are_those_of_the_tokens_that_are_out():
                     high = place.h * count / fullest
                     x = place.x + (i + 0.5) * pitch
                     if high > 12:
-                        assert near(pixel(picture, x, place.bottom - high + 4), LOOK(side.colour)), (film_s, i)
+                        bar = blended(ground, LOOK(side.colour), drawn)
+                        assert near(pixel(picture, x, place.bottom - high + 4), bar), (film_s, i)
                         bars += 1
                     if place.h - high > 6:
-                        assert near(pixel(picture, x, place.bottom - max(high, 3.0) - 4), LOOK(theme.PANEL)), film_s
+                        assert near(pixel(picture, x, place.bottom - max(high, 3.0) - 4), ground), film_s
     assert min(dots.values()) > 100, dots
     assert bars > 100
 

@@ -25,8 +25,10 @@ from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_to
 from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
 
-_FEW_STEPS, _MANY_STEPS = 8, 60
-"""How many steps' tokens are seen to come at least, and at most."""
+_FEW_STEPS, _WRITES_S, _SLOWLY = 8, 5.0, 10.5
+"""How many steps' tokens are seen to come at least, in how many seconds at most, and how much slower than measured.
+
+Single cards are seen on their way then: faster, one would stand where its request is no longer."""
 _AT_ONCE_NS, _AT_ONCE_S = 10_000_000, 0.7
 _FILLS_S, _REST_S = (2.0, 5.0), (8.0, 14.0)
 """The least and the most seconds of film for the batch to fill, and for the rest of the run."""
@@ -114,7 +116,7 @@ def _tell(run: Run, lettered: set[int], reads_s: list[float]) -> _Told:
     script.run(first_end, max(2.8, read + reads_s[1] - script.film_s))
     write = script.film_s
     wrote = int(steps.end_ns[_written(run)])
-    script.run(wrote, max(3.6, reads_s[2]))
+    script.run(wrote, max(3.6, reads_s[2], _SLOWLY * (wrote - first_end) / 1e9))
     slow = [(0.0, script.film_s)]
     handover = lone_handover(run.trace, lettered, wrote)
     if handover is not None:
@@ -139,7 +141,8 @@ def _written(run: Run) -> int:
     steps = run.trace.steps
     half = np.flatnonzero(2 * steps.running >= run.trace.header.slots)
     wanted = int(half[0]) if len(half) else 0
-    return min(max(wanted, _FEW_STEPS), _MANY_STEPS if wanted <= _MANY_STEPS else _FEW_STEPS, len(steps) - 1)
+    soon = wanted and _SLOWLY * int(steps.end_ns[wanted] - steps.end_ns[0]) <= _WRITES_S * 1e9
+    return min(max(wanted if soon else 0, _FEW_STEPS), len(steps) - 1)
 
 
 def _hand_over(run: Run, script: Script, handover: Handover) -> float:
