@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 from tracereel.trace.check.invariants import check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
+@pytest.mark.long
 def test_the_engines_page_runs(model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (DOCS / "engine.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from tracereel.film.redrawing import Redrawing, Traces
 from tracereel.film.verification import verify
 from tracereel.trace.analysis.queries import evaluate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 _RATE = 4
 
 

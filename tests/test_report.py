@@ -159,7 +159,7 @@ def two_runs(film_recordings, tmp_path_factory):
         yield paths, report(tmp_path_factory.mktemp("two"), *paths, "--slo", "ttft=2000")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whatever_is_changed_in_a_report_is_found(two_runs, tmp_path, capsys):
     paths, text = two_runs
     ratio = re.search(r"<td>(\d+\.\d\d)×</td>", text)[1]

@@ -54,6 +54,7 @@ def session(model_file, path) -> Session:
     )
 
 
+@pytest.mark.long
 def test_our_own_engine_runs_a_session_in_a_process_of_its_own(model_file, tmp_path):
     path = tmp_path / "run.jsonl"
     run_session(session(model_file, path), "tracereel")

@@ -243,6 +243,7 @@ def test_every_recording_set_is_there():
     assert TESTS / "data" / "h100" / "film" in SETS
 
 
+@pytest.mark.long
 def test_every_kind_of_trace_has_the_same_states_and_cells(open_page, any_trace):
     run = Run.read(any_trace)
     page = open_page([any_trace])
@@ -250,6 +251,7 @@ def test_every_kind_of_trace_has_the_same_states_and_cells(open_page, any_trace)
     assert_same_cells(page, run)
 
 
+@pytest.mark.long
 def test_every_kind_of_trace_is_played_by_every_key(open_page, any_trace):
     page = open_page([any_trace])
     page.focus("canvas")
