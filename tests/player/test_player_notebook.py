@@ -41,7 +41,7 @@ def test_the_frame_holds_the_whole_page_and_plays_it(chromium, film_recordings, 
     inside.locator("html[data-ready=true]").wait_for(timeout=20_000)
     inside.locator("#play").click()
     inside.locator("#copy-link").click()
-    assert "held" not in inside.locator("#factor").text_content()
+    inside.locator("#factor", has_not_text="held").wait_for(timeout=20_000)
     page.close()
     assert said == []
 
