@@ -6,6 +6,7 @@ neither draws nor encodes.
 
 from collections import deque
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -13,10 +14,13 @@ Pixels = np.ndarray[Any, Any]
 
 
 class FrameMemory:
-    """Arrays of one shape; used by the thread that draws and by those that encode."""
+    """Arrays of one shape; used by the thread that draws and by those that encode.
+
+    A frame that nobody gives back (another encoder took it, or none) is not kept either.
+    """
 
     def __init__(self) -> None:
-        self._lent: dict[int, Pixels] = {}
+        self._lent: WeakValueDictionary[int, Pixels] = WeakValueDictionary()
         self._free: deque[Pixels] = deque()
 
     def take(self, like: Pixels) -> Pixels:

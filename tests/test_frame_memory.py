@@ -1,5 +1,7 @@
 """Frames are drawn into memory that has been encoded, and into none that still is to be."""
 
+import weakref
+
 import numpy as np
 from tracereel.film.frame_memory import FrameMemory
 
@@ -31,3 +33,11 @@ def test_frames_of_another_size_are_not_drawn_into_it():
     memory.give_back(memory.take(FRAME))
     larger = np.zeros((8, 6, 4), np.uint8)
     assert memory.take(larger).shape == larger.shape
+
+
+def test_a_frame_that_nobody_gives_back_is_not_kept():
+    memory = FrameMemory()
+    taken = memory.take(FRAME)
+    kept = weakref.ref(taken)
+    del taken
+    assert kept() is None
