@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from tracereel.trace.format.atomic import target_of
@@ -32,8 +32,10 @@ _LOOK_SECONDS = 0.02
 _BATCH = 64
 
 
-Later = Callable[[], Iterable[Arrival | Step | Finish]]
+Later = Callable[..., Iterable[Arrival | Step | Finish]]
 """Makes records when it is called, on the recorder's thread."""
+_Waiting = Event | tuple[Later, tuple[Any, ...]] | None
+"""What waits for the recorder's thread: a record, or what makes records and its arguments; None ends the recording."""
 
 
 class RecordingError(Exception):
@@ -95,7 +97,7 @@ class Recorder:
         self.path = Path(path)
         self.header = header
         self._capacity, self._drops, self._stops = capacity, when_full == "drop", on_fault == "stop"
-        self._events: queue.SimpleQueue[Event | Later | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._look = threading.Event()
         self._requests = self._steps = self._output_tokens = self._last_ns = 0
         self._dropped = self._dropped_later = 0  # on the engine's thread, and on the writer's
@@ -132,8 +134,8 @@ class Recorder:
             return
         self._put(event)
 
-    def record_later(self, make: Later) -> None:
-        """Add the records that `make` gives; it is called in its turn, on the recorder's thread.
+    def record_later(self, make: Later, *facts: Any) -> None:
+        """Add the records that `make(*facts)` gives; it is called in its turn, on the recorder's thread.
 
         For an engine that has no time to put its facts in order itself: it hands over what it has in its hands. Where
         records are dropped for want of room, the steps that it gives are. Raises as `record()` does.
@@ -141,11 +143,11 @@ class Recorder:
         if self._inherited:
             return
         if self._events.qsize() >= self._capacity and not self._room(droppable=True):
-            self._put(lambda: self._without_steps(make()))
+            self._put((self._without_steps, (make, *facts)))
             return
-        self._put(make)
+        self._put((make, facts))
 
-    def _put(self, event: Event | Later) -> None:
+    def _put(self, event: _Waiting) -> None:
         if self._fault is not None and self._stops:
             raise self._error()
         self._events.put(event)
@@ -253,9 +255,9 @@ class Recorder:
                     self._fail_with(error)
                 flushed, dirty = time.monotonic(), False
 
-    def _batch(self) -> "list[Event | Later | None]":
+    def _batch(self) -> list[_Waiting]:
         """What waits to be written, up to so much; ends with None where the recording does."""
-        batch: list[Event | Later | None] = []
+        batch: list[_Waiting] = []
         try:
             while len(batch) < _BATCH and (not batch or batch[-1] is not None):
                 batch.append(self._events.get_nowait())
@@ -263,12 +265,12 @@ class Recorder:
             pass
         return batch
 
-    def _encode(self, batch: "list[Event | Later | None]") -> bool:
+    def _encode(self, batch: list[_Waiting]) -> bool:
         """Write a batch; says whether there was anything to write."""
         lines = []
         try:
             for event in batch:
-                for record in event() if callable(event) else (event,):
+                for record in event[0](*event[1]) if isinstance(event, tuple) else (event,):
                     if record is None or self._fault is not None:
                         continue
                     lines.append(_line(record))
@@ -278,8 +280,8 @@ class Recorder:
                 self._writer.write(b"\n".join([*lines, b""]))
         return bool(lines)
 
-    def _without_steps(self, records: Iterable[Arrival | Step | Finish]) -> Iterable[Arrival | Step | Finish]:
-        for record in records:
+    def _without_steps(self, make: Later, *facts: Any) -> Iterable[Arrival | Step | Finish]:
+        for record in make(*facts):
             if isinstance(record, Step):
                 self._dropped_later += 1
             else:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import vllm
@@ -39,13 +39,6 @@ Schedule = tuple[tuple[Any, Tables, Freed, Loads], int, int, RawCounts | None, R
 logger = init_logger("vllm.tracereel")
 
 
-class Aside(NamedTuple):
-    """What the workers say besides tokens: how a CUDA graph was replayed, and which transfers of KV are done."""
-
-    graph: Any
-    transfers: Transfers
-
-
 class Tap:
     """Follows one scheduler.
 
@@ -67,7 +60,9 @@ class Tap:
         """Does anything depend on the counts after a step?"""
         self._schedule: Schedule | None = None
         """The facts of a schedule that were not handed over yet."""
-        self._sources = Sources(getattr(scheduler, "connector", None))
+        connector = getattr(scheduler, "connector", None)
+        self._connected = connector is not None
+        self._sources = Sources(connector)
         if not self._kv.known:
             logger.warning("tracereel: this vLLM does not say which blocks leave early; block tables are left out")
         self._blocks_known = not getattr(scheduler, "defer_block_free", False)
@@ -139,13 +134,13 @@ class Tap:
             self._give_up("a request that goes on after its end (streaming input) cannot be recorded")
             return
         prefill = getattr(request, "prefill_stats", None)
-        self._hand_over(partial(self._beside, self._arrival, request, prefill, time.monotonic_ns()))
+        self._hand_over(self._beside, self._arrival, request, prefill, time.monotonic_ns())
 
     def ended(self, request: Any, at_ns: int) -> None:
         """A request was ended from outside."""
         if self._recorder is not None:
             reason = str(request.get_finished_reason())
-            self._hand_over(partial(self._beside, self._ending, request.request_id, at_ns, reason))
+            self._hand_over(self._beside, self._ending, request.request_id, at_ns, reason)
 
     def scheduled(self, plan: Any, start_ns: int, scheduled_ns: int, before: RawCounts | None) -> None:
         """A schedule was made."""
@@ -154,7 +149,8 @@ class Tap:
                 self._newest = plan
             if self._schedule is not None:
                 self._hand_over(_no_records)
-            kept = plan, whole_tables(plan), self._kv.take_freed(), self._kv.loads()
+            loads = self._kv.loads() if self._connected else []
+            kept = plan, whole_tables(plan), self._kv.take_freed(), loads
             self._schedule = kept, start_ns, scheduled_ns, before, self.counts()
 
     def updated(self, plan: Any, results: Any, output: Any, end_ns: int) -> None:
@@ -163,23 +159,23 @@ class Tap:
             if plan is self._newest:
                 self._newest = None
             counts = self.counts() if self._counts_after else None
-            aside = Aside(getattr(output, "cudagraph_stats", None), transfers_told(output))
-            self._hand_over(partial(self._completed, plan, results, aside, end_ns, counts))
+            transfers = transfers_told(output) if self._connected else []
+            self._hand_over(self._completed, plan, results, output, transfers, end_ns, counts)
             if (
-                self._settings.requests_per_run
-                and self._left <= 0
-                and counts is not None
+                counts is not None
                 and counts[:2] == (0, 0)
+                and self._settings.requests_per_run
+                and self._left <= 0
                 and self._newest is None
             ):
                 self.close()
                 self._between = True
 
-    def _hand_over(self, make: Callable[[], Records]) -> None:
-        """Give what `make` makes to the recorder's thread, and before it the schedule that was kept."""
+    def _hand_over(self, make: Callable[..., Records], *facts: Any) -> None:
+        """Give what `make(*facts)` makes to the recorder's thread, and before it the schedule that was kept."""
         assert self._recorder is not None
         schedule, self._schedule = self._schedule, None
-        self._recorder.record_later(make if schedule is None else partial(self._after_schedule, schedule, make))
+        self._recorder.record_later(self._after, schedule, make, facts)
 
     def close(self) -> None:
         """End the recording; one with steps still in flight stays behind as cut off."""
@@ -216,17 +212,21 @@ class Tap:
         else:
             yield from make(*facts)
 
-    def _after_schedule(self, schedule: Schedule, make: Callable[[], Records]) -> Records:
-        plan, start_ns, scheduled_ns, before, after = schedule
-        counted = None if before is None else self._counted(before)
-        self._in_flight.scheduled(plan, start_ns, scheduled_ns, counted, self._counted(after))
-        return make()
+    def _after(self, schedule: Schedule | None, make: Callable[..., Records], facts: tuple[Any, ...]) -> Records:
+        if schedule is not None:
+            plan, start_ns, scheduled_ns, before, after = schedule
+            counted = None if before is None else self._counted(before)
+            self._in_flight.scheduled(plan, start_ns, scheduled_ns, counted, self._counted(after))
+        return make(*facts)
 
-    def _completed(self, plan: Any, results: Any, aside: Aside, end_ns: int, now: RawCounts | None) -> Records:
+    def _completed(
+        self, plan: Any, results: Any, output: Any, transfers: Transfers, end_ns: int, now: RawCounts | None
+    ) -> Records:
         oldest = self._in_flight.oldest
         if oldest is not None and oldest.plan[0] is plan:
             counted = None if now is None else self._counted(now)
-            yield from self._told(self._in_flight.completed(end_ns, counted), results, aside, end_ns)
+            graph = getattr(output, "cudagraph_stats", None)
+            yield from self._told(self._in_flight.completed(end_ns, counted), results, graph, transfers, end_ns)
         elif plan.total_num_scheduled_tokens:
             # An empty step that was scheduled before the recording began is none of ours.
             raise AdapterError("steps do not come back in the order in which they were scheduled")
@@ -276,16 +276,15 @@ class Tap:
         self._kv.forget(key)
         self._sources.forget(key)
 
-    def _told(self, step: InFlightStep, results: Any, aside: Aside, end_ns: int) -> Records:
+    def _told(self, step: InFlightStep, results: Any, graph: Any, transfers: Transfers, end_ns: int) -> Records:
         plan, whole, freed, loads = step.plan
         self._left_early += freed
-        self._transfers += aside.transfers
+        self._transfers += transfers
         self._carried |= plan.preempted_req_ids or set()
         if plan.total_num_scheduled_tokens:
             preempted, self._carried = self._carried, set()
             freed, self._left_early = self._left_early, []
             transfers, self._transfers = self._transfers, []
-            graph = aside.graph
             moment = step.moment(end_ns, self._zero_ns, blocks=self._blocks_known)
             yield self._journal.step(
                 moment,
