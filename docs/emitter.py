@@ -73,4 +73,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python emitter.py TRACE.jsonl")
     main(sys.argv[1])

@@ -38,7 +38,7 @@ NOTEBOOK_PAGE = """\
 </style>
 </head>
 <body>
-<nav aria-label="Site"><a href="../index.html">tracereel</a><a href="{name}" download>Take the notebook</a></nav>
+<nav aria-label="Site"><a href="../index.html">tracereel</a><a href="{name}" download>Download the notebook</a></nav>
 <main>
 {cells}
 </main>
