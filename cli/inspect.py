@@ -114,14 +114,12 @@ def show_metrics(page: "Sheet", facts: dict[str, Any]) -> None:
 def show_bounds(page: "Sheet", facts: dict[str, Any]) -> None:
     """Why no further request was admitted, as shares of the steps' time."""
     from tracereel.cli.tables import Table, number
+    from tracereel.trace.analysis.step_bounds import WORDS
 
     if not facts[BOUNDS]:
         return
     page.remark("what bound the steps, of their time (the rule: trace/SCHEMA.md)")
-    rows = [
-        (name.replace("_", " ").replace("kv", "KV"), f"{number(100 * share, 1)} %")
-        for name, share in facts[BOUNDS].items()
-    ]
+    rows = [(WORDS[name], f"{number(100 * share, 1)} %") for name, share in facts[BOUNDS].items() if share]
     page.table(Table(("", ""), rows))
     page.gap()
 

@@ -1,5 +1,6 @@
 // The bands below the slots, on the same axis: queue, batch size, KV blocks, tokens a second, and what bound each step.
 
+import { BY_TIME, clamp } from "./axis.js";
 import { sums } from "./search.js";
 import { number, say } from "./words.js";
 
@@ -10,6 +11,8 @@ const COLOUR_OF_BOUND = {
   token_budget: "prefill",
   kv_blocks: "same_position",
   policy: "static",
+  kv_loading: "transformers",
+  unknown: "line",
 };
 
 /** What a run's bands show; made once a run. */
@@ -22,7 +25,8 @@ export class Bands {
       { key: "band_batch", extent: batch, top: run.slots, colour: "decode" },
     ];
     if (kv) this.lines.push({ key: "band_kv", extent: kv, top: run.facts.kv_blocks ?? top(kv, run), colour: "same_position" });
-    this.boundSums = bounds.map((_, code) => sums(Float64Array.from(run.step.bound, (bound) => Number(bound === code))));
+    this.boundCodes = [...new Set(run.step.bound)].sort();
+    this.boundSums = {};
   }
 
   get height() {
@@ -40,7 +44,7 @@ export class Bands {
     }
     this.#paintRate(surface, axis, view, { ...box, y, height: this.bandHeight - 5 }, look.palette);
     y += this.bandHeight;
-    this.#paintBounds(surface, pixels, { ...box, y, height: BOUND_HEIGHT }, look.palette);
+    this.#paintBounds(surface, pixels, this.#sumsOfBounds(axis.mode), { ...box, y, height: BOUND_HEIGHT }, look.palette);
     paintNow(surface, axis, view, box, look);
   }
 
@@ -77,14 +81,26 @@ export class Bands {
     scaleTop(surface, most, box, palette);
   }
 
-  #paintBounds(surface, pixels, box, palette) {
+  /** For each bound of the run the sums of its steps' time, or of their number where the axis counts steps. */
+  #sumsOfBounds(mode) {
+    const { bound, start, end } = this.run.step;
+    const weight = mode === BY_TIME ? (i) => end[i] - start[i] : () => 1;
+    const summed = (code) => sums(Float64Array.from(bound, (own, i) => (own === code ? weight(i) : 0)));
+    return (this.boundSums[mode] ??= this.boundCodes.map(summed));
+  }
+
+  /** Shares of the steps' time, or of their number where the axis counts steps; nothing where no step runs. */
+  #paintBounds(surface, pixels, boundSums, box, palette) {
     background(surface, box, palette);
-    for (const { left, width, first, last } of pixels) {
+    for (const { left, ran, first, last } of pixels) {
+      const parts = boundSums.map((own) => own[last] - own[first]);
+      const whole = parts.reduce((sum, part) => sum + part, 0);
       let y = box.y;
-      this.bounds.forEach((bound, code) => {
-        const share = (this.boundSums[code][last] - this.boundSums[code][first]) / (last - first);
-        if (share) surface.rect(left, y, width, box.height * share, palette[COLOUR_OF_BOUND[bound]]);
-        y += box.height * share;
+      parts.forEach((part, i) => {
+        if (!part) return;
+        const height = (box.height * part) / whole;
+        surface.rect(left, y, ran, height, boundColour(this.bounds[this.boundCodes[i]], palette));
+        y += height;
       });
     }
   }
@@ -103,7 +119,16 @@ function background(surface, box, palette) {
   surface.rect(box.x, box.y, box.width, box.height, palette.panel);
 }
 
-/** The columns of the band: a step each where there is room, else the steps of a pixel together. */
+/** Where the newest steps before `next` end, one a replica. */
+function lastEnd(run, axis, next) {
+  let end = 0;
+  for (let step = Math.max(next - run.replicas.length, 0); step < next; step++) end = Math.max(end, axis.column(step)[1]);
+  return end;
+}
+
+/** The columns of the band: a step each where there is room, else the steps of a pixel together.
+ *
+ * `width` lasts until the next column, `ran` until the last of its steps ends. */
 function columnsOf(run, axis, view, box) {
   const scale = box.width / view.width;
   const [first, last] = axis.steps(view.from, view.to);
@@ -117,9 +142,13 @@ function columnsOf(run, axis, view, box) {
     // A step's value holds until the next one's schedule.
     const right = next < run.steps ? axis.column(next)[0] : axis.column(next - 1)[1];
     // Whole pixels: between two columns nothing shines through.
+    const pixel = (x) => clamp(Math.round(box.x + (x - view.from) * scale), box.x, box.x + box.width);
     const begin = Math.max(Math.round(left), box.x);
-    const end = Math.min(Math.round(box.x + (right - view.from) * scale), box.x + box.width);
-    if (end > begin) found.push({ left: begin, width: end - begin, first: step, last: next });
+    const end = pixel(right);
+    if (end > begin) {
+      const ran = Math.max(pixel(Math.min(lastEnd(run, axis, next), right)) - begin, 1);
+      found.push({ left: begin, width: end - begin, ran, first: step, last: next });
+    }
     step = next;
   }
   return found;

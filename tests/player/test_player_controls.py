@@ -438,7 +438,7 @@ def test_the_picture_holds_what_the_timeline_says_cell_by_cell(open_page, runs):
 def test_why_a_step_was_what_it_was(one, runs):
     trace = runs[1].trace
     bounds = step_bounds(trace)
-    words = ("nobody waiting", "slots", "token budget", "KV blocks", "the engine's policy")
+    words = ("nobody waiting", "slots", "token budget", "KV blocks", "the engine's policy", "KV loading", "not known")
     for step in (0, 1, 60, 200, len(trace.steps) - 1):
         one.evaluate("(step) => tracereel.app.goTo(tracereel.app.lanes[0].run.step.start[step])", step)
         settled(one)

@@ -4,9 +4,13 @@ import importlib.util
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import settled
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_bounds
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+from tracereel.trace.state.columns import Trace
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LEAST_FRAME_RATE = 30
@@ -119,3 +123,40 @@ def test_many_steps_are_drawn_fast_and_read_right(open_page, tmp_path, steps):
         tip = hovered(page, 31, step)
         for part in said_of(run, 31, step):
             assert part in tip, (step, tip)
+
+
+# The areas of the band of bounds, by colour, painted ten pixels wide on a surface that only counts.
+PAINTED = """(mode) => {
+  const lane = tracereel.app.lanes[0];
+  const areas = {};
+  const surface = {
+    rect: (x, y, width, height, colour) => y >= bottom && (areas[colour] = (areas[colour] ?? 0) + width * height),
+    text: () => {},
+    textWidth: () => 0,
+  };
+  const { bands } = lane;
+  const box = { x: 0, y: 0, width: 10, height: bands.height };
+  const bottom = bands.height - 16;
+  const axis = lane.axes[mode];
+  const roles = { ...tracereel.app.theme.palette };
+  for (const role of Object.keys(roles)) roles[role] = role;
+  bands.paint(surface, axis, { from: 0, to: axis.length, width: axis.length }, box, { palette: roles, t: -1e15 });
+  return areas;
+}"""
+ROLES = ("dim", "decode", "prefill", "same_position", "static", "transformers", "line")
+"""The palette's role of each bound."""
+
+
+@pytest.mark.parametrize("name", ["film/cpu/static-1", "paging/cpu/prefix-caching-1"])
+def test_the_band_shows_the_shares_that_inspect_prints(open_page, name):
+    trace = Trace.read(PACKAGE_RECORDINGS / f"{name}.jsonl.zst")
+    page = open_page([trace.path])
+    bounds = step_bounds(trace)
+    of_steps = np.bincount(bounds, minlength=len(BOUNDS)) / len(bounds)
+    shares = list(bound_shares(trace).values())
+    assert shares != pytest.approx(of_steps, abs=0.01)
+    for mode, want in (("time", shares), ("step", of_steps)):
+        areas = page.evaluate(PAINTED, mode)
+        areas.pop("panel")
+        whole = sum(areas.values())
+        assert [areas.get(role, 0) / whole for role in ROLES] == pytest.approx(want, abs=0.012), mode

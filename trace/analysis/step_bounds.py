@@ -1,50 +1,64 @@
-"""What bound each step: why no further request was admitted to it.
+"""What bound each step: why no further request was admitted to it, by the rule in `SCHEMA.md` (What bound a step).
 
-The rule, in this order, from what the trace says when a step's schedule is made:
+Knows one trace.
+"""
 
-| bound | when |
-|---|---|
-| `nobody_waiting` | no request waits |
-| `slots` | every slot is held |
-| `token_budget` | the step computes as many tokens as it may; or it prefills, and what is left is less than the prompt of the next in line, in a run that never splits a prompt |
-| `kv_blocks` | it preempted a request; or fewer KV blocks are free than the next in line needs for its tokens, or for as many of them as the budget takes |
-| `policy` | none of these: the engine did not want to, as in a batch that is closed |
-
-KV blocks that the next in line would share with others are not known before it is admitted, and count as needed. Knows
-one trace.
-"""  # noqa: E501 (a table's rows are one line each)
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from tracereel.trace.state.columns import ABSENT, Ints, Trace
+from tracereel.trace.format.events import KvGroup
+from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace, group_by
 from tracereel.trace.state.timeline import Timeline
 
-BOUNDS = ("nobody_waiting", "slots", "token_budget", "kv_blocks", "policy")
-NOBODY_WAITING, SLOTS, TOKEN_BUDGET, KV_BLOCKS, POLICY = range(len(BOUNDS))
+BOUNDS = ("nobody_waiting", "slots", "token_budget", "kv_blocks", "policy", "kv_loading", "unknown")
+NOBODY_WAITING, SLOTS, TOKEN_BUDGET, KV_BLOCKS, POLICY, KV_LOADING, UNKNOWN = range(len(BOUNDS))
+WORDS = {
+    "nobody_waiting": "nobody waiting",
+    "slots": "slots",
+    "token_budget": "token budget",
+    "kv_blocks": "KV blocks",
+    "policy": "policy",
+    "kv_loading": "KV loading",
+    "unknown": "not known",
+}
+"""What each bound is called in a table and in a figure."""
+_CLOSED = ("static", "dynamic")
+"""Policies whose batch takes nobody in once it decodes."""
+_UNDECIDED = -1
 
 
 def step_bounds(trace: Trace) -> Ints:
     """For each step what bound it, as an index into BOUNDS."""
-    steps = trace.steps
-    bounds = np.full(len(steps), POLICY, dtype=np.int64)
+    steps, header = trace.steps, trace.header
     computed = np.bincount(steps.member_step, weights=steps.member_computed, minlength=len(steps))[: len(steps)]
-    budget = trace.header.token_budget
-    if budget is not None:
-        bounds[computed >= budget] = TOKEN_BUDGET
+    prefills, decodes = np.zeros((2, len(steps)), bool)
+    prefills[steps.member_step[~steps.member_decode]] = True
+    decodes[steps.member_step[steps.member_decode]] = True
+    bounds = np.full(len(steps), _UNDECIDED, dtype=np.int64)
+    # What stands further up in the rule is written later.
+    if header.token_budget is not None:
+        bounds[computed >= header.token_budget] = TOKEN_BUDGET
+    residencies = trace.residencies
+    bounds[residencies.last_step[residencies.preempted] + 1] = KV_BLOCKS
+    if header.policy in _CLOSED:
+        bounds[decodes] = POLICY
     bounds[steps.running >= trace.step_slots] = SLOTS
     bounds[steps.waiting == 0] = NOBODY_WAITING
-    timeline = Timeline(trace)
-    splits, needs = _splits_prompts(trace), _Needs(trace, timeline)
-    preempting = np.unique(trace.residencies.last_step[trace.residencies.preempted] + 1)
-    prefills = np.zeros(len(steps), bool)
-    prefills[steps.member_step[~steps.member_decode]] = True
-    for step in np.flatnonzero(bounds == POLICY).tolist():
-        left = None if budget is None else budget - int(computed[step])
-        tokens = needs.tokens(step)
-        if left is not None and not splits and prefills[step] and tokens > left:
-            bounds[step] = TOKEN_BUDGET
-        elif step in preempting or needs.lack_blocks(step, tokens if budget is None else min(tokens, budget)):
+    queue, pool = _Queue(trace), _Pool(trace)
+    whole_prompts = prefills & (not _splits_prompts(trace))
+    for step in np.flatnonzero(bounds == _UNDECIDED).tolist():
+        tokens = queue.tokens_of_next(step)
+        left = None if header.token_budget is None else header.token_budget - int(computed[step])
+        free = pool.free(step)
+        if tokens is None:
+            bounds[step] = KV_LOADING if queue.loads(step) else UNKNOWN
+        elif free is not None and free < pool.blocks_for(tokens):
             bounds[step] = KV_BLOCKS
+        elif left is not None and whole_prompts[step] and tokens > left:
+            bounds[step] = TOKEN_BUDGET
+        else:
+            bounds[step] = UNKNOWN if left is None or free is None else POLICY
     return bounds
 
 
@@ -55,32 +69,85 @@ def _splits_prompts(trace: Trace) -> bool:
     return bool(unfinished.any())
 
 
-class _Needs:
-    """What the next in line needs when a step's schedule is made."""
+class _Queue:
+    """Who is next in line when a step's schedule is made: of those that wait, the one that is admitted first.
 
-    def __init__(self, trace: Trace, timeline: Timeline):
-        self._trace, self._timeline = trace, timeline
-        blocks = [replica.kv_blocks for replica in trace.header.replicas] or [trace.header.kv_blocks]
-        self._blocks = [ABSENT if count is None else count for count in blocks]
+    An engine may have any order of its own; that of `Timeline.waiting_at` counts among those that are never admitted.
+    Must be asked for steps in their order.
+    """
+
+    def __init__(self, trace: Trace):
+        self._trace, self._timeline = trace, Timeline(trace)
         self._replicas = [replica.replica for replica in trace.header.replicas]
+        self._loading: dict[int, set[int]] = {}
+        for step, request in zip(trace.loading.step.tolist(), trace.loading.request.tolist(), strict=True):
+            self._loading.setdefault(step, set()).add(request)
+        request = trace.residencies.request
+        order, bounds = group_by(request.astype(np.int32), len(trace.arrivals))
+        # For each request its next admission (index into the residencies), for each admission the same request's next.
+        self._next = np.full(len(trace.arrivals), NEVER_NS, dtype=np.int64)
+        self._after = np.full(len(request), NEVER_NS, dtype=np.int64)
+        for i, (first, end) in enumerate(pairwise(bounds.tolist())):
+            own = order[first:end]
+            self._next[i] = own[0] if len(own) else NEVER_NS
+            self._after[own[:-1]] = own[1:]
+        self._passed = 0
 
-    def tokens(self, step: int) -> int:
-        """Tokens of the next in line, its prompt and what it has written before a preemption; 0 where nobody is."""
-        trace = self._trace
-        at_ns = int(trace.steps.start_ns[step])
+    def loads(self, step: int) -> bool:
+        """Does a request wait for KV from elsewhere in the step?"""
+        return step in self._loading
+
+    def tokens_of_next(self, step: int) -> int | None:
+        """Tokens of the next in line, its prompt and what it wrote before a preemption; None where nobody is."""
+        trace, at_ns = self._trace, int(self._trace.steps.start_ns[step])
         waiting = self._timeline.waiting_at(at_ns)
         if self._replicas:
             replica = self._replicas[int(trace.steps.replica[step])]
             waiting = tuple(request for request in waiting if trace.arrivals[request].replica == replica)
+        if loading := self._loading.get(step):
+            waiting = tuple(request for request in waiting if request not in loading)
         if not waiting:
-            return 0
-        return trace.arrivals[waiting[0]].prompt_tokens + self._timeline.at(at_ns).output_tokens_of(waiting[0])
+            return None
+        self._pass(step)
+        request = waiting[int(np.argmin(self._next[list(waiting)]))]
+        return trace.arrivals[request].prompt_tokens + self._timeline.at(at_ns).output_tokens_of(request)
 
-    def lack_blocks(self, step: int, tokens: int) -> bool:
-        """Are fewer blocks free than so many tokens take? False where the trace does not say."""
-        size, used = self._trace.header.kv_block_tokens, int(self._trace.steps.kv_used[step])
-        total = self._blocks[int(self._trace.steps.replica[step])]
-        return bool(size) and ABSENT not in (used, total) and total - used < -(-tokens // (size or 1))
+    def _pass(self, step: int) -> None:
+        """Leave the admissions of this step and of those before behind."""
+        residencies = self._trace.residencies
+        until = int(np.searchsorted(residencies.first_step, step, side="right"))
+        for admission in range(self._passed, until):
+            self._next[residencies.request[admission]] = self._after[admission]
+        self._passed = max(self._passed, until)
+
+
+class _Pool:
+    """The KV blocks: how many are free, and how many some tokens take."""
+
+    def __init__(self, trace: Trace):
+        self._trace, header = trace, trace.header
+        self._totals = [replica.kv_blocks for replica in header.replicas] or [header.kv_blocks]
+        self._size, self._groups = header.kv_block_tokens, header.kv_groups
+
+    def free(self, step: int) -> int | None:
+        """Blocks that nobody holds once the step's schedule is made; None where the trace does not say."""
+        total, used = self._totals[int(self._trace.steps.replica[step])], int(self._trace.steps.kv_used[step])
+        return None if total is None or used == ABSENT or not self._size else total - used
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that so many tokens of one request take, in the tables of all groups together."""
+        if not self._groups:
+            return -(-tokens // (self._size or 1))
+        return sum(self._of_group(group, tokens) for group in self._groups)
+
+    def _of_group(self, group: KvGroup, tokens: int) -> int:
+        size = group.block_tokens or self._size or 1
+        blocks = -(-tokens // size)
+        budget = self._trace.header.token_budget
+        if group.window is None or budget is None:
+            return blocks
+        # The blocks before the window are given back from step to step.
+        return min(blocks, -(-(group.window - 1 + budget) // size) + 1)
 
 
 def bound_shares(trace: Trace) -> dict[str, float]:

@@ -8,20 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.pairs import median_run
-from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
+from tracereel.trace.analysis.step_bounds import BOUNDS, WORDS, step_bounds
 from tracereel.trace.plots.style import WIDTH, Theme, legend
 from tracereel.trace.state.columns import Trace
 
 Floats = npt.NDArray[np.float64]
 BINS = 120
 """Equal parts of a run's time, each with shares of its own."""
-_WORDS = {
-    "nobody_waiting": "nobody waited",
-    "slots": "slots",
-    "token_budget": "token budget",
-    "kv_blocks": "KV blocks",
-    "policy": "policy",
-}
 
 
 def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
@@ -29,11 +22,14 @@ def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
     traces = [median_run(group.traces) for group in groups]
     figure = Figure(figsize=(WIDTH, 0.9 + 1.15 * len(traces)))
     panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
-    colours = (theme.line, *(theme.case(i) for i in range(len(BOUNDS) - 1)))
+    nobody, loading, unknown = theme.line, theme.prefill, theme.dim
+    colours = (nobody, *(theme.case(i) for i in range(len(BOUNDS) - 3)), loading, unknown)
+    seen = np.zeros(len(BOUNDS), bool)
     longest = max(trace.span_ns[1] for trace in traces) / 1e9
     for panel, trace, group in zip(panels, traces, groups, strict=True):
         edges = np.linspace(0, trace.span_ns[1], BINS + 1)
         shares = shares_over_time(trace, edges)
+        seen[step_bounds(trace)] = True
         below = np.zeros(BINS)
         for share, colour in zip(shares, colours, strict=True):
             panel.stairs(below + 100 * share, edges / 1e9, baseline=below, fill=True, color=colour, linewidth=0)
@@ -43,7 +39,8 @@ def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
         panel.set_ylabel("% of time")
     panels[-1].set_xlabel("time, s")
     panels[-1].set_xlim(0, longest)
-    legend(figure, [Patch(color=colour) for colour in colours], [_WORDS[bound] for bound in BOUNDS])
+    shown = [(Patch(color=colours[i]), WORDS[BOUNDS[i]]) for i in np.flatnonzero(seen)]
+    legend(figure, *zip(*shown, strict=True))
     return figure
 
 
