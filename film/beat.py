@@ -7,6 +7,7 @@ units, phrases and the film's clock. Does not know what a beat's picture shows.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import FilmClock, ease
@@ -21,6 +22,18 @@ from tracereel.film.theme import ACCENT, CAPTION, DIM, HEADING, LINE, SMALL, SMA
 from tracereel.trace.analysis.queries import Run, measure
 
 FADE_S = 0.35
+_SMALL_TITLE_LOWER = 4.0
+"""How much lower than a title of full size a smaller one stands."""
+_RULE_OVER_CLOCK, _FOLLOWED_OVER_CLOCK = 46.0, 42.0
+"""From the clock's baseline up to the rule above the strip, and to the words of the request that is followed."""
+_APART, _APART_SMALL, _NARROW_APART = 48.0, 36.0, 24.0
+"""Between what stands on one line of the strip: large, small, and in a frame that is not wide."""
+_LIVE_AT = 330.0
+"""How far from the left the running count begins, so that it stays in its place while the clock grows."""
+_NAME_SHARE = 0.4
+"""The share of the strip that the model's name may take, and the device's."""
+_CAVEAT, _CAVEAT_PITCH = 20.0, 32.0
+"""From the top of what nothing covers to the first line on a recording's state, and from line to line."""
 Paint = Callable[[Canvas, float], None]
 """Draws what is seen at a second of the beat."""
 Where = Callable[[Run, int, float], Sequence[Spot]]
@@ -104,7 +117,7 @@ def framed(beat: Beat, stage: Stage, say: Phrasebook) -> Paint:
             if chrome is not None:
                 chrome.paint(canvas, film_s)
             for i, caveat in enumerate(caveats):
-                y = stage.clear[1] + 20 + 32 * i
+                y = stage.clear[1] + _CAVEAT + _CAVEAT_PITCH * i
                 canvas.text(caveat, stage.right, y, SMALL_STRONG, ACCENT, align=1, room=stage.content.w)
 
     return paint
@@ -135,7 +148,7 @@ class _Chrome:
     def paint(self, canvas: Canvas, film_s: float) -> None:
         stage = self._stage
         stands = 1 - ease((film_s - self._beat.titled_s) / FADE_S)
-        y = stage.title_line + (0 if self._title is TITLE else 4)
+        y = stage.title_line + (0 if self._title is TITLE else _SMALL_TITLE_LOWER)
         canvas.text(self._beat.title, stage.margin, y, self._title, TEXT, stands, room=stage.content.w)
         if stage.captioned:
             for from_s, until, phrase in self._spoken:
@@ -162,45 +175,51 @@ class _Chrome:
         left, right = stage.margin, stage.right
         t_ns = beat.clock.engine_ns(film_s)
         if beat.follow is not None:
-            beat.follow.paint(canvas, left, right, lines[0] - 42, t_ns)
+            beat.follow.paint(canvas, left, right, lines[0] - _FOLLOWED_OVER_CLOCK, t_ns)
         else:
-            canvas.line([(left, lines[0] - 46), (right, lines[0] - 46)], LINE)
+            rule = lines[0] - _RULE_OVER_CLOCK
+            canvas.line([(left, rule), (right, rule)], LINE)
         time = say("strip.engine_time", seconds=figure(run.measure("engine_time_s", t_ns=t_ns), ".2f"))
         factor = factor_phrase(self._say, beat.clock, film_s)
         model, device = quote(run.measure("model")), quote(run.measure("device"))
         wide = canvas.text(time, left, lines[0], SMALL_STRONG, TEXT)
-        half = (right - left) / 2
         if stage.wide:
             factor_wide = canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1)
             if beat.live is not None:
-                # Kept in its place while the clock grows.
-                at = left + max(wide + 48, 330)
-                canvas.text(beat.live(t_ns), at, lines[0], SMALL_STRONG, TEXT, room=right - factor_wide - 48 - at)
-            wide = canvas.text(model, left, lines[1], SMALL, DIM, room=half * 0.8)
-            wide += 36 + canvas.text(device, left + wide + 36, lines[1], SMALL, DIM, room=half * 0.8)
-            traces = self._traces(right - left - wide - 36)
-            canvas.text(traces, right, lines[1], SMALL, DIM, align=1, room=right - left - wide - 36)
+                at = left + max(wide + _APART, _LIVE_AT)
+                room = right - factor_wide - _APART - at
+                canvas.text(beat.live(t_ns), at, lines[0], SMALL_STRONG, TEXT, room=room)
+            most = (right - left) * _NAME_SHARE
+            at = left + canvas.text(model, left, lines[1], SMALL, DIM, room=most) + _APART_SMALL
+            at += canvas.text(device, at, lines[1], SMALL, DIM, room=most) + _APART_SMALL
+            canvas.text(self._digests(right - at), right, lines[1], SMALL, DIM, align=1, room=right - at)
             return
-        canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1, room=right - left - wide - 24)
+        room = right - left - wide - _NARROW_APART
+        canvas.text(factor, right, lines[0], SMALL_STRONG, TEXT, align=1, room=room)
         canvas.text(model, left, lines[1], SMALL, DIM, room=right - left)
         canvas.text(device, left, lines[2], SMALL, DIM, room=right - left)
-        wide = 0.0
+        room = right - left
         if beat.live is not None:
-            wide = 24 + canvas.text(beat.live(t_ns), right, lines[-1], SMALL_STRONG, TEXT, align=1, room=half)
-        canvas.text(self._traces(right - left - wide), left, lines[-1], SMALL, DIM, room=right - left - wide)
+            live = canvas.text(beat.live(t_ns), right, lines[-1], SMALL_STRONG, TEXT, align=1, room=room / 2)
+            room -= live + _NARROW_APART
+        canvas.text(self._digests(room), left, lines[-1], SMALL, DIM, room=room)
 
-    def _traces(self, room: float) -> Phrase:
+    def _digests(self, room: float) -> Phrase:
         """The digests of the traces that are shown, as many as there is room for."""
+        fitting = (named for named in reversed(self._named) if width(named.text, SMALL) <= room)
+        return next(fitting, self._named[0])
+
+    @cached_property
+    def _named(self) -> tuple[Phrase, ...]:
+        """The digest of the only trace; else those of the first two, and of one more each time."""
+        say = self._say.say
         digests = [quote(run.measure("digest")) for run in dict.fromkeys(self._beat.runs)]
         if len(digests) == 1:
-            return self._say.say("strip.trace", digest=digests[0])
-        named = self._say.say("strip.traces", first=digests[0], second=digests[1])
+            return (say("strip.trace", digest=digests[0]),)
+        named = [say("strip.traces", first=digests[0], second=digests[1])]
         for digest in digests[2:]:
-            more = self._say.say("strip.and_trace", before=named, digest=digest)
-            if width(more.text, SMALL) > room:
-                break
-            named = more
-        return named
+            named.append(say("strip.and_trace", before=named[-1], digest=digest))
+        return tuple(named)
 
 
 def factor_phrase(say: Phrasebook, clock: FilmClock, film_s: float) -> Phrase:
@@ -208,9 +227,9 @@ def factor_phrase(say: Phrasebook, clock: FilmClock, film_s: float) -> Phrase:
     passage = clock.passage_at(film_s)
     if passage.engine_s == 0:
         return say.say("strip.held")
-    slower = passage.film_s / passage.engine_s
-    if 0.99 < slower < 1.01:
+    if passage.even:
         return say.say("strip.even")
-    query, key = ("slowdown", "strip.slower") if slower > 1 else ("speedup", "strip.faster")
+    slower = passage.film_s > passage.engine_s
+    query, key = ("slowdown", "strip.slower") if slower else ("speedup", "strip.faster")
     value = measure(query, [], film_s=passage.film_s, engine_s=passage.engine_s)
     return say.say(key, factor=figure(value, ".1f"))

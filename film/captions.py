@@ -51,17 +51,14 @@ def write_captions(film: Path, cues: Sequence[Cue], chapters: Sequence[Cue]) -> 
 
 def srt(cues: Sequence[Cue]) -> str:
     """SubRip text."""
-    return "\n".join(
-        f"{i}\n{_time(cue.from_s, ',')} --> {_time(cue.to_s, ',')}\n{_line(cue.text)}\n"
-        for i, cue in enumerate(cues, 1)
-    )
+    return "\n".join(f"{i}\n{_span(cue, ',')}\n{_line(cue.text)}\n" for i, cue in enumerate(cues, 1))
 
 
 def vtt(cues: Sequence[Cue]) -> str:
     """WebVTT; what would be read as markup is escaped. A cue's link is a note before it, which no player shows."""
     escaped = [_line(cue.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for cue in cues]
     entries = [
-        (f"NOTE {cue.link}\n\n" if cue.link else "") + f"{_time(cue.from_s, '.')} --> {_time(cue.to_s, '.')}\n{text}\n"
+        (f"NOTE {cue.link}\n\n" if cue.link else "") + f"{_span(cue, '.')}\n{text}\n"
         for cue, text in zip(cues, escaped, strict=True)
     ]
     return "\n".join(["WEBVTT\n", *entries])

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+_EVEN = 0.01
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -20,6 +22,11 @@ class Passage:
     def engine_s(self) -> float:
         """Seconds of engine time that pass."""
         return (self.to_ns - self.from_ns) / 1e9
+
+    @property
+    def even(self) -> bool:
+        """Does engine time pass as fast as film time, within one in a hundred?"""
+        return self.engine_s > 0 and abs(self.film_s / self.engine_s - 1) < _EVEN
 
 
 class FilmClock:

@@ -93,7 +93,7 @@ class Follow:
         return LifeBar(self.run, self.request, self.colour, self.say)
 
     def paint(self, canvas: Canvas, left: float, right: float, y: float, t_ns: int) -> None:
-        """Draw from `left` to `right`, the letters on the line `y`: the marked request, what it does, and its life."""
+        """Draw from `left` to `right`, the words on the line `y`: the marked request, what it does, and its life."""
         disc = Box(left + _GAP + _RING, y - _LEGEND * 2, _LEGEND * 2, _LEGEND * 2)
         canvas.disc(disc.x + _LEGEND, y - _LEGEND, _LEGEND, self.colour)
         self._ring(canvas, Spot(disc, round=True))
@@ -118,15 +118,18 @@ class Follow:
 
     def _fitting(self, room: float) -> tuple[Phrase, float, float]:
         """The name, and what is kept free for what the request does and for its blocks (0: they are not said)."""
-        # Kept for the widest, so that nothing moves when the stage changes.
-        stage = quote(self.stage(self.main.timeline.begin_ns))
-        doing = max(width(self.say.say(f"follow.is_{each}", stage=stage).text, SMALL) for each in STAGES)
         for name in self.names:
             for blocks in (self._widest_blocks, 0.0):
-                taken = width(name.text, SMALL_STRONG) + doing + blocks + 3 * _CLEAR
+                taken = width(name.text, SMALL_STRONG) + self._widest_doing + blocks + 3 * _CLEAR
                 if room - taken >= _LEAST_BAR:
-                    return name, doing, blocks
-        return self.names[-1], doing, 0.0
+                    return name, self._widest_doing, blocks
+        return self.names[-1], self._widest_doing, 0.0
+
+    @cached_property
+    def _widest_doing(self) -> float:
+        """What the words on its stage take at most, so that nothing moves when the stage changes."""
+        stage = quote(self.stage(self.main.timeline.begin_ns))
+        return max(width(self.say.say(f"follow.is_{each}", stage=stage).text, SMALL) for each in STAGES)
 
     @cached_property
     def _widest_blocks(self) -> float:

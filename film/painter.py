@@ -17,7 +17,7 @@ from tracereel.film.layout import Drawn, Kind, Watch
 from tracereel.film.lettering import ink, shorten, sprite, width, words_of
 from tracereel.film.phrases import Phrase
 from tracereel.film.surfaces import disc_mask, image_of, qr_modules, stack_of
-from tracereel.film.theme import DARK, INK, PAPER, Colour, Palette, Type
+from tracereel.film.theme import DARK, INK, PAPER, Colour, Palette, Rgb, Type
 
 _QUIET = 4
 """Modules around a QR code that stay empty (ISO/IEC 18004)."""
@@ -102,11 +102,13 @@ class CairoCanvas(NotingCanvas, Canvas):
         alpha *= self._alpha
         if alpha <= _UNSEEN:
             return False
-        r, g, b = self.palette.rgb(colour)
-        if self._swapped:
-            r, b = b, r
-        self._ctx.set_source_rgba(r, g, b, alpha)
+        self._ctx.set_source_rgba(*self._channels(colour), alpha)
         return True
+
+    def _channels(self, colour: Colour) -> Rgb:
+        """A colour in the order of the surface's channels."""
+        r, g, b = self.palette.rgb(colour)
+        return (b, g, r) if self._swapped else (r, g, b)
 
     def _box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
         return _whole(x, y, w, h, self.scale)
@@ -233,7 +235,7 @@ class CairoCanvas(NotingCanvas, Canvas):
         if self._alpha <= _UNSEEN or not shares.size:
             return
         left, top, wide, high = self._box(*sides)
-        rgb = tuple(self.palette.rgb(colour)[:: -1 if self._swapped else 1] for colour in colours)
+        rgb = tuple(self._channels(colour) for colour in colours)
         self._ctx.save()
         self._ctx.translate(left, top)
         self._ctx.set_source_surface(stack_of(shares.tobytes(), rgb, int(wide), int(high)), 0, 0)
@@ -331,9 +333,7 @@ class CairoCanvas(NotingCanvas, Canvas):
 
     def _veil(self, x: float, y: float, w: float, h: float, colour: Colour) -> None:
         """A box that is the ground's colour at its left and nothing at its right."""
-        r, g, b = self.palette.rgb(colour)
-        if self._swapped:
-            r, b = b, r
+        r, g, b = self._channels(colour)
         left, top, width, height = self._box(x, y, w, h)
         fade = cairo.LinearGradient(left, 0, left + width, 0)
         fade.add_color_stop_rgba(0, r, g, b, self._alpha)

@@ -16,7 +16,7 @@ TIMES = (ENGINE_TIME, SLOWDOWN, SPEEDUP)
 
 _PACES: dict[str, Callable[[Passage], bool]] = {
     "strip.held": lambda passage: passage.engine_s == 0,
-    "strip.even": lambda passage: passage.engine_s > 0 and 0.99 < passage.film_s / passage.engine_s < 1.01,
+    "strip.even": lambda passage: passage.even,
 }
 """What words say of the clock that have no figure."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.film.spoken_time import LyingClockError, refuse_other_times
 from tracereel.film.storyboards import storyboard
+from tracereel.trace.analysis.moments import first_eviction
 from tracereel.trace.analysis.queries import QUERIES, Run
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 
 MANY_SLOTS = Settings(recordings=Path(__file__).parent / "data" / "h100")
 LANGUAGES = sorted(CATALOGUES.glob("*.toml"))
@@ -90,6 +93,56 @@ def test_a_sentence_is_refused_of_a_run_that_it_is_not_true_of(runs, key, true_o
         other = runs[false_of]
         with pytest.raises(FalseSentenceError, match=re.escape(key)):
             refuse_false(SAY(key), [other], [other], other.timeline.end_ns)
+
+
+@pytest.mark.parametrize(
+    ("key", "true_of", "false_of"),
+    [
+        ("pipeline_flow.arrive", "film/cpu/online-1", "chunked/cpu/chunked-1"),
+        ("pipeline_flow.waits", "film/cpu/continuous-1", "paging/cpu/no-prefix-caching-1"),
+        ("pipeline_flow.write", "film/cpu/continuous-1", "film/cpu/same-position-1"),
+        ("pipeline_flow.write_some", "film/cpu/same-position-1", "film/cpu/continuous-1"),
+        ("decode_batching.step", "film/cpu/continuous-1", "vllm-kinds/cpu/speculation"),
+    ],
+)
+def test_a_rule_is_not_said_of_a_run_that_is_an_exception(key, true_of, false_of):
+    run, other = (Run.read(PACKAGE_RECORDINGS / f"{name}.jsonl.zst") for name in (true_of, false_of))
+    refuse_false(SAY(key), [run], [run], run.timeline.begin_ns)
+    with pytest.raises(FalseSentenceError, match=re.escape(key)):
+        refuse_false(SAY(key), [other], [other], other.timeline.begin_ns)
+
+
+@pytest.mark.parametrize(
+    ("scene", "recording", "said"),
+    [
+        ("pipeline_flow", "chunked/cpu/chunked-1", {"pipeline_flow.arrive_free"}),
+        ("pipeline_flow", "paging/cpu/no-prefix-caching-1", {"pipeline_flow.at_once"}),
+        ("pipeline_flow", "film/cpu/same-position-1", {"pipeline_flow.waits", "pipeline_flow.write_some"}),
+        ("decode_batching", "vllm-kinds/cpu/speculation", {"decode_batching.column"}),
+    ],
+)
+def test_of_an_exception_the_sentence_that_is_true_is_said(scene, recording, said):
+    settings = Settings(recordings=PACKAGE_RECORDINGS / f"{recording}.jsonl.zst")
+    (beat,) = storyboard(scene, show := Show(settings, SIZE))
+    frames = BeatFrames(beat, show)
+    for caption in beat.captions:  # each is asked where it is drawn
+        frames.said_at(caption.from_s)
+    assert said <= {stated.key for caption in beat.captions for stated in caption.phrase.stated}
+
+
+def test_that_a_block_is_lacking_is_said_where_all_are_held():
+    run = Run.read(PACKAGE_RECORDINGS / "paging" / "cpu" / "prefix-caching-1.jsonl.zst")
+    found = first_eviction(run.timeline)
+    blocks = figure(run.measure("header", field="kv_blocks"))
+    name = quote(run.measure("request_name", request=found.request))
+    for at_ns, refused in (
+        (found.at_ns - 1, nullcontext()),
+        (run.timeline.begin_ns, pytest.raises(FalseSentenceError)),
+    ):
+        used = figure(run.measure("kv_used", t_ns=at_ns))
+        with refused:
+            said = SAY("kv_cache_paging.preempted", used=used, blocks=blocks, request=name)
+            refuse_false(said, [run], [run], found.at_ns)
 
 
 def test_a_label_is_refused_of_runs_that_it_is_not_true_of(runs):

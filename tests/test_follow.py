@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from drawing import LOOK, SIZE, colour_at, draw, near, pixel, pixels_of
 from films import SIZES, laid_out
+from tracereel.film.components.life_bar import LifeBar
 from tracereel.film.facts import FalseSentenceError, refuse_false
 from tracereel.film.frames import BeatFrames
 from tracereel.film.phrases import quote
@@ -132,6 +133,24 @@ def test_a_life_is_made_of_the_stages_of_its_instants(path):
             assert taken == pytest.approx((middle - stretch.from_ns) / 1e6)
         preempted += [stretch.stage for stretch in life].count(QUEUE) > 1
     assert preempted or "paging" not in str(path)
+
+
+def test_a_life_is_worked_out_once_for_all_frames(full_length, monkeypatch):
+    worked_out = []
+
+    def counted(timeline, request):
+        worked_out.append(request)
+        return life_of(timeline, request)
+
+    monkeypatch.setattr("tracereel.trace.analysis.query.life_of", counted)
+    _, beats = full_length
+    follow = next(beat.follow for beat in beats if beat.follow is not None)
+    run, box = Run(follow.run.trace), Box(0, 0, 1800, 40)
+    bar = LifeBar(run, follow.request, follow.colour, follow.say)
+    begin_ns, end_ns = run.timeline.begin_ns, run.timeline.end_ns
+    for now_ns in (begin_ns, (begin_ns + end_ns) // 2, end_ns):
+        draw(lambda canvas, now_ns=now_ns: bar.paint(canvas, box, now_ns))
+    assert worked_out == [follow.request]
 
 
 def test_the_bar_is_as_wide_as_the_stages_last_and_filled_up_to_now(full_length):

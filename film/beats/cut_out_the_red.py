@@ -37,7 +37,7 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.pairs import throughput_ratio
-from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.analysis.queries import Run
 
 _PLAY_S, _WHOLE_S, _MOVE_S, _EDGE_S, _COST_S, _NUMBER_S = 2.6, 4.4, 3.6, 1.0, 4.2, 6.0
 """The static run plays within the first of these seconds; then the stages last so long, one after the other."""
@@ -81,10 +81,8 @@ class _CutOut:
         self.clock = Script(timeline.begin_ns).run(timeline.end_ns, _PLAY_S).hold(until_s - _PLAY_S).clock()
 
     def _ratio(self, part: str) -> Phrase:
-        runs = [*self.after, *self.before]
-        return figure(
-            measure(f"throughput_ratio_{part}", runs, numerator=len(self.after)), "" if part == "pairs" else ".2f"
-        )
+        style = "" if part == "pairs" else ".2f"
+        return self.show.ask(f"throughput_ratio_{part}", self.after, self.before, style)
 
     def _idle(self, run: Run) -> Phrase:
         return figure(run.measure("idle_while_waiting", t_ns=run.timeline.end_ns), ",d")
@@ -235,8 +233,7 @@ class _CutOut:
 
     def _dots(self, canvas: Canvas, box: Box, since_s: float) -> None:
         """Every pair's ratio on a line, on its way there from static batching's own; without pairs the one ratio's."""
-        median = measure("throughput_ratio_median", [*self.after, *self.before], numerator=len(self.after))
-        ratios = self.pairs or (float(median.value),)
+        ratios = self.pairs or (float(self._ratio("median").figures[0].source.value),)
         low, high = min(*ratios, 1.0), max(*ratios, 1.0)
         span = max(high - low, 0.01)
 

@@ -154,9 +154,10 @@ class Storyboard:
 
     def _captions(self) -> tuple[Caption, ...]:
         say, run = self.say, self.run
+        each = measure("each_decode_gives_a_token", self._runs)
         captions = [
             Caption(0.0, say("decode_batching.row", slots=figure(run.measure("slots")))),
-            Caption(self.step_s, say("decode_batching.step")),
+            Caption(self.step_s, say(f"decode_batching.{'step' if each.value else 'column'}")),
         ]
         if self.handover is not None:
             left, came = (

@@ -136,8 +136,7 @@ def _result(show: Show) -> tuple[Phrase, Phrase] | None:
     if len(throughput_ratio([run.trace for run in after], [run.trace for run in before]).pairs) < 2:
         return None
     ratio, pairs = (
-        figure(measure(f"throughput_ratio_{part}", [*after, *before], numerator=len(after)), style)
-        for part, style in (("median", ".2f"), ("pairs", ""))
+        show.ask(f"throughput_ratio_{part}", after, before, style) for part, style in (("median", ".2f"), ("pairs", ""))
     )
     return show.say.say("throughput_comparison.times", ratio=ratio), show.say.say("end.ratio_of", pairs=pairs)
 

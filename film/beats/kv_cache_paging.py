@@ -275,13 +275,11 @@ class Storyboard:
         full_ns = self._before(at_ns)
         script.run(full_ns, 2.6)
         lost = run.timeline.at(full_ns).blocks_of(eviction.request)
-        self._caption(
-            script,
-            "held_when_preempted" if run.trace.header.kv_groups else "preempted",
-            used=figure(run.measure("kv_used", t_ns=full_ns), ",d"),
-            blocks=figure(run.measure("header", field="kv_blocks"), ",d"),
-            request=self._name(eviction.request),
-        )
+        used = figure(run.measure("kv_used", t_ns=full_ns), ",d")
+        blocks = figure(run.measure("header", field="kv_blocks"), ",d")
+        # That one more block is needed follows where all are held.
+        key = "preempted" if used.text == blocks.text and not run.trace.header.kv_groups else "held_when_preempted"
+        self._caption(script, key, used=used, blocks=blocks, request=self._name(eviction.request))
         self.marks.append((script.film_s, script.film_s + 2.0, lost))
         script.hold(2.0)
         script.run(self._within(at_ns), max(0.5, self._unread_s(script) - 0.4)).hold(0.4)

@@ -8,6 +8,7 @@ each, so they stream as dots between the stages, and the queue breathes with the
 the words say that instead.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from tracereel.film.stage import Spot
 from tracereel.trace.analysis.batching_facts import Refill, all_advance, came_together, queued, refill
 from tracereel.trace.analysis.moments import Handover, lone_handover
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.state.columns import Trace
 
 _FEW_STEPS, _WRITES_S, _SLOWLY = 8, 5.0, 10.5
 """How many steps' tokens are seen to come at least, in how many seconds at most, and how much slower than measured.
@@ -49,13 +51,14 @@ def stretch_of_the_pipeline(show: Show) -> Beat:
     shown = shown_stretch(show, "online", "continuous")
     run, say = shown.run, show.say.say
     captions = shown.captions(shown.name, say("pipeline_flow.stretch_sum", **shown.counted))
-
-    def live(t_ns: int) -> Phrase:
-        return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
-
     view = PipelineView(run, shown.clock, show.stage, show.say, RequestColours([run.trace]))
     name, still_s = say("pipeline_flow.name"), shown.runs_s + 1
-    return Beat("pipeline_flow", name, captions, shown.clock, (run,), view.paint, live, still_s=still_s)
+    return Beat("pipeline_flow", name, captions, shown.clock, (run,), view.paint, _tokens_of(run, say), still_s=still_s)
+
+
+def _tokens_of(run: Run, say: Callable[..., Phrase]) -> Callable[[int], Phrase]:
+    """What the strip says of a run at an engine time: how many output tokens it has given."""
+    return lambda t_ns: say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
 
 
 @scene("pipeline_flow", order=10, films=(CONTINUOUS_BATCHING, FULL_LENGTH), stretch=stretch_of_the_pipeline)
@@ -66,20 +69,9 @@ def pipeline_flow(show: Show) -> Beat:
         run = show.run("continuous")
     say, slots = show.say.say, places_of(run, show.stage).slots
     lettered = {slot for slot, slot_place in slots.items() if slot_place.lettered}
-    # Who was all there at the start did not come by the clock.
-    first = "waits" if came_together(run.trace) else "arrive"
-    writes = "write" if (run.trace.steps.member_sampled <= 1).all() else "write_several"
-    refilled = refill(run.trace)
-    keys = [first, "read", writes, _ENDS[refilled]]
-    if refilled is Refill.RUNNING and all_advance(run.trace):
-        keys.append("changes")
-    said = [say(f"pipeline_flow.{key}") for key in keys]
+    said = [say(f"pipeline_flow.{key}") for key in _sentences(run.trace)]
     told = _tell(run, lettered, [reading_s(phrase) for phrase in said])
     captions = tuple(map(Caption, told.turns, said))
-
-    def live(t_ns: int) -> Phrase:
-        return say("pipeline_flow.tokens", count=figure(run.measure("output_tokens", t_ns=t_ns), ",d"))
-
     view = PipelineView(run, told.clock, show.stage, show.say, show.colours(), told.slow)
     name = say("pipeline_flow.name")
 
@@ -87,7 +79,18 @@ def pipeline_flow(show: Show) -> Beat:
         return view.where(request, film_s) if shown is run else []
 
     said_of = name, captions, told.clock, (run,)
-    return Beat("pipeline_flow", *said_of, view.paint, live, still_s=told.still_s, where=where)
+    return Beat("pipeline_flow", *said_of, view.paint, _tokens_of(run, say), still_s=told.still_s, where=where)
+
+
+def _sentences(trace: Trace) -> list[str]:
+    """What is said, by its key, in order: how requests come, prefill, what a step writes, what becomes of slots."""
+    # Who was all there at the start did not come by the clock; with free slots none waits for one.
+    by_clock, by_queue = not came_together(trace), queued(trace)
+    comes = ("arrive" if by_queue else "arrive_free") if by_clock else ("waits" if by_queue else "at_once")
+    advance, refilled = all_advance(trace), refill(trace)
+    writes = "write" if (trace.steps.member_sampled <= 1).all() else "write_several"
+    changes = ["changes"] if refilled is Refill.RUNNING and advance else []
+    return [comes, "read", writes if advance else "write_some", _ENDS[refilled], *changes]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 A pure function of engine time. Knows a run, a request of it and a box; not which chapter the bar stands in.
 """
 
-from functools import cached_property
-
 from tracereel.film.canvas import Canvas
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
 from tracereel.film.stage import Box
 from tracereel.film.theme import DIM, GROUND, PANEL, PREFILL, SMALL, SMALL_STRONG, TEXT, Colour, mix
 from tracereel.film.time_axis import TimeAxis, View
-from tracereel.trace.analysis.life import CHUNKS, DECODE, QUEUE, Stretch, life_of
+from tracereel.trace.analysis.life import CHUNKS, DECODE, QUEUE, Stretch
 from tracereel.trace.analysis.life import PREFILL as READ
 from tracereel.trace.analysis.queries import Run
 
@@ -36,10 +34,10 @@ class LifeBar:
         self._run, self._request, self._say = run, request, say
         self._colours = {QUEUE: DIM, READ: PREFILL, CHUNKS: PREFILL, DECODE: colour}
 
-    @cached_property
+    @property
     def stretches(self) -> tuple[Stretch, ...]:
         """The stages of the request's life, one after the other."""
-        return life_of(self._run.timeline, self._request)
+        return self._run.life(self._request)
 
     def axis(self, box: Box) -> TimeAxis:
         """The request's life along a box: from its arrival to its end."""

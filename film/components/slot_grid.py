@@ -45,8 +45,8 @@ _LEAST_PITCH, _MANY, _LEAST_PITCH_OF_MANY = 5.0, 32, 8.0
 """Rows that stand closer are merged into bands; so are more than so many rows that stand closer than the last."""
 _FADE = 0.4
 """Over how many units rows fade into bands: few, since a picture that stands there is neither."""
-_LEAST_GAPPED = 8.0
-"""Rows that stand closer have no gap between them: it would be less than a pixel, here seen and there not."""
+LEAST_GAPPED = 8.0
+"""Slots that stand closer have no gap between them: it would be less than a pixel, here seen and there not."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class SlotGrid:
         """The rows of the first `shown` slots, all by default, the last in part where it is no whole number."""
         shown = min(shown or self.slots, self.slots)
         pitch = box.h / max(shown, 1)
-        gap = min(8.0, pitch * 0.12) if pitch >= _LEAST_GAPPED else 0.0
+        gap = min(8.0, pitch * 0.12) if pitch >= LEAST_GAPPED else 0.0
         # The last row ends at the box's edge: no gap stands below it.
         height = (box.h + gap) / max(shown, 1) - gap
         tops = (box.y + i * (height + gap) for i in range(math.ceil(shown)))

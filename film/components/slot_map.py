@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
+from tracereel.film.components.slot_grid import LEAST_GAPPED
 from tracereel.film.stage import Box
 from tracereel.film.theme import IDLE_SLOT, SPARE_SLOT, TEXT
 from tracereel.trace.analysis.queries import Run
 
 _MARK = 5.0
-_LEAST_GAPPED = 8.0
+"""How high the line below a marked slot is."""
 
 
 class SlotMap:
@@ -24,7 +25,7 @@ class SlotMap:
     def cells(self, box: Box) -> list[Box]:
         """The cell of each slot, the first at the left."""
         slots = self._run.trace.header.slots
-        gap = 4.0 if box.w / slots >= _LEAST_GAPPED else 0.0
+        gap = 4.0 if box.w / slots >= LEAST_GAPPED else 0.0
         return Box(box.x, box.y, box.w, box.h - 2 * _MARK).columns((1,) * slots, gap)
 
     def paint(self, canvas: Canvas, box: Box, t_ns: int) -> None:

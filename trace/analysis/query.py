@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 from tracereel.trace.analysis.latency import Latencies
+from tracereel.trace.analysis.life import Stretch, life_of
 from tracereel.trace.analysis.metrics import Distribution, Metrics
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.registry import METRICS, Metric
@@ -54,6 +55,8 @@ class Run:
         """What a query gives of this run and those after it: a film asks the same in many frames."""
         self.latencies = lru_cache(maxsize=None)(self._latencies)
         """The `ttft` or the `itl` values of the run. Raises ValueError for another metric."""
+        self.life = lru_cache(maxsize=None)(self._life)
+        """The stages of a request's life: a film asks for each of them in every frame."""
 
     @classmethod
     def read(cls, path: Path) -> "Run":
@@ -80,6 +83,9 @@ class Run:
 
     def _latencies(self, metric: str) -> Latencies:
         return Latencies.of(self.trace, metric)
+
+    def _life(self, request: int) -> tuple[Stretch, ...]:
+        return life_of(self.timeline, request)
 
     def measure(self, query: str, **args: Argument) -> Measured:
         """Ask a query about this run: `measure("waiting", t_ns=…)`. Raises UnknownQueryError."""

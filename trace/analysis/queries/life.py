@@ -1,6 +1,6 @@
 """The request that a film follows, and the stage of its life at an instant."""
 
-from tracereel.trace.analysis.life import BLOCKS, followed, life_of, stage_of
+from tracereel.trace.analysis.life import BLOCKS, followed, stage_of
 from tracereel.trace.analysis.moments import even_handover
 from tracereel.trace.analysis.queries.requests import request_name
 from tracereel.trace.analysis.query import Answer, Run, lines_of_steps, lines_so_far, query
@@ -54,7 +54,7 @@ def is_in_stage(*runs: Run, request: int, t_ns: int, stage: str) -> Answer:
 @query
 def time_in_stage_s(run: Run, *, request: int, nth: int, t_ns: int) -> Answer:
     """For how long (s) by engine time t a request is, or was, in the nth stage of its life, counted from 0."""
-    stretch = life_of(run.timeline, request)[nth]
+    stretch = run.life(request)[nth]
     return max(min(t_ns, stretch.to_ns) - stretch.from_ns, 0) / 1e9, lines_so_far(run, t_ns)
 
 

@@ -11,6 +11,7 @@ from tracereel.trace.analysis.batching_facts import (
     all_advance,
     came_together,
     longest_waiting_first,
+    queued,
     refill,
 )
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
@@ -162,6 +163,18 @@ def all_came_together(*runs: Run) -> Answer:
 def came_by_the_clock(*runs: Run) -> Answer:
     """Did some requests of a run arrive after its first step had begun?"""
     return _answer(not all(came_together(run.trace) for run in runs), runs)
+
+
+@query
+def some_wait_for_a_slot(*runs: Run) -> Answer:
+    """Did requests of every run wait while all of its slots were held?"""
+    return _answer(all(queued(run.trace) for run in runs), runs)
+
+
+@query
+def all_advance_in_most_steps(*runs: Run) -> Answer:
+    """Do in most steps of every run all requests advance that hold a slot?"""
+    return _answer(all(all_advance(run.trace) for run in runs), runs)
 
 
 @query
