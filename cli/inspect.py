@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 BOUNDS, STALLS = "step_bounds", "stalls"
-SHOWN_STALLS = 10
+SHOWN_STALLS, SHOWN_REQUESTS = 10, 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +131,11 @@ def stalls_of(trace: "Trace") -> list[dict[str, Any]]:
     from tracereel.trace.analysis.stalls import stalls
 
     return [
-        {**asdict(stall), "end_s": int(trace.steps.end_ns[stall.step]) / 1e9}
+        {
+            **asdict(stall),
+            "step": int(trace.steps.index[stall.step]),
+            "end_s": int(trace.steps.end_ns[stall.step]) / 1e9,
+        }
         for stall in stalls(trace)[:SHOWN_STALLS]
         if stall.worst_ms
     ]
@@ -140,18 +144,23 @@ def stalls_of(trace: "Trace") -> list[dict[str, Any]]:
 def show_stalls(page: "Sheet", facts: dict[str, Any]) -> None:
     """The steps whose prefill made decoding requests wait longest."""
     from tracereel.cli.tables import Table, number
+    from tracereel.trace.format.text import request_label
 
     if STALLS not in facts:
         return
-    columns = ("step", "at, s", "prefilled", "prefill tokens", "decodes", "worst", "its stall, ms", "all stalls, ms")
+    page.remark("which prefill stalled whom: the longest stalls (the rule: trace/SCHEMA.md)")
+    columns = (
+        *("step", "its end, s", "prefilled", "prefill tokens", "decoding", "longest stalled"),
+        *("its stall, ms", "all stalls, ms"),
+    )
     rows = [
         (
             number(one["step"]),
             number(one["end_s"], 3),
-            " ".join(f"R{request}" for request in one["prefills"][:3]) + (" …" if len(one["prefills"]) > 3 else ""),
+            _listed(one["prefills"]),
             number(one["prefill_tokens"]),
             number(one["decodes"]),
-            f"R{one['worst']}",
+            request_label(one["worst"]),
             number(one["worst_ms"], 3),
             number(one["total_ms"], 3),
         )
@@ -160,8 +169,15 @@ def show_stalls(page: "Sheet", facts: dict[str, Any]) -> None:
     if rows:
         page.table(Table(columns, rows))
     else:
-        page.remark("no prefill made a decoding request wait longer than its median gap")
+        page.remark("no request waited longer than its median gap for a token because of a prefill")
     page.gap()
+
+
+def _listed(requests: tuple[int, ...]) -> str:
+    from tracereel.trace.format.text import request_label
+
+    more = len(requests) - SHOWN_REQUESTS
+    return " ".join(map(request_label, requests[:SHOWN_REQUESTS])) + (f" and {more} more" if more > 0 else "")
 
 
 def show_definitions(page: "Sheet", facts: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from tracereel.trace.analysis.summary import provenance
 from tracereel.trace.export import Progress
 from tracereel.trace.format.storage import LineWriter
+from tracereel.trace.format.text import request_label
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
 
 PROCESS = 1
@@ -84,7 +85,7 @@ def _requests(trace: Trace) -> Iterator[Event]:
         def span(kind: str, name: str, at: int, request: int = request, **args: Any) -> Event:
             return _event(kind, name, at, cat="request", id=request, args=args)
 
-        name = f"R{request + 1}"
+        name = request_label(request)
         yield span("b", name, arrival.arrival_ns, id=arrival.id, prompt_tokens=arrival.prompt_tokens)
         waits_from = arrival.arrival_ns
         for residency in order[bounds[request] : bounds[request + 1]].tolist():
@@ -119,7 +120,7 @@ def _residencies(trace: Trace) -> Iterator[Event]:
     for request, slot, cached, from_ns, to_ns in columns:
         to_ns = last_ns if to_ns == NEVER_NS else to_ns
         arrival = trace.arrivals[request]
-        yield _slice(f"R{request + 1}", from_ns, to_ns, _FIRST_SLOT + slot, id=arrival.id, cached=cached)
+        yield _slice(request_label(request), from_ns, to_ns, _FIRST_SLOT + slot, id=arrival.id, cached=cached)
 
 
 def _steps(trace: Trace, progress: Progress) -> Iterator[Event]:

@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def request_label(request: int) -> str:
+    """How a request is called wherever a person reads: R1, R2, … in the order of arrival."""
+    return f"R{request + 1}"
+
+
 def json_line(value: Any) -> str:
     """The value as JSON of printable characters in one line; what reads JSON gets the same text back."""
     text = msgspec.json.encode(value).decode()

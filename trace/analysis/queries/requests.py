@@ -1,12 +1,13 @@
 """One request: its name, its prompt, its output, and how far it has come."""
 
 from tracereel.trace.analysis.query import Answer, Run, lines_of_steps, lines_so_far, query
+from tracereel.trace.format.text import request_label
 
 
 @query
 def request_name(run: Run, *, request: int) -> Answer:
-    """How a request is called on screen: R1, R2, … in the order of arrival."""
-    return f"R{request + 1}", (run.trace.arrival_lines[request],) * 2
+    """How a request is called on screen, see `request_label`."""
+    return request_label(request), (run.trace.arrival_lines[request],) * 2
 
 
 @query
