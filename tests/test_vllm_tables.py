@@ -1,15 +1,17 @@
 """What the vLLM adapter makes of vLLM's block tables, with stand-ins of the same shape: vLLM itself is not here."""
 
+import sys
 from dataclasses import make_dataclass
 from enum import StrEnum
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import vllm_stand_in
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.vllm.experts import expert_counts
-from tracereel.engine.adapters.vllm.kv import KvCache, early_codes, kv_group, runs, watched, whole_tables
-from tracereel.engine.adapters.vllm.pieces import OUTPUTS, piece, require
+from tracereel.engine.adapters.vllm.kv import KvCache, kv_group, runs, whole_tables
+from tracereel.engine.adapters.vllm.pieces import piece, require
 from tracereel.engine.adapters.vllm.sources import Sources
 from tracereel.engine.adapters.vllm.transfers import transfers_told
 
@@ -40,14 +42,60 @@ class Manager:
 
 
 def test_only_blocks_that_leave_a_running_request_are_told_with_their_request_and_group():
-    returned, left = [], []
-    pool = SimpleNamespace(free_blocks=returned.extend)
-    pool.free_blocks = watched(pool.free_blocks, early_codes(Manager), lambda *what: left.append(what))
-    manager = Manager(pool)
-    manager._remove_blocks_in_range("a", [block(3), block(0), block(2)])
+    returned = []
+    kv = cache(SlidingWindowSpec(), SinkFullAttentionSpec(), free_blocks=returned.extend)
+    manager = Manager(kv.pool)
+    manager._remove_blocks_in_range("before", [block(4)])
+    kv.watch(True)
+    manager._remove_blocks_in_range("a", iter([block(3), block(0), block(2)]))
     manager.free("b", [block(5)])
-    assert left == [("a", 1, [2, 1])]
-    assert [each.block_id for each in returned] == [3, 0, 2, 5]
+    assert kv.take_freed() == [("a", 1, [2, 1])]
+    assert kv.take_freed() == []
+    kv.watch(False)
+    manager._remove_blocks_in_range("after", [block(6)])
+    assert kv.take_freed() == []
+    assert [each.block_id for each in returned] == [4, 3, 0, 2, 5, 6]
+
+
+def test_a_fault_while_blocks_leave_does_not_reach_vllm():
+    returned = []
+    kv = cache(SlidingWindowSpec(), SinkFullAttentionSpec(), free_blocks=returned.extend)
+    kv.watch(True)
+    Manager(kv.pool)._remove_blocks_in_range("a", ["no block"])
+    assert returned == ["no block"]
+    with pytest.raises(AdapterError, match="blocks that leave early cannot be told"):
+        kv.take_freed()
+
+
+def test_without_a_manager_that_frees_early_the_tables_of_groups_are_not_known():
+    assert cache(SlidingWindowSpec(), SinkFullAttentionSpec(), manager=object).known is False
+
+
+class FullAttentionSpec:
+    block_size, sliding_window = 16, 64
+
+
+class RSWASpec(FullAttentionSpec):
+    pass
+
+
+class BaseManager:
+    def remove_skipped_blocks(self, request_id):
+        pass
+
+
+class RSWAManager(BaseManager):
+    def remove_skipped_blocks(self, request_id):
+        pass
+
+
+def test_full_attention_with_a_rule_of_its_own_for_what_leaves_has_a_group():
+    """As R-SWA, which keeps the prompt and a window of what was generated."""
+    assert cache(FullAttentionSpec(), manager=BaseManager).one_table
+    kv = cache(RSWASpec(), manager=RSWAManager)
+    assert not kv.one_table
+    assert [group.kind for group in kv.groups] == ["rswa"]
+    assert not cache(FullAttentionSpec(), manager=RSWAManager).one_table
 
 
 def plan(new=(), resumed=(), cached=()):
@@ -76,11 +124,11 @@ class SinkFullAttentionSpec:
     block_size = 16
 
 
-def cache(*specs, holding=()):
-    pool = SimpleNamespace(num_gpu_blocks=11, free_blocks=lambda blocks: None, get_num_free_blocks=lambda: 4)
+def cache(*specs, holding=(), free_blocks=lambda blocks: None, manager=lambda: Manager(None)):
+    pool = SimpleNamespace(num_gpu_blocks=11, free_blocks=free_blocks, get_num_free_blocks=lambda: 4)
     manager = SimpleNamespace(
         block_pool=pool,
-        coordinator=SimpleNamespace(single_type_managers=(Manager(pool),)),
+        coordinator=SimpleNamespace(single_type_managers=(manager(),)),
         get_block_ids=lambda request_id: ([0, 4], [5]),
     )
     groups = [SimpleNamespace(kv_cache_spec=spec, layer_names=["layer"]) for spec in specs]
@@ -100,6 +148,12 @@ def test_groups_are_named_by_what_their_layers_keep():
     assert (windows.kind, windows.layers, windows.block_tokens, windows.window) == ("sliding_window", 2, 32, 64)
     sink = kv_group(SimpleNamespace(kv_cache_spec=SinkFullAttentionSpec(), layer_names=["a"]), 16)
     assert sink.kind == "sink_full_attention"
+    # Full attention keeps all KV, whatever window its layers look at; layers of one type may differ in size.
+    full = kv_group(SimpleNamespace(kv_cache_spec=FullAttentionSpec(), layer_names=["a"]), 16)
+    assert (full.kind, full.window) == ("full", None)
+    uniform = SimpleNamespace(block_size=16, kv_cache_specs={"a": SlidingWindowSpec(), "b": SlidingWindowSpec()})
+    both = kv_group(SimpleNamespace(kv_cache_spec=uniform, layer_names=["a", "b"]), 16)
+    assert (both.kind, both.block_tokens, both.window) == ("sliding_window", 16, 64)
 
 
 def test_a_table_grows_by_group_and_a_readmitted_request_begins_again():
@@ -113,33 +167,40 @@ def test_a_table_grows_by_group_and_a_readmitted_request_begins_again():
 
 
 def test_requests_that_wait_for_kv_from_elsewhere_are_told_with_the_blocks_they_hold():
-    waits = SimpleNamespace(request_id="a", status=SimpleNamespace(name="WAITING_FOR_REMOTE_KVS"))
-    other = SimpleNamespace(request_id="b", status=SimpleNamespace(name="WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR"))
-    assert cache(SlidingWindowSpec(), holding=[waits, other]).loads() == [("a", "waiting_for_remote_kvs", [3, 4])]
+    def waits(key, status, computed):
+        return SimpleNamespace(request_id=key, status=SimpleNamespace(name=status), num_computed_tokens=computed)
+
+    holding = [waits("a", "WAITING_FOR_REMOTE_KVS", 0), waits("b", "WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR", 0)]
+    told = [("a", "waiting_for_remote_kvs", [3, 4])]
+    assert cache(SlidingWindowSpec(), holding=holding).loads() == told
+    holding.append(waits("c", "PREEMPTED", 16))
+    assert cache(SlidingWindowSpec(), holding=holding).loads() == [*told, ("c", "preempted", [3, 4])]
     assert cache(SlidingWindowSpec()).loads() == []
 
 
-def test_what_this_vllm_lacks_is_named_in_one_line():
-    outputs = SimpleNamespace(**{name: make_dataclass(name, fields) for name, fields in OUTPUTS.items()})
-    whole = SimpleNamespace(
-        get_request_counts=None,
-        kv_cache_manager=SimpleNamespace(block_pool=SimpleNamespace(get_num_free_blocks=None, num_gpu_blocks=1)),
-        kv_cache_config=SimpleNamespace(kv_cache_groups=[]),
-        max_num_running_reqs=1,
-        max_num_scheduled_tokens=1,
-        block_size=1,
-        requests={},
-        vllm_config=SimpleNamespace(scheduler_config=None, cache_config=None, max_concurrent_batches=1),
-    )
-    require(whole, outputs)
-    del whole.kv_cache_manager.block_pool.get_num_free_blocks
-    outputs.NewRequestData = make_dataclass("NewRequestData", ["req_id", "num_computed_tokens"])
-    with pytest.raises(AdapterError) as said:
-        require(whole, outputs)
-    assert "Scheduler.kv_cache_manager.block_pool.get_num_free_blocks, NewRequestData.block_ids" in str(said.value)
+def test_what_this_vllm_lacks_is_named_in_one_line(monkeypatch):
+    with vllm_stand_in.installed():
+        whole = vllm_stand_in.scheduler_of(vllm_stand_in.config())
+        require(whole)
+        del whole.kv_cache_manager.block_pool.get_num_free_blocks
+        del whole.vllm_config.model_config.quantization
+        less = make_dataclass("NewRequestData", ["req_id", "num_computed_tokens"])
+        monkeypatch.setattr(sys.modules["vllm.v1.core.sched.output"], "NewRequestData", less)
+        monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreOutput", type("EngineCoreOutput", (), {}))
+        with pytest.raises(AdapterError) as said:
+            require(whole)
+    for name in (
+        "Scheduler.kv_cache_manager.block_pool.get_num_free_blocks",
+        "Scheduler.vllm_config.model_config.quantization",
+        "NewRequestData.block_ids",
+        "EngineCoreOutput.finish_reason",
+    ):
+        assert name in str(said.value)
     assert "\n" not in str(said.value)
     with pytest.raises(AdapterError, match="json:no_such_thing"):
         piece("json:no_such_thing")
+    with pytest.raises(AdapterError, match=r"json:JSONDecoder\.no_such_thing"):
+        piece("json:JSONDecoder.no_such_thing")
 
 
 class Tier(StrEnum):
@@ -169,6 +230,7 @@ class Connector:
 def test_cached_tokens_are_told_by_the_tier_that_the_connector_names(tiers, local, external, cached, told):
     connector = Connector(tiers)
     sources = Sources(connector)
+    sources.watch(True)
     assert connector.get_external_cache_hit_sources(SimpleNamespace(request_id="a"), external) is tiers
     prefill = SimpleNamespace(num_local_cached_tokens=local, num_external_cached_tokens=external)
     assert sources.of("a", prefill, cached) == told
@@ -178,6 +240,7 @@ def test_without_a_tier_or_a_connector_what_is_not_local_is_external():
     prefill = SimpleNamespace(num_local_cached_tokens=16, num_external_cached_tokens=32)
     assert Sources(None).of("a", prefill, 48) == {"local": 16, "external": 32}
     sources = Sources(connector := Connector({Tier.HOST: 32}))
+    sources.watch(True)
     connector.get_external_cache_hit_sources(SimpleNamespace(request_id="a"), 32)
     sources.forget("a")  # and another request may come by its name
     assert sources.of("a", prefill, 48) == {"local": 16, "external": 32}

@@ -18,11 +18,11 @@ Beside = Callable[[], Iterable[Arrival | Finish]]
 
 
 class Counts(NamedTuple):
-    """Requests that hold a slot, requests that wait, KV blocks held."""
+    """Requests that hold a slot, requests that wait, KV blocks held (None where that is not known)."""
 
     running: int
     waiting: int
-    kv_used: int
+    kv_used: int | None
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class InFlightStep:
     ahead: bool
     after: list[Beside] = field(default_factory=list)
 
-    def moment(self, end_ns: int, zero_ns: int, *, blocks: bool = True) -> Moment:
-        """When it was, in a trace whose times count from `zero_ns`; without the blocks held where `blocks` is False."""
+    def moment(self, end_ns: int, zero_ns: int) -> Moment:
+        """When it was, in a trace whose times count from `zero_ns`."""
         return Moment(
             start_ns=self.begin_ns - zero_ns,
             scheduled_ns=None if self.ahead else self.scheduled_ns - zero_ns,
@@ -53,7 +53,7 @@ class InFlightStep:
             latency_ns=end_ns - self.start_ns if self.ahead else None,
             running=self.counts.running,
             waiting=self.counts.waiting,
-            kv_used=self.counts.kv_used if blocks else None,
+            kv_used=self.counts.kv_used,
         )
 
 
@@ -89,7 +89,7 @@ class InFlightSteps:
             for later in islice(self._in_flight, 1, None):
                 if later.before is None:
                     raise ValueError("more steps are in flight than the engine says")
-                now = Counts(*(n - (made - was) for n, made, was in zip(now, later.made, later.before, strict=True)))
+                now = _without(now, later.before, later.made)
             following = self._in_flight[0]
             following.counts, following.begin_ns = now, max(following.scheduled_ns, end_ns)
         return step
@@ -98,3 +98,12 @@ class InFlightSteps:
     def oldest(self) -> InFlightStep | None:
         """The step that runs."""
         return self._in_flight[0] if self._in_flight else None
+
+
+def _without(now: Counts, before: Counts, made: Counts) -> Counts:
+    """The counts `now` less what a schedule changed, which found `before` and left `made`."""
+    kv_used = None
+    if now.kv_used is not None and made.kv_used is not None and before.kv_used is not None:
+        kv_used = now.kv_used - (made.kv_used - before.kv_used)
+    running = now.running - (made.running - before.running)
+    return Counts(running, now.waiting - (made.waiting - before.waiting), kv_used)

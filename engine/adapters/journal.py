@@ -150,7 +150,7 @@ class Journal:
             prompt_tokens=prompt_tokens,
             prompt=as_prompt(prompt) if self._content else None,
             lora=None if lora is None else as_name(lora),
-            max_tokens=max_tokens,
+            max_tokens=None if max_tokens is None else min(max_tokens, 2**31 - 1),
             priority=max(-(2**31), min(priority, 2**31 - 1)),
         )
 

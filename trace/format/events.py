@@ -200,7 +200,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """KV that came from elsewhere or went there: how long that took, and how much it was."""
 
     duration_ns: Nanoseconds
-    bytes: Index
+    bytes: Count
 
 
 class GraphPadding(msgspec.Struct, frozen=True, kw_only=True):

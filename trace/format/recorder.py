@@ -270,8 +270,10 @@ class Recorder:
         lines = []
         try:
             for event in batch:
+                if self._fault is not None:  # after which nothing is made any more, and nothing grows
+                    break
                 for record in event[0](*event[1]) if isinstance(event, tuple) else (event,):
-                    if record is None or self._fault is not None:
+                    if record is None:
                         continue
                     lines.append(_line(record))
                     self._count(record)

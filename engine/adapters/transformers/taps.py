@@ -74,10 +74,10 @@ class ContinuousTap:
         scheduler = self._processor.scheduler
         return Counts(len(scheduler.active_requests), len(scheduler.waiting_requests), self._blocks_held())
 
-    def _blocks_held(self) -> int:
+    def _blocks_held(self) -> int | None:
         allocator = self._allocator
         if allocator is None:
-            return 0
+            return None
         pool = allocator.pool
         free = pool.num_free_sectors * allocator.blocks_per_sector + pool.count_free_blocks(allocator.index)
         return int(num_blocks(self._processor.cache) - free - len(allocator.ledger.cached_blocks))
@@ -206,9 +206,8 @@ class ContinuousTap:
 
     def _told(self, step: InFlightStep, came: dict[str, tuple[list[int], str | None]], end_ns: int) -> Records:
         planned: _Planned = step.plan
-        moment = step.moment(end_ns, self._desk.zero_ns, blocks=self._allocator is not None)
         # Requests wait from the moment they are submitted, before the scheduler takes them from its own queue.
-        moment = replace(moment, waiting=None, running=None)
+        moment = replace(step.moment(end_ns, self._desk.zero_ns), waiting=None, running=None)
         members = []
         for key, position, width, blocks in planned.members:
             tokens, reason = came.get(key, ([], None))

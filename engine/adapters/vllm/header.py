@@ -1,5 +1,6 @@
 """What is known of a run of vLLM before it starts, by vLLM's own configuration; and where its trace goes."""
 
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import vllm
 from tracereel.engine.adapters.export import dtype_name, read_note
 from tracereel.engine.adapters.vllm.kv import KvCache
+from tracereel.engine.adapters.vllm.pieces import piece
 from tracereel.engine.adapters.vllm.settings import Settings
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
@@ -22,13 +24,14 @@ from tracereel.trace.format.events import (
 )
 from tracereel.trace.format.identity import cpu_name
 from tracereel.trace.format.recorder import start_clock
-from vllm.logger import init_logger
-from vllm.platforms import current_platform
+
+current_platform = piece("vllm.platforms:current_platform")
 
 TRIED = ("0.25", "0.32", "0.33")
 """Versions of vLLM that this adapter has been tried with."""
 
-logger = init_logger("vllm.tracereel")
+logger = logging.getLogger("vllm.tracereel")
+"""Below vLLM's own logger, whose handlers it has."""
 
 
 def warn_of_untried(version: str) -> None:
@@ -105,7 +108,10 @@ def scheduling_knobs(config: Any) -> dict[str, bool | int | float | str | None]:
     knobs = {
         "prefill_schedule_interval": _above(options, "prefill_schedule_interval", 1),
         "long_prefill_token_threshold": _above(options, "long_prefill_token_threshold", 0),
+        "long_prefill_token_threshold_adaptive": _set(options, "long_prefill_token_threshold_adaptive"),
         "max_num_partial_prefills": _above(options, "max_num_partial_prefills", 1),
+        "max_num_active_seqs": _above(options, "max_num_active_seqs", 0),
+        "watermark": _set(options, "watermark"),
         "speculative_method": getattr(speculative, "method", None),
         "speculative_tokens": getattr(speculative, "num_speculative_tokens", None),
         "max_loras": getattr(lora, "max_loras", None),
@@ -119,12 +125,19 @@ def _above(options: Any, name: str, off: int) -> int | None:
     return int(value) if value is not None and value > off else None
 
 
+def _set(options: Any, name: str) -> bool | float | None:
+    """A knob that is off where it is False or 0."""
+    value = getattr(options, name, None)
+    return value if isinstance(value, bool | float) and value else None
+
+
 def replicas_of(parallel: Any) -> int:
     """How many data-parallel replicas there are.
 
     Each replica of a dense model is told that it is the only one; one field is left that says how many were asked for.
     """
-    asked = 1 if parallel.enable_elastic_ep else getattr(parallel, "elastic_ep_max_dp_size", None) or 1
+    elastic = getattr(parallel, "enable_elastic_ep", False)
+    asked = 1 if elastic else getattr(parallel, "elastic_ep_max_dp_size", None) or 1
     return int(max(parallel.data_parallel_size, asked, parallel.data_parallel_index + 1))
 
 
@@ -136,7 +149,7 @@ def model_info(config: Any) -> ModelInfo:
     if note is not None:
         return note.model_info(model.dtype)
     name = Path(model.model).name if Path(model.model).is_dir() else model.model
-    architecture = model.hf_config.model_type
+    architecture = getattr(getattr(model, "hf_config", None), "model_type", None)
     return ModelInfo(name=str(name), weights=weights, dtype=dtype_name(model.dtype), architecture=architecture)
 
 

@@ -11,12 +11,13 @@ from tracereel.engine.adapters.vllm.environment import ENVIRONMENT
 
 
 def plugin() -> None:
-    """Where TRACEREEL_VLLM is set, record whichever scheduler vLLM chooses."""
+    """Where TRACEREEL_VLLM is set, record whichever scheduler vLLM chooses. Raises AdapterError where vLLM is other."""
     if not os.environ.get(ENVIRONMENT):
         return
-    from vllm.config.scheduler import SchedulerConfig
+    from tracereel.engine.adapters.vllm.pieces import piece
 
-    choose = SchedulerConfig.get_scheduler_cls
+    config = piece("vllm.config.scheduler:SchedulerConfig")
+    choose = piece("vllm.config.scheduler:SchedulerConfig.get_scheduler_cls")
     if hasattr(choose, "tracereel"):
         return
 
@@ -28,4 +29,4 @@ def plugin() -> None:
         return chosen if chosen is scheduler else traced(chosen)
 
     get_scheduler_cls.tracereel = True  # type: ignore[attr-defined]
-    SchedulerConfig.get_scheduler_cls = get_scheduler_cls
+    config.get_scheduler_cls = get_scheduler_cls

@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def of(cls, vllm_config: Any) -> "Settings":
         """The settings of a run. Raises AdapterError."""
-        extra = vllm_config.additional_config
+        extra = getattr(vllm_config, "additional_config", None)
         given = extra.get("tracereel") if isinstance(extra, dict) else None
         if given is None and (path := os.environ.get(ENVIRONMENT)):
             given = {"path": path}

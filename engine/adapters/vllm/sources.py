@@ -15,6 +15,8 @@ class Sources:
 
     def __init__(self, connector: Any):
         self._tiers: dict[str, dict[str, int]] = {}
+        self.watched = False
+        """Will anybody ask? What the connector answers is kept until then, or until the request is gone."""
         ask = getattr(connector, "get_external_cache_hit_sources", None)
         if ask is not None:
             connector.get_external_cache_hit_sources = self._noted(ask)
@@ -22,10 +24,15 @@ class Sources:
     def _noted(self, ask: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
         def noted(request: Any, tokens: int) -> Any:
             tiers = ask(request, tokens)
-            self._tiers[request.request_id] = tiers
+            if self.watched and isinstance(tiers, dict):
+                self._tiers[request.request_id] = dict(tiers)
             return tiers
 
         return noted
+
+    def watch(self, watched: bool) -> None:
+        """Keep from now on what the connector answers, or no longer."""
+        self.watched, self._tiers = watched, {}
 
     # On the recorder's thread.
 
