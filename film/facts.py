@@ -48,6 +48,7 @@ class Order(NamedTuple):
 Predicate = Ask | Order
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=": operator.le, "=": operator.eq}
 _REQUEST = (("request", "request"),)
+_ALONE = Ask("is_prefilled_alone", places=_REQUEST)
 _SAME, _ALL_SAME = Ask("same_requests"), Ask("same_requests", repeats=True)
 
 FACTS: dict[str, tuple[Predicate, ...]] = {
@@ -61,7 +62,7 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "same_position.same": (Ask("decode_at_one_position"),),
     "chunked_prefill.whole": (Ask("a_run_reads_prompts_whole"),),
     "chunked_prefill.chunks": (Ask("a_run_reads_in_chunks"),),
-    "chunked_prefill.decode": (Ask("each_decode_gives_a_token"),),
+    "chunked_prefill.decode": (Ask("each_decode_gives_a_token"), Ask("decodes_leave_out_no_step")),
     "speedup_waterfall.name": (Ask("later_run_is_faster"),),
     "two_of_eight.closed": (Ask("static_batches_stay_closed"),),
     "two_of_eight.moves": (Ask("a_freed_slot_is_taken_in_the_next_step"),),
@@ -138,8 +139,9 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
         Ask("is_read_while_others_decode", places=_REQUEST),
         Ask("steps_that_read_it_are_slower", places=_REQUEST),
     ),
-    "chunked_prefill.stalls_more": (Order("other", "<", "one"), Order("whole", "<", "chunks")),
-    "chunked_prefill.stalls_less": (Order("other", "<", "one"), Order("chunks", "<", "whole")),
+    **dict.fromkeys(("chunked_prefill.stalled", "chunked_prefill.stalls"), (_ALONE,)),
+    "chunked_prefill.stalls_more": (_ALONE, Order("other", "<", "one"), Order("whole", "<", "chunks")),
+    "chunked_prefill.stalls_less": (_ALONE, Order("other", "<", "one"), Order("chunks", "<", "whole")),
     "speedup_waterfall.race": (_SAME,),
     "speedup_waterfall.fuller_steps": (Ask("later_runs_steps_are_fuller"),),
     "speedup_waterfall.about_fuller_steps": (Ask("later_runs_steps_are_fuller"),),
@@ -188,7 +190,7 @@ NO_FACTS: dict[str, str] = {
             latency="verdict_ttft verdict_ttft_alone verdict_itl verdict_itl_alone facts s ms known",
             speedup_waterfall="about_the_rest about_ceiling ceiling ms us spread",
             where_it_hurts="worst worst_tied known ms waited waited_tied median",
-            chunked_prefill="arrives verdict stalls first stalled ms",
+            chunked_prefill="decode_some arrives verdict first ms",
             batch_size_sweep="faster faster_alone answered guess",
             engine_race="verdict_other transformers_static transformers tokens done",
             strip="engine_time slower faster trace traces and_trace",

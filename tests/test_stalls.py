@@ -185,6 +185,18 @@ def test_what_a_prefill_does_to_the_others_is_asked_by_request(path):
     assert run.measure("all_stalls_ms", request=request).value == pytest.approx(sum(want.values()))
 
 
+def test_what_a_step_costs_is_one_requests_doing_where_it_prefills_no_other():
+    assert Run.read(CHUNKED).measure("is_prefilled_alone", request=7).value
+    sglang = Run.read(KINDS[-1])
+    assert [sglang.measure("is_prefilled_alone", request=request).value for request in (2, 5)] == [0, 1]
+
+
+def test_it_is_known_where_a_request_is_left_out_of_steps():
+    """Where an engine prefills in steps of its own, and where groups of requests take turns."""
+    left_out = [not Run.read(path).measure("decodes_leave_out_no_step").value for path in KINDS]
+    assert left_out == [False, False, True, True, False, True]
+
+
 def test_nobody_is_stalled_by_a_request_that_is_read_alone():
     with pytest.raises(ValueError, match="no request was decoding"):
         Run.read(UNCHUNKED).measure("longest_stall_ms", request=0)

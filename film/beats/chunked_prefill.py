@@ -72,7 +72,7 @@ class _Side:
         return self.run.measure("request_ttft_ms", request=self.request)
 
     def stall(self, query: str) -> Measured | None:
-        """What the request's prefill did to those that decode; None where nobody decodes in a step that prefills it."""
+        """What the request's prefill did to those that decode; None where nobody decodes while it is prefilled."""
         try:
             return self.run.measure(query, request=self.request)
         except ValueError:
@@ -132,8 +132,11 @@ class Storyboard:
             script.hold(_STALLS_S)
         self.clock = script.clock()
         name = quote(run.measure("request_name", request=request))
+        runs = (self.whole.run, self.chunks.run)
+        each = all(measure(asked, runs).value for asked in ("each_decode_gives_a_token", "decodes_leave_out_no_step"))
+        decode = "chunked_prefill.decode" if each else "chunked_prefill.decode_some"
         self.captions = (
-            Caption(0.0, say("chunked_prefill.decode", count=figure(run.measure("running", t_ns=begin)))),
+            Caption(0.0, say(decode, count=figure(run.measure("running", t_ns=begin)))),
             Caption(
                 arrives,
                 say(
@@ -158,10 +161,16 @@ class Storyboard:
             *([Caption(self.stalls_s, told)] if told else []),
         )
 
+    def _stall(self, side: _Side, query: str) -> Measured | None:
+        """What a side's prefill did to the others; None also where a step of it prefills others."""
+        runs = (self.whole.run, self.chunks.run)
+        alone = measure("is_prefilled_alone", runs, request=self.whole.request).value
+        return side.stall(query) if alone else None
+
     def _stalls(self) -> Phrase | None:
         """What all stalls come to, read whole and in chunks; None where one of the two stalls nobody."""
-        totals = [side.stall("all_stalls_ms") for side in (self.whole, self.chunks)]
-        longest = [side.stall("longest_stall_ms") for side in (self.whole, self.chunks)]
+        totals = [self._stall(side, "all_stalls_ms") for side in (self.whole, self.chunks)]
+        longest = [self._stall(side, "longest_stall_ms") for side in (self.whole, self.chunks)]
         whole, chunks, one, other = (each and figure(each, ms_style(float(each.value))) for each in (*totals, *longest))
         if not (whole and chunks and one and other):
             return None
@@ -255,7 +264,7 @@ class Storyboard:
         say, run = self.say, side.run
         name = quote(run.measure("request_name", request=side.request))
         longest, ttft = side.waits.longest, side.first_after()
-        stall, who = side.stall("longest_stall_ms"), side.stall("longest_stalled")
+        stall, who = self._stall(side, "longest_stall_ms"), self._stall(side, "longest_stalled")
         if stall is not None and who is not None:
             first_row = say("chunked_prefill.stalled", request=name, who=quote(who)), stall
         else:
@@ -280,7 +289,7 @@ class Storyboard:
             shown = ease((film_s - self.verdict_s - 0.6) / _GROWS_S)
             self._bar(canvas, rows[0], left, stall, self.most_stall_ms, shown, side.colour)
             self._bar(canvas, rows[1], left, ttft, self.most_first_ms, shown, side.colour)
-        total, grown = side.stall("all_stalls_ms"), ease((film_s - self.stalls_s - 0.3) / _GROWS_S)
+        total, grown = self._stall(side, "all_stalls_ms"), ease((film_s - self.stalls_s - 0.3) / _GROWS_S)
         if total is not None and grown:
             canvas.text(together, last.x, last.y + LABEL_LINE, SMALL, DIM, grown, room=last.w - _MS)
             self._ms(canvas, last, total, grown)

@@ -82,6 +82,16 @@ def _decode_gaps(trace: Trace) -> _Gaps:
     return _Gaps(*(column[kept].astype(np.int64) for column in (whose, before, after, entry, late_ns)))
 
 
+def gaps_leave_out_steps(trace: Trace) -> bool:
+    """Does a request that decodes get no token in a step between two of its tokens, while it holds its slot?"""
+    steps, gaps = trace.steps, _decode_gaps(trace)
+    ordinal = np.empty(len(steps), dtype=np.int64)
+    for replica in np.unique(steps.replica):
+        own = np.flatnonzero(steps.replica == replica)
+        ordinal[own] = np.arange(len(own))
+    return bool((ordinal[gaps.after] - ordinal[gaps.before] > 1).any())
+
+
 def _stay(trace: Trace, request: npt.NDArray[np.int32], step: npt.NDArray[np.int32]) -> Ints:
     """How many admissions of each request there were by each step: another number, another stay in a slot."""
     residencies, count = trace.residencies, len(trace.steps) + 1

@@ -19,6 +19,7 @@ from tracereel.trace.analysis.moments import first_handover, worst_pause
 from tracereel.trace.analysis.pairs import apart, pairs_of
 from tracereel.trace.analysis.queries.waterfalls import split
 from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
+from tracereel.trace.analysis.stalls import gaps_leave_out_steps, stalls
 from tracereel.trace.state.columns import Ints, Trace
 
 
@@ -188,6 +189,19 @@ def each_decode_gives_a_token(*runs: Run) -> Answer:
     """Does every decode of every run give its request exactly one token?"""
     decodes = (run.trace.steps.member_sampled[run.trace.steps.member_decode] for run in runs)
     return _answer(all(bool((sampled == 1).all()) for sampled in decodes), runs)
+
+
+@query
+def decodes_leave_out_no_step(*runs: Run) -> Answer:
+    """Does every request of every run get a token in each step from its first token on, until it loses its slot?"""
+    return _answer(not any(gaps_leave_out_steps(run.trace) for run in runs), runs)
+
+
+@query
+def is_prefilled_alone(*runs: Run, request: int) -> Answer:
+    """Does each step that prefills a request prefill no other one, in every run?"""
+    alone = (len(stall.prefills) == 1 for run in runs for stall in stalls(run.trace) if request in stall.prefills)
+    return _answer(all(alone), runs)
 
 
 @query
