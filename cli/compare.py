@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
     require_comparable(traces, args.across)
     base, *others = group_runs(traces, slo)
     if not others:
-        raise NotComparableError(
-            f"all {len(traces)} runs are repeats of one case ({base.label}); name the runs of two cases or engines"
-        )
+        runs = f"all {len(traces)} runs are repeats" if len(traces) > 1 else "the only run is"
+        raise NotComparableError(f"{runs} of one case ({base.label}); name the runs of two cases or engines")
     page = Page(args.markdown)
     if not args.json:
         show_caveats(page, traces)

@@ -1,7 +1,8 @@
 """Show what moved between two recordings of the same work: after an engine change, the old ones and the new ones.
 
 OLD and NEW are trace files, or folders of repeats and cases; cases are matched by name. Shows each metric with its
-interval, the first step in which the schedules differ, and the requests that gained and lost most.
+interval, the first step in which the schedules of the median runs differ, what bound their steps, and the requests that
+gained and lost most.
 """
 
 import argparse
@@ -44,7 +45,13 @@ def run(args: argparse.Namespace) -> int:
     for difference in differences(old, new):
         if args.json:
             sides = {"old": as_side(difference.old), "new": as_side(difference.new)}
-            rest = {"ratios": difference.metrics, "parting": difference.parting, "requests": difference.requests}
+            bounds = dict(zip(("old", "new"), difference.bounds, strict=True))
+            rest = {
+                "ratios": difference.metrics,
+                "step_bounds": bounds,
+                "parting": difference.parting,
+                "requests": difference.requests,
+            }
             say_json({**sides, **rest})
         else:
             show(page, difference)
@@ -58,7 +65,10 @@ def show(page: "Page", difference: "Difference") -> None:
     from tracereel.trace.analysis.registry import compared_title
 
     old, new = difference.old, difference.new
-    page.heading(f"{case_of(old.traces[0])}: new against old")
+    cases = [case_of(group.traces[0]) for group in (old, new)]
+    page.heading(
+        f"{cases[0]}: new against old" if cases[0] == cases[1] else f"{cases[1]} (new) against {cases[0]} (old)"
+    )
     show_ratios(page, old, new, difference.metrics, ("old", "new"))
     moved = [compared_title(name) for name, ratio in difference.metrics.items() if ratio and ratio.moved]
     if moved:
@@ -72,10 +82,24 @@ def show(page: "Page", difference: "Difference") -> None:
             more = f"; and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
             page.remark(f"  only {name}: {'; '.join(members[:SHOWN]) or 'nothing'}{more}")
     page.gap()
+    _show_bounds(page, difference)
     helped = [change for change in difference.requests if change.new_ms < change.old_ms][:SHOWN]
     hurt = [change for change in reversed(difference.requests) if change.new_ms > change.old_ms][:SHOWN]
     _show_requests(page, "most helped", helped)
     _show_requests(page, "most hurt", hurt)
+
+
+def _show_bounds(page: "Page", difference: "Difference") -> None:
+    """What bound the steps of both sides, as shares of their time."""
+    from tracereel.cli.tables import Table, number
+    from tracereel.trace.analysis.step_bounds import WORDS
+
+    shares = [(name, *(round(100 * side.get(name, 0.0), 1) for side in difference.bounds)) for name in WORDS]
+    rows = [
+        (WORDS[name], number(old, 1), number(new, 1), f"{new - old:+.1f}") for name, old, new in shares if old or new
+    ]
+    page.table(Table(("what bound the steps, % of their time", "old", "new", "change"), rows))
+    page.gap()
 
 
 def _show_requests(page: "Page", title: str, changes: "Sequence[RequestChange]") -> None:

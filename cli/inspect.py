@@ -107,8 +107,9 @@ def show_metrics(page: "Sheet", facts: dict[str, Any]) -> None:
         for m in known
         if m.distribution
     ]
-    page.table(Table(("", "n", *columns), rows))
-    page.gap()
+    if rows:
+        page.table(Table(("", "n", *columns), rows))
+        page.gap()
 
 
 def show_bounds(page: "Sheet", facts: dict[str, Any]) -> None:

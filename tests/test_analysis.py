@@ -13,12 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from retimed import record
+from tracereel.cli.main import main
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
 from tracereel.trace.analysis.compare import estimate, group_runs
 from tracereel.trace.analysis.diff import NothingInCommonError, differences, parting
 from tracereel.trace.analysis.metrics import Distribution, Metrics, SloError, parse_slo
 from tracereel.trace.analysis.pairs import pairs_of
+from tracereel.trace.analysis.step_bounds import bound_shares
+from tracereel.trace.analysis.summary import provenance
 from tracereel.trace.analysis.waterfall import waterfall
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
 
 
@@ -278,7 +282,9 @@ def test_a_difference_says_where_schedules_part_and_who_gained(tmp_path):
     (found,) = differences([old], [fewer])
     assert found.parting.step == 1, "the first step of both is full by its token budget"
     assert found.parting.new == ()
-    assert found.parting.old == (f"request-3 in slot 3 prefills {old.arrivals[3].prompt_tokens} from 0",)
+    assert found.parting.old == (
+        f"request-3 in slot 3 prefills {old.arrivals[3].prompt_tokens} tokens from position 0",
+    )
     changes = [change.new_ms - change.old_ms for change in found.requests]
     assert changes == sorted(changes)
     # In the plainest way: step by step, as sets.
@@ -321,3 +327,24 @@ def test_a_difference_needs_a_case_in_common(tmp_path):
     twin = record(tmp_path / "twin.jsonl", "static", slots=3)
     with pytest.raises(NothingInCommonError, match="different runs of one case"):
         list(differences([a, twin], [a]))
+
+
+def test_a_difference_says_what_bound_the_steps_before_and_after(capsys):
+    old, new = (
+        PACKAGE_RECORDINGS / "film/cpu/static-1.jsonl.zst",
+        PACKAGE_RECORDINGS / "film/cpu/continuous-1.jsonl.zst",
+    )
+    shares = [bound_shares(Trace.read(path)) for path in (old, new)]
+    assert main(("diff", str(old), str(new))) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("continuous (new) against static (old)")
+    (policy,) = [line.split() for line in out.splitlines() if line.startswith("policy ")]
+    before, after = (f"{100 * share['policy']:.1f}" for share in shares)
+    assert policy == ["policy", before, after, f"-{before}"]
+    assert main(("diff", str(old), str(new), "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["step_bounds"] == ({"old": shares[0], "new": shares[1]})
+
+
+def test_one_thread_is_no_threads():
+    trace = Trace.read(PACKAGE_RECORDINGS / "vllm-kinds/cpu/loading.jsonl.zst")
+    assert provenance(trace)["device"].endswith("(cpu), 1 thread")

@@ -305,6 +305,9 @@ def test_compare_shows_ratios_and_the_waterfall(capsys, film_recordings):
     code, _, err = run(capsys, "compare", *static)
     assert code == 2
     assert "repeats of one case (static)" in err
+    code, _, err = run(capsys, "compare", static[0])
+    assert code == 2
+    assert "the only run is of one case (static); name the runs of two" in err
     code, _, err = run(capsys, "compare", str(film_recordings))
     assert code == 2
     assert "differ in workload.digest" in err

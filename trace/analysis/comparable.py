@@ -98,4 +98,6 @@ def require_same_work(traces: Sequence[Trace]) -> None:
 
 
 def _differ(first: Trace, other: Trace, name: str, left: object, right: object) -> NotComparableError:
-    return NotComparableError(f"{first.path} and {other.path} differ in {name}: {left!r} and {right!r}")
+    return NotComparableError(
+        f"{first.path} and {other.path} differ in {name}: {left!r} and {right!r}; name runs of the same"
+    )

@@ -13,6 +13,7 @@ from tracereel.trace.analysis.compare import Estimate, Group, estimate, group_ru
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.registry import compared
+from tracereel.trace.analysis.step_bounds import bound_shares
 from tracereel.trace.state.columns import Trace
 
 
@@ -49,6 +50,8 @@ class Difference:
     new: Group
     metrics: dict[str, Estimate | None]
     """New over old, for each of `registry.compared`."""
+    bounds: tuple[dict[str, float], dict[str, float]]
+    """What bound the steps of the median runs, old and new, as `bound_shares` says it."""
     parting: Parting | None
     """Between the median runs; None where they made the same steps."""
     requests: tuple[RequestChange, ...]
@@ -68,11 +71,13 @@ def differences(old: Sequence[Trace], new: Sequence[Trace]) -> Iterator[Differen
         raise NothingInCommonError(f"the two have no case in common: {cases[0]} there, {cases[1]} here")
     for before, after in matched:
         _require_same_work(before.traces, after.traces)
+        runs = median_run(before.traces), median_run(after.traces)
         yield Difference(
             old=before,
             new=after,
             metrics={name: estimate(before, after, name) for name in compared()},
-            parting=parting(median_run(before.traces), median_run(after.traces)),
+            bounds=(bound_shares(runs[0]), bound_shares(runs[1])),
+            parting=parting(*runs),
             requests=_request_changes(before.traces, after.traces),
         )
 
@@ -132,7 +137,7 @@ def _members(trace: Trace, i: int) -> list[str]:
     rows = zip(*(column[at].tolist() for column in (*columns, steps.member_computed)), strict=True)
     return [
         f"{trace.arrivals[request].id} in slot {slot} "
-        + (f"decodes at {position}" if decode else f"prefills {computed} from {position}")
+        + (f"decodes at position {position}" if decode else f"prefills {computed} tokens from position {position}")
         for request, slot, decode, position, computed in rows
     ]
 

@@ -9,7 +9,7 @@ def provenance(trace: Trace) -> dict[str, str | int | list[str] | None]:
     header = trace.header
     engine, model, device, run = header.engine, header.model, header.device, header.run
     workload = header.workload
-    requests = None if workload.requests is None else f"{workload.requests} requests"
+    requests = None if workload.requests is None else _count(workload.requests, "request")
     return {
         "file": str(trace.path),
         "digest": trace.digest,
@@ -21,7 +21,8 @@ def provenance(trace: Trace) -> dict[str, str | int | list[str] | None]:
         "policy": header.policy,
         "run": f"{run.suite}/{run.case}, {run.repeat + 1} of {run.repeats}" if run else None,
         "model": f"{named_model(model)}, {model.weights} weights",
-        "device": f"{device.name} ({device.kind})" + (f", {device.threads} threads" if device.threads else ""),
+        "device": f"{device.name} ({device.kind})"
+        + (f", {_count(device.threads, 'thread')}" if device.threads else ""),
         "libraries": ", ".join(f"{name} {version}" for name, version in header.libraries.items()) or None,
         "workload": ", ".join(filter(None, (workload.name, requests, workload.arrivals))),
         "workload_digest": workload.digest,
@@ -30,3 +31,7 @@ def provenance(trace: Trace) -> dict[str, str | int | list[str] | None]:
         "kv_blocks": header.kv_blocks,
         "kv_block_tokens": header.kv_block_tokens,
     }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
