@@ -94,10 +94,11 @@ def _show_bounds(page: "Page", difference: "Difference") -> None:
     from tracereel.cli.tables import Table, number
     from tracereel.trace.analysis.step_bounds import WORDS
 
-    shares = [(name, *(round(100 * side.get(name, 0.0), 1) for side in difference.bounds)) for name in WORDS]
-    rows = [
-        (WORDS[name], number(old, 1), number(new, 1), f"{new - old:+.1f}") for name, old, new in shares if old or new
-    ]
+    rows = []
+    for name, called in WORDS.items():
+        old, new = (round(100 * side.get(name, 0.0), 1) for side in difference.bounds)
+        if old or new:
+            rows.append((called, number(old, 1), number(new, 1), f"{new - old:+.1f}"))
     page.table(Table(("what bound the steps, % of their time", "old", "new", "change"), rows))
     page.gap()
 
