@@ -44,7 +44,7 @@ class Scheduler:
         self.model_config = SimpleNamespace(dtype="torch.bfloat16")
         self.token_to_kv_pool_allocator = SimpleNamespace(available_size=lambda: 64 - self.held())
         self.tree_cache = SimpleNamespace(evictable_size=lambda: 0)
-        self.waiting_queue, self.running, self.results = [], [], []
+        self.waiting_queue, self.running, self.results, self.told = [], [], [], []
 
     def held(self):
         return sum(-(-req.done // 4) * 4 for req in self.running)
@@ -53,7 +53,14 @@ class Scheduler:
         self.waiting_queue.append(req)
 
     def abort_request(self, rid):
-        self.waiting_queue = [req for req in self.waiting_queue if req.rid != rid]
+        """In the queue; and amid a prompt, of which SGLang makes no further batch then."""
+        for queue in (self.waiting_queue, self.running):
+            for req in [req for req in queue if req.rid == rid]:
+                queue.remove(req)
+                self.send_abort_output("aborted", req)
+
+    def send_abort_output(self, abort_req, req):
+        self.told.append(req.rid)
 
     def get_next_batch_to_run(self):
         unread = [req for req in self.running if req.done < len(req.origin_input_ids)]
@@ -119,7 +126,7 @@ def wrapped(monkeypatch, tmp_path):
     """The scheduler's class as SGLang has it once its plugins are loaded, and the folder of the recordings."""
     for name in plugin.METHODS:
         monkeypatch.setattr(Wrapped, name, getattr(Scheduler, name))
-    parallel = SimpleNamespace(tp_rank=0, pp_size=1, dp_rank=None)
+    parallel = SimpleNamespace(tp_rank=0, tp_size=2, pp_size=1, attn_dp_size=1, dp_rank=None)
     kinds = SimpleNamespace(AROUND="around")
     for name, what in {
         plugin.SCHEDULER: {"Scheduler": Wrapped},
@@ -161,6 +168,118 @@ def test_batches_are_steps_with_overlap_and_without(wrapped, tmp_path, overlap):
     assert trace.header.model.weights == "random"
     assert trace.header.kv_blocks == 16
     assert (trace.steps.padding.sum() > 0) == overlap  # a request's end is seen when it runs once more already
+
+
+def run(scheduler, folder, script):
+    """A recording of a scheduler that does what the script says, and then what is left to do."""
+
+    def loop(self):
+        script(self)
+        Scheduler.run_event_loop(self)
+
+    taps.run_event_loop(loop, scheduler)
+    (path,) = folder.glob("*.jsonl.zst")
+    assert check(path).ok, check(path).violations
+    assert not list(strictly(path))
+    return Trace.read(path)
+
+
+@pytest.mark.parametrize("retracted", [False, True])
+def test_one_that_comes_back_to_the_queue_was_preempted_whatever_sglang_calls_it(wrapped, tmp_path, retracted):
+    """SGLang says so of what it retracts for want of KV, not of what makes room for a higher priority or a pause."""
+    asked = request("a", 4, 6)
+
+    def script(scheduler):
+        scheduler._add_request_to_queue(asked)
+        for _ in range(2):
+            batch = scheduler.get_next_batch_to_run().batch_to_run
+            scheduler.process_batch_result(batch, None)
+        scheduler.running.clear()
+        asked.done = 0
+        scheduler._add_request_to_queue(asked, retracted)
+
+    trace = run(wrapped(), tmp_path, script)
+    assert trace.residencies.preempted.tolist() == [True, False]
+    assert len(trace.tokens_of(0)) == 6
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_one_that_is_aborted_amid_its_prompt_ends_there(wrapped, tmp_path, overlap):
+    asked = request("a", 12, 6)
+
+    def script(scheduler):
+        scheduler._add_request_to_queue(asked)
+        batch = scheduler.get_next_batch_to_run().batch_to_run
+        if overlap:
+            scheduler.abort_request("a")
+        scheduler.process_batch_result(batch, None)
+        if not overlap:
+            scheduler.abort_request("a")
+        scheduler._add_request_to_queue(request("b", 4, 2))
+
+    scheduler = wrapped(overlap=overlap)
+    trace = run(scheduler, tmp_path, script)
+    assert [reason for _, reason, _ in trace.endings.values()] == ["abort", "length"]
+    assert scheduler.told == ["a"]
+
+
+def test_what_never_came_does_not_end_and_what_is_gone_is_forgotten(wrapped, tmp_path):
+    def script(scheduler):
+        scheduler.send_abort_output("refused at the door", request("refused", 4, 2))
+        scheduler._add_request_to_queue(request("a", 4, 2))
+        scheduler.abort_request("a")
+        tap = scheduler._tracereel_tap
+        assert (tap._present, tap._reached) == (set(), {})
+
+    assert [arrival.id for arrival in run(wrapped(), tmp_path, script).arrivals] == ["a"]
+
+
+def test_batches_without_requests_are_no_steps(wrapped, tmp_path):
+    """As those of a rank that runs along with others."""
+
+    def script(scheduler):
+        idle = scheduler.batch([], False, None, [])
+        scheduler._tracereel_tap.scheduled(idle, 0, 0)
+        scheduler.process_batch_result(idle, None)
+        scheduler._add_request_to_queue(request("a", 4, 1))
+
+    assert len(run(wrapped(), tmp_path, script).steps.batch) == 1
+
+
+@pytest.mark.parametrize(("enabled", "low_first", "priority"), [(False, False, 0), (True, False, -3), (True, True, 3)])
+def test_a_lower_priority_goes_first_in_the_trace_whatever_sglang_is_set_to(
+    wrapped, tmp_path, enabled, low_first, priority
+):
+    scheduler = wrapped()
+    scheduler.enable_priority_scheduling, scheduler.schedule_low_priority_values_first = enabled, low_first
+    asked = request("a", 4, 1)
+    asked.priority = 3
+    trace = run(scheduler, tmp_path, lambda scheduler: scheduler._add_request_to_queue(asked))
+    assert trace.arrivals[0].priority == priority
+    assert trace.header.parallel.tensor == 2
+
+
+def test_beams_end_the_recording_with_one_line(wrapped, tmp_path, caplog):
+    asked = request("a", 4, 1)
+    asked.beam_group = object()
+    taps.run_event_loop(lambda self: self._add_request_to_queue(asked), wrapped())
+    assert "the recording ends here: beam search cannot be recorded" in caplog.text
+
+
+@pytest.mark.parametrize("name", plugin.METHODS)
+def test_a_fault_in_any_wrapper_does_not_reach_the_server(wrapped, tmp_path, monkeypatch, name):
+    """What SGLang gives is nothing that the adapter knows."""
+    scheduler, what = wrapped(), object()
+
+    def inside(self):
+        wrapper = getattr(taps, name.lstrip("_"))
+        assert wrapper(lambda *args: what, self, what, what) is what
+
+    if name == "run_event_loop":
+        monkeypatch.setitem(sys.modules, "sglang.srt.runtime_context", None)
+        assert taps.run_event_loop(lambda self: what, scheduler) is what
+        return
+    taps.run_event_loop(inside, scheduler)
 
 
 def test_what_cannot_be_recorded_is_said_and_the_server_goes_on(wrapped, tmp_path, caplog):

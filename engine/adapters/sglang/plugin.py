@@ -9,7 +9,13 @@ from tracereel.engine.adapters.sglang.pieces import refuse
 
 ENVIRONMENT = "TRACEREEL_SGLANG"
 SCHEDULER = "sglang.srt.managers.scheduler"
-METHODS = ("run_event_loop", "_add_request_to_queue", "abort_request", "get_next_batch_to_run", "process_batch_result")
+METHODS = (
+    "run_event_loop",
+    "_add_request_to_queue",
+    "send_abort_output",
+    "get_next_batch_to_run",
+    "process_batch_result",
+)
 """The scheduler's methods that are followed: each has a wrapper of that name in `taps`, less the underscore."""
 
 

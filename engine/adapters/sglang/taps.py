@@ -22,14 +22,14 @@ _ATTRIBUTE = "_tracereel_tap"
 
 def run_event_loop(loop: Callable[..., Any], scheduler: Any, *args: Any, **kwargs: Any) -> Any:
     """The scheduler is built: record it until its loop ends."""
-    parallel = import_module("sglang.srt.runtime_context").get_parallel()
-    if parallel.tp_rank == 0:
-        with _kept_going(scheduler):
+    with _kept_going(scheduler):
+        parallel = import_module("sglang.srt.runtime_context").get_parallel()
+        if parallel.tp_rank == 0:
             require(scheduler)
             warn_of_untried(installed())
             if why := refusal(scheduler, parallel):
                 raise AdapterError(f"{why} cannot be recorded")
-            setattr(scheduler, _ATTRIBUTE, Tap(scheduler, os.environ[ENVIRONMENT], parallel.dp_rank))
+            setattr(scheduler, _ATTRIBUTE, Tap(scheduler, os.environ[ENVIRONMENT], parallel))
     try:
         return loop(scheduler, *args, **kwargs)
     finally:
@@ -38,47 +38,46 @@ def run_event_loop(loop: Callable[..., Any], scheduler: Any, *args: Any, **kwarg
                 tap.close()
 
 
-def add_request_to_queue(add: Callable[..., Any], scheduler: Any, req: Any, is_retracted: bool = False) -> Any:
-    """A request came, or came back because its KV had to make room."""
+def add_request_to_queue(add: Callable[..., Any], scheduler: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+    """A request came, or came back: its KV had to make room, or SGLang was paused."""
     at_ns = time.monotonic_ns()
-    result = add(scheduler, req, is_retracted)
+    result = add(scheduler, req, *args, **kwargs)
     if (tap := _tap(scheduler)) is not None:
         with _kept_going(scheduler):
-            if is_retracted:
+            if tap.knows(req.rid):
                 tap.retracted(req.rid)
-            elif any(waiting is req for waiting in scheduler.waiting_queue):
+            elif scheduler.waiting_queue and scheduler.waiting_queue[-1] is req:
                 tap.arrived(req, at_ns)
     return result
 
 
-def abort_request(abort: Callable[..., Any], scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-    """Requests that wait may be taken out of the queue; those that run end with a later batch."""
-    tap = _tap(scheduler)
-    before = list(scheduler.waiting_queue) if tap is not None else []
-    result = abort(scheduler, *args, **kwargs)
-    if tap is not None:
+def send_abort_output(send: Callable[..., Any], scheduler: Any, abort_req: Any, req: Any, *args: Any) -> Any:
+    """A request ends outside a batch: it was aborted in the queue or amid its prompt, or put out of a full queue."""
+    if (tap := _tap(scheduler)) is not None:
         with _kept_going(scheduler):
-            left = set(map(id, scheduler.waiting_queue))
-            tap.aborted([req.rid for req in before if id(req) not in left], time.monotonic_ns())
-    return result
+            tap.aborted(req.rid, time.monotonic_ns())
+    return send(scheduler, abort_req, req, *args)
 
 
 def get_next_batch_to_run(choose: Callable[..., Any], scheduler: Any, *args: Any, **kwargs: Any) -> Any:
     """A schedule is made."""
     start_ns = time.monotonic_ns()
     plan = choose(scheduler, *args, **kwargs)
-    if (tap := _tap(scheduler)) is not None and plan.batch_to_run is not None:
+    if (tap := _tap(scheduler)) is not None:
         with _kept_going(scheduler):
-            tap.scheduled(plan.batch_to_run, start_ns, time.monotonic_ns())
+            if plan.batch_to_run is not None:
+                tap.scheduled(plan.batch_to_run, start_ns, time.monotonic_ns())
     return plan
 
 
 def process_batch_result(process: Callable[..., Any], scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """The tokens of the oldest batch on its way are there."""
-    tap = _tap(scheduler)
-    lengths = [len(req.output_ids) for req in batch.reqs] if tap is not None else []
+    lengths: list[int] = []
+    if _tap(scheduler) is not None:
+        with _kept_going(scheduler):
+            lengths = [len(req.output_ids) for req in batch.reqs]
     result = process(scheduler, batch, *args, **kwargs)
-    if tap is not None:
+    if (tap := _tap(scheduler)) is not None:
         with _kept_going(scheduler):
             tap.completed(batch, lengths, time.monotonic_ns())
     return result
@@ -90,10 +89,12 @@ def _tap(scheduler: Any) -> Tap | None:
 
 @contextmanager
 def _kept_going(scheduler: Any) -> Iterator[None]:
+    """Whatever goes wrong within it is one line in the log, and the end of the recording."""
     try:
         yield
     except Exception as error:
-        logger.warning("tracereel: the recording ends here: %s", error)
+        said = str(error) if isinstance(error, AdapterError) else repr(error)
+        logger.warning("tracereel: the recording ends here: %s", said)
         tap = _tap(scheduler)
         setattr(scheduler, _ATTRIBUTE, None)
         if tap is not None:
