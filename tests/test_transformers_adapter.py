@@ -1,5 +1,7 @@
 """transformers itself, recorded, with a small model of random weights: what it returns is what the trace says."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lazily import Lazily
@@ -121,6 +123,16 @@ def test_what_cannot_be_recorded_is_one_line(model, greedy, tmp_path):
         with pytest.raises(AdapterError, match="one of its own"):
             model.generate_batch(PROMPTS, generation_config=greedy, continuous_batching_config=batching())
     assert len(read(tmp_path / "both.jsonl").arrivals) == 1
+
+
+def test_what_transformers_lacks_is_named_in_one_line(tmp_path):
+    less = SimpleNamespace(generate=None, init_continuous_batching=None)
+    with (
+        pytest.raises(AdapterError, match=r"no SimpleNamespace\._get_stopping_criteria, which"),
+        adapter.attach(less, tmp_path / "run.jsonl"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_failed_leaves_a_recording_that_is_known_to_be_cut(model, greedy, tmp_path):

@@ -6,6 +6,7 @@ not notice.
 
 import json
 import logging
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -392,10 +393,13 @@ def test_knobs_are_in_the_header_where_they_are_set(tmp_path):
     assert "max_loras" not in settings
 
 
-def test_a_version_that_was_not_tried_is_warned_of(caplog):
-    from tracereel.engine.adapters.vllm.header import warn_of_untried
-
-    warn_of_untried("0.33.1")
-    assert not caplog.records
-    warn_of_untried("0.34.0")
-    assert "0.34.0 has not been tried" in caplog.text
+def test_a_version_that_was_not_tried_is_warned_of_and_recorded(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(vllm.MODULES["vllm"], "__version__", "0.33.1")
+    with vllm.installed():
+        Engine(tmp_path / "tried.jsonl").tap.close()
+        assert "has not been tried" not in caplog.text
+        sys.modules["vllm"].__version__ = "0.34.0"
+        engine = Engine(tmp_path / "untried.jsonl")
+        engine.tap.close()
+    assert "vLLM 0.34.0 has not been tried (tried: 0.25, 0.32, 0.33)" in caplog.text
+    assert Trace.read(engine.path).header.engine.version == "0.34.0"

@@ -1,12 +1,11 @@
 """What the adapter relies on in SGLang, looked up by name: SGLang's scheduler is not a public interface and moves."""
 
-import logging
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tracereel.engine.adapters import AdapterError, has_piece
+from tracereel.engine.adapters.pieces import has_piece, lacking
 
 TRIED = ("0.5.23",)
 """Versions of SGLang that this adapter has been tried with."""
@@ -37,8 +36,6 @@ SCHEDULER = (
 BATCH = ("reqs", "forward_mode", "prefix_lens", "extend_lens")
 """Fields of `sglang.srt.managers.schedule_batch.ScheduleBatch`."""
 
-logger = logging.getLogger("tracereel.sglang")
-
 
 def installed() -> str:
     """SGLang's version, `unknown` where it is not a package."""
@@ -46,16 +43,6 @@ def installed() -> str:
         return version("sglang")
     except PackageNotFoundError:
         return "unknown"
-
-
-def warn_of_untried(number: str) -> None:
-    """One line where this version of SGLang has not been tried."""
-    if number not in TRIED:
-        logger.warning(
-            "tracereel: SGLang %s has not been tried (tried: %s); `tracereel check` tells whether the trace holds",
-            number,
-            ", ".join(TRIED),
-        )
 
 
 def require(scheduler: Any) -> None:
@@ -70,8 +57,5 @@ def require(scheduler: Any) -> None:
 
 def refuse(lacks: Iterable[str]) -> None:
     """Raises AdapterError where anything is lacking."""
-    if missing := ", ".join(lacks):
-        raise AdapterError(
-            f"this SGLang ({installed()}) has no {missing}, which recording relies on; record with a version"
-            " that docs/engines.md names"
-        )
+    if missing := list(lacks):
+        raise lacking(f"SGLang ({installed()})", missing)

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import Any
 
 from tracereel.engine.adapters import AdapterError
-from tracereel.engine.adapters.sglang.pieces import installed, require, warn_of_untried
+from tracereel.engine.adapters.pieces import warn_of_untried
+from tracereel.engine.adapters.sglang.pieces import TRIED, installed, require
 from tracereel.engine.adapters.sglang.plugin import ENVIRONMENT
 from tracereel.engine.adapters.sglang.tap import Tap, refusal
 
@@ -26,7 +27,7 @@ def run_event_loop(loop: Callable[..., Any], scheduler: Any, *args: Any, **kwarg
         parallel = import_module("sglang.srt.runtime_context").get_parallel()
         if parallel.tp_rank == 0:
             require(scheduler)
-            warn_of_untried(installed())
+            warn_of_untried(logger, "SGLang", installed(), TRIED)
             if why := refusal(scheduler, parallel):
                 raise AdapterError(f"{why} cannot be recorded")
             setattr(scheduler, _ATTRIBUTE, Tap(scheduler, os.environ[ENVIRONMENT], parallel))
@@ -93,7 +94,7 @@ def _kept_going(scheduler: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = str(error) if isinstance(error, AdapterError) else repr(error)
+        said = str(error).removeprefix("tracereel: ") if isinstance(error, AdapterError) else repr(error)
         logger.warning("tracereel: the recording ends here: %s", said)
         tap = _tap(scheduler)
         setattr(scheduler, _ATTRIBUTE, None)

@@ -1,6 +1,5 @@
 """What a trace says of a model and a device of transformers, by their own account."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,8 @@ from tracereel.engine.adapters.export import dtype_name, read_note
 from tracereel.trace.format.events import DeviceInfo, ModelInfo
 from tracereel.trace.format.identity import cpu_name
 
-TRIED = ("5.19", "5.23")
+TRIED = ("5.19", "5.23", "5.24")
 """Versions of transformers that this adapter has been tried with."""
-
-logger = logging.getLogger(__name__)
-
-
-def warn_of_untried(version: str) -> None:
-    """One line where this version of transformers has not been tried."""
-    if ".".join(version.split(".")[:2]) not in TRIED:
-        tried = ", ".join(TRIED)
-        logger.warning(
-            "tracereel: transformers %s has not been tried (tried: %s); `tracereel check` its trace", version, tried
-        )
 
 
 def model_info(model: Any) -> ModelInfo:

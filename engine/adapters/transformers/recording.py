@@ -1,8 +1,9 @@
 """A recording of one model of transformers: which of its methods are wrapped, and the header."""
 
+import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.journal import Journal
-from tracereel.engine.adapters.transformers.header import device_info, model_info, warn_of_untried
-from tracereel.engine.adapters.transformers.taps import ContinuousTap, StaticTap, num_blocks
+from tracereel.engine.adapters.pieces import has_piece, lacking, warn_of_untried
+from tracereel.engine.adapters.transformers.header import TRIED, device_info, model_info
+from tracereel.engine.adapters.transformers.taps import CONTINUOUS, ContinuousTap, StaticTap, num_blocks
 from tracereel.trace.format.events import (
     SCHEMA_VERSION,
     Arrival,
@@ -25,6 +27,17 @@ from tracereel.trace.format.events import (
     WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Later, Recorder, start_clock
+
+logger = logging.getLogger(__name__)
+
+MODEL = ("init_continuous_batching", "generate", "_get_stopping_criteria")
+"""Methods of a model."""
+
+
+def require(thing: Any, names: Iterable[str]) -> None:
+    """Raises AdapterError that names what this version of transformers lacks."""
+    if lacks := [f"{type(thing).__name__}.{name}" for name in names if not has_piece(thing, name)]:
+        raise lacking(f"transformers ({transformers.__version__})", lacks)
 
 
 @contextmanager
@@ -42,7 +55,8 @@ def attach(
     is left; after an exception it stays behind, ending in `.partial`. Raises AdapterError for what cannot be recorded,
     and RecordingError where the file cannot be written.
     """
-    warn_of_untried(transformers.__version__)
+    warn_of_untried(logger, "transformers", transformers.__version__, TRIED)
+    require(model, MODEL)
     recording = Recording(model, Path(path), tokenizer, workload or WorkloadInfo(name="unnamed"), run)
     with _wrapped(
         model,
@@ -133,12 +147,14 @@ class Recording:
         """Around `init_continuous_batching`: follow the manager's batch processor."""
         self._require("continuous")
         manager = init(*args, **kwargs)
+        require(manager, ["_create_batch_processor"])
         create = manager._create_batch_processor
         if not hasattr(create, "tracereel"):
 
             def created() -> Any:
                 processor = create()
                 if not hasattr(processor, "tracereel"):
+                    require(processor, CONTINUOUS)
                     self._begin_continuous(processor)
                     processor.tracereel = ContinuousTap(self, processor)
                 return processor

@@ -16,6 +16,29 @@ from tracereel.engine.adapters.journal import Journal, Member, Moment
 from tracereel.trace.format.events import Arrival, Finish, Step
 
 Records = Iterator[Arrival | Step | Finish]
+CONTINUOUS = (
+    "cb_config.max_requests_per_batch",
+    "cb_config.page_size",
+    "cb_config.scheduler_type",
+    "cb_config.cpu_offload_space",
+    "max_batch_tokens",
+    "use_async_batching",
+    "cache.cache_allocators",
+    "cache.use_prefix_sharing",
+    "cache.num_sectors",
+    "scheduler.active_requests",
+    "scheduler.waiting_requests",
+    "scheduler.schedule_batch",
+    "scheduler.add_waiting_request",
+    "scheduler.clear_cancelled_requests",
+    "offloading_manager.offload_requests",
+    "inputs_and_outputs.prepare_batch_tensors",
+    "inputs_and_outputs.prepare_batch_update",
+    "prepare_next_batch",
+    "update_batch",
+    "_handle_request_error",
+)
+"""What is relied on of a batch processor."""
 
 
 class Desk(Protocol):

@@ -1,6 +1,5 @@
 """What is known of a run of vLLM before it starts, by vLLM's own configuration; and where its trace goes."""
 
-import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,19 +28,6 @@ current_platform = piece("vllm.platforms:current_platform")
 
 TRIED = ("0.25", "0.32", "0.33")
 """Versions of vLLM that this adapter has been tried with."""
-
-logger = logging.getLogger("vllm.tracereel")
-"""Below vLLM's own logger, whose handlers it has."""
-
-
-def warn_of_untried(version: str) -> None:
-    """One line where this version of vLLM has not been tried."""
-    if ".".join(version.split(".")[:2]) not in TRIED:
-        logger.warning(
-            "tracereel: vLLM %s has not been tried (tried: %s); `tracereel check` tells whether the trace holds",
-            version,
-            ", ".join(TRIED),
-        )
 
 
 def trace_path(path: str, vllm_config: Any, run: int | None = None) -> Path:

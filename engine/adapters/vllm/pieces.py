@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
-from tracereel.engine.adapters import AdapterError, has_piece
+from tracereel.engine.adapters.pieces import has_piece, lacking
 
 SCHEDULER = (
     "get_request_counts",
@@ -71,7 +71,7 @@ def piece(place: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError):
-        raise _missing([place]) from None
+        raise lacking("vLLM", [place]) from None
     return found
 
 
@@ -81,17 +81,10 @@ def require(scheduler: Any) -> None:
     for place, names in RECORDS.items():
         lacks += [f"{place.split(':')[1]}.{name}" for name in _absent(piece(place), names)]
     if lacks:
-        raise _missing(lacks)
+        raise lacking("vLLM", lacks)
 
 
 def _absent(kind: Any, names: Iterable[str]) -> list[str]:
     """Which of these fields a record lacks: a dataclass, or a struct of msgspec's."""
     there = {field.name for field in fields(kind)} if is_dataclass(kind) else getattr(kind, "__struct_fields__", ())
     return [name for name in names if name not in there]
-
-
-def _missing(lacks: list[str]) -> AdapterError:
-    return AdapterError(
-        f"tracereel: this vLLM has no {', '.join(lacks)}, which recording relies on; record with a version that"
-        " docs/engines.md names"
-    )

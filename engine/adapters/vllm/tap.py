@@ -13,8 +13,9 @@ import vllm
 from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.in_flight import Counts, InFlightStep, InFlightSteps
 from tracereel.engine.adapters.journal import Journal
+from tracereel.engine.adapters.pieces import warn_of_untried
 from tracereel.engine.adapters.vllm.experts import expert_counts
-from tracereel.engine.adapters.vllm.header import header, trace_path, warn_of_untried
+from tracereel.engine.adapters.vllm.header import TRIED, header, trace_path
 from tracereel.engine.adapters.vllm.kv import Freed, KvCache, Loads, Tables, whole_tables
 from tracereel.engine.adapters.vllm.members import Members, Tokens
 from tracereel.engine.adapters.vllm.pieces import piece, require
@@ -36,6 +37,7 @@ Schedule = tuple[tuple[Any, Tables, Freed, Loads], int, int, RawCounts | None, R
 """vLLM's own account of it with the tables, when it began and was made, and the counts before and after."""
 
 logger = logging.getLogger("vllm.tracereel")
+"""Below vLLM's own logger, whose handlers it has."""
 
 
 class Tap:
@@ -49,7 +51,7 @@ class Tap:
     def __init__(self, scheduler: Any, settings: Settings):
         """Looks up what is needed of vLLM. Raises AdapterError, and RecordingError, where nothing can be recorded."""
         config = scheduler.vllm_config
-        warn_of_untried(vllm.__version__)
+        warn_of_untried(logger, "vLLM", vllm.__version__, TRIED)
         require(scheduler)
         self._scheduler = scheduler
         self._requests = scheduler.requests
