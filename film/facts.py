@@ -235,7 +235,7 @@ NO_FACTS: dict[str, str] = {
             speedup_waterfall="name_slower refilling_slots larger_batches the_rest",
             batch_size_sweep="name step throughput latency",
             engine_race="name",
-            end="record render render_command more result",
+            end="record render render_continuous_batching render_full_length more result",
         ),
         _NAME,
     ),

@@ -40,16 +40,18 @@ class Show:
                 " TRACEREEL_FONTS (Debian has NotoSansCJK-Regular.ttc in fonts-noto-cjk)"
             )
         self.stage = Stage.of_pixels(*pixels, settings.captions)
+        self.film: str | None = None
+        """The film that its beats are made for; None where it is the short one, or a scene alone."""
         self.shown: dict[str, Run] = {}
         """The runs that were asked for so far, by their traces' digests."""
         self._indexes: dict[str, RecordingIndex] = {}
         self._runs: dict[tuple[str, str], list[Run]] = {}
         self._colours: dict[str, RequestColours] = {}
 
-    def on(self, stage: Stage) -> "Show":
-        """The same show on another stage; what is asked of it is noted in this one."""
+    def on(self, stage: Stage, film: str) -> "Show":
+        """The same show on another stage, for another film; what is asked of it is noted in this one."""
         other = copy(self)
-        other.stage = stage
+        other.stage, other.film = stage, film
         return other
 
     @property

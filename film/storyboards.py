@@ -81,7 +81,7 @@ def full_length(show: Show) -> list[Beat]:
     Raises TraceError where there are no recordings at all.
     """
     beats: list[Beat] = []
-    lower = show.on(replace(show.stage, foot=FOOT))
+    lower = show.on(replace(show.stage, foot=FOOT), FULL_LENGTH)
     for scene in scenes_of(FULL_LENGTH):
         try:
             beats.append(scene.make(lower))

@@ -262,6 +262,14 @@ def test_a_stage_that_the_request_is_not_in_cannot_be_lit(full_length):
         refuse_false(show.say.say("follow.is_queue", stage=quote(stage)), beat.runs, beat.runs, 0)
 
 
+def test_the_end_card_renders_this_film_again(full_length):
+    _, beats = full_length
+    closing = beats[-1]
+    _, phrases = draw(lambda canvas: closing.picture(canvas, closing.clock.film_s - 0.1))
+    commands = [phrase.text for phrase in phrases if phrase.text.startswith("manim")]
+    assert commands == ["manim -pql scenes/full_length.py"]
+
+
 def test_there_is_no_black_between_chapters(full_length):
     show, beats = full_length
     rate = 30.0

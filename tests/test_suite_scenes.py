@@ -105,6 +105,17 @@ def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
 
 
 @pytest.mark.slow
+def test_that_all_blocks_are_held_is_said_for_as_long_as_they_are(recorded):
+    show = Show(Settings(recordings=recorded, device="cpu"), SIZE)
+    beat = find("kv_cache_paging").make(show)
+    run, keys = beat.runs[0], ("kv_cache_paging.preempted", "kv_cache_paging.held_when_preempted")
+    spoken = [(a, b, said) for a, b, said in beat.spoken() if said.stated and said.stated[0].key in keys]
+    ((from_s, to_s, phrase),) = spoken
+    used = phrase.stated[0].places["used"].text
+    shown = {run.measure("kv_used", t_ns=beat.clock.engine_ns(at)).value for at in np.linspace(from_s, to_s - 0.01, 20)}
+    assert {str(value) for value in shown} == {used}
+
+
 def test_the_tables_show_the_block_tables(recorded):
     run = read(recorded, "paging", "prefix-caching")
     pool, box = BlockPool(run, Phrasebook(), RequestColours([run.trace])), Box(40, 40, 1200, 900)

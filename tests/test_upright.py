@@ -107,3 +107,18 @@ def spots_of(board, plot):
 def inside(box, spot):
     """Does a dot lie within a box as a whole?"""
     return box.x + 4 < spot[0] < box.right - 4 and box.y + 4 < spot[1] < box.bottom - 4
+
+
+@pytest.mark.parametrize(("scene", "rate"), [("opening", 0.25), ("decode_batching", 0.2)])
+@pytest.mark.parametrize("shape", SIZES)
+def test_the_colours_of_bands_are_explained_wherever_there_are_bands(scene, rate, shape):
+    _, _, frames = drawn_by(scene, SIZES[shape], Settings(device="cuda"), rate=rate)
+    assert {"prefill", "decode"} <= set(texts(frames[-1]))
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_the_colour_of_prefill_is_explained_close_up(shape):
+    _, _, frames = drawn_by("decode_batching", SIZES[shape], Settings(device="cpu"), rate=0.2)
+    for drawn in frames:
+        assert "prefill" in texts(drawn)
+        assert "decode" not in texts(drawn)

@@ -15,6 +15,7 @@ from tracereel.film.beat import Beat, Caption
 from tracereel.film.beats.stretch import stretch_of_slots
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
+from tracereel.film.components.legend import legend_width, paint_legend, slot_colours
 from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width, wrap
@@ -29,15 +30,12 @@ from tracereel.film.theme import (
     BEFORE_WORDS,
     BODY,
     COUNTED,
-    DECODE,
     DIM,
     GROUND,
     HEADING,
     IDLE_SLOT,
     IN_ROW,
-    LINE,
     OVER_PANEL,
-    PREFILL,
     SMALL,
     SMALL_STRONG,
     SWATCH,
@@ -65,8 +63,10 @@ _BETWEEN = 34.0
 """Between the panels of the two runs."""
 _LEGEND_AT = 0.3
 """Where the legend begins, as a share of the width."""
-_EDGE = 7.0
-"""How high the edge is by which the legend shows that a prompt is read."""
+_UNDER = 40.0
+"""What the legend takes under the slots in a frame that is not wide: its heads have no room for it."""
+_LEGEND_OVER = 6.0
+"""From the baseline of that legend to the lower edge of the scene's place."""
 _BESIDE_STEP = 22.0
 """Units between the newest step and the names of the requests."""
 _MOST_LINES, _LINE = 4, 44.0
@@ -218,9 +218,10 @@ class Storyboard:
         """Where the static run stands and where the continuous run does in the end, and where that is now."""
         content = self.stage.content
         head = COUNTED if self.stage.shape is not Shape.SQUARE else 54.0
-        half = (content.h - 2 * head - _BETWEEN) / 2
+        high = content.h - (0.0 if self.stage.wide else _UNDER)
+        half = (high - 2 * head - _BETWEEN) / 2
         above = Box(content.x, content.y + head, content.w, half)
-        full = Box(content.x, content.y + head, content.w, content.h - head)
+        full = Box(content.x, content.y + head, content.w, high - head)
         below = Box(content.x, above.bottom + _BETWEEN + head, content.w, half) if self.static else full
         return above, below, full.towards(below, pulled)
 
@@ -261,6 +262,9 @@ class Storyboard:
             self._holders(canvas, box, view, film_s)
         if pulled == 1:
             self._done(canvas, above, below, now_ns, film_s)
+        if not self.stage.wide:
+            entries = slot_colours(self.show.say, banded=self.grid.merged(box, shown) > 1)
+            paint_legend(canvas, box.x, self.stage.content.bottom - _LEGEND_OVER, entries)
         frame, seen = self._spotlight(box, view, film_s)
         if seen:
             canvas.card(*frame.sides, TEXT, seen, radius=10, outline=4)
@@ -281,23 +285,16 @@ class Storyboard:
             left += APART + canvas.text(note, left, y, SMALL, DIM)
         if left + width(tokens.text, SMALL_STRONG) <= right:
             right -= canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
-            self._legend(canvas, Box(left, y, right - APART - left, 0.0), box, grid.merged(box, shown) > 1)
+            if self.stage.wide:
+                self._legend(canvas, Box(left, y, right - APART - left, 0.0), box, grid.merged(box, shown) > 1)
 
     def _legend(self, canvas: Canvas, room: Box, box: Box, banded: bool) -> None:
         """What the colours are that are no request's, on the line of the head, where there is room for all of it."""
-        entries = [(PREFILL, self.say("decode_batching.prefill"))]
-        if banded:
-            entries.append((DECODE, self.say("decode_batching.decode")))
+        entries = slot_colours(self.show.say, banded=banded)
         # In one place, whatever the words before it become.
         x = max(box.x + box.w * _LEGEND_AT, room.x)
-        taken = sum(BEFORE_WORDS + width(words.text, SMALL) for _, words in entries) + APART * (len(entries) - 1)
-        if x + taken > room.right:
-            return
-        for colour, words in entries:
-            # As it is drawn: the upper edge of a request's cell, or a part of a band.
-            canvas.box(x, room.y - 20, SWATCH, SWATCH, colour if banded else LINE)
-            canvas.box(x, room.y - 20, SWATCH, SWATCH if banded else _EDGE, colour)
-            x += BEFORE_WORDS + APART + canvas.text(words, x + BEFORE_WORDS, room.y, SMALL, DIM)
+        if x + legend_width(entries) <= room.right:
+            paint_legend(canvas, x, room.y, entries)
 
     def _windowed(self, drawn: range) -> Phrase:
         """How many of the slots are in view."""

@@ -157,7 +157,7 @@ def _facts(show: Show, runs: list[Run]) -> list[Fact]:
     when = say("title.recorded_is", day=show.quote(first, "recorded_on"), digest=show.quote(first, "digest"))
     return [
         *_recorded(show, first),
-        Fact(say("end.render"), say("end.render_command"), typed=True),
+        Fact(say("end.render"), say(f"end.render_{show.film or CONTINUOUS_BATCHING}"), typed=True),
         Fact(say("title.recorded"), when),
         Fact(say("title.model"), show.quote(first, "model")),
         Fact(say("title.device"), show.quote(first, "device")),

@@ -281,11 +281,12 @@ class Storyboard:
         key = "preempted" if used.text == blocks.text and not run.trace.header.kv_groups else "held_when_preempted"
         self._caption(script, key, used=used, blocks=blocks, request=self._name(eviction.request))
         self.marks.append((script.film_s, script.film_s + 2.0, lost))
-        script.hold(2.0)
-        script.run(self._within(at_ns), max(0.5, self._unread_s(script) - 0.4)).hold(0.4)
+        # What is said is so until the blocks are gone: read by then, and no longer said.
+        script.hold(max(2.0, self._unread_s(script)))
+        self._caption(script, "out", request=self._name(eviction.request))
+        script.run(self._within(at_ns), 0.5).hold(0.4)
         if eviction.back_ns is None:
             return
-        self._caption(script, "out", request=self._name(eviction.request))
         script.run(self._within(eviction.back_ns), max(2.6, self._unread_s(script)))
         again = figure(run.measure("recomputed_tokens", request=eviction.request, t_ns=eviction.back_ns))
         cached = figure(run.measure("cached_tokens", request=eviction.request, t_ns=eviction.back_ns))

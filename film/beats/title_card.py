@@ -79,5 +79,6 @@ def title_card(show: Show) -> Beat:
         canvas.text(claim, stage.margin, below + 78 + RISE * (1 - shown), CAPTION, ACCENT, shown, room=room)
         table.paint(canvas, film_s - 0.6)
         small.paint(canvas, band, film_s)
+        small.explain(canvas, band)
 
     return Beat("opening", name, (named, claimed), clock, (run,), picture, framed=False)
