@@ -4,6 +4,7 @@ from pathlib import Path
 
 import fakes
 import msgspec
+import numpy as np
 import pytest
 from tracereel.cli.main import main
 from tracereel.engine.config import EngineConfig
@@ -13,7 +14,8 @@ from tracereel.trace.export.merge import MergeError, merge
 from tracereel.trace.format.events import Header, ParallelInfo
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.format.storage import TraceError
-from tracereel.trace.state.columns import Trace
+from tracereel.trace.state.columns import ABSENT, Trace
+from tracereel.trace.state.replicas import over_replicas
 from tracereel.trace.state.timeline import Timeline
 
 REPLICAS = 2
@@ -190,3 +192,22 @@ def test_what_a_replica_lost_is_told_of_the_merged_trace(parts, tmp_path, capsys
     assert "1 of" in said
     assert "a replica's recording lacks them, and so does this" in said
     assert Trace.read(out, allow_broken=True).missing_steps == 1
+
+
+def test_what_is_held_and_waits_is_added_up_over_the_replicas(parts, tmp_path):
+    out = tmp_path / "run.jsonl.zst"
+    merge(parts, out)
+    trace = Trace.read(out)
+    steps, newest = trace.steps, {}
+    sums = {"waiting": [], "kv_used": []}
+    for step in range(len(steps)):
+        newest[int(steps.replica[step])] = step
+        for name, found in sums.items():
+            found.append(sum(int(getattr(steps, name)[i]) for i in newest.values()))
+    until_next = np.diff(steps.start_ns, append=steps.end_ns[-1:])
+    metrics = Metrics(trace)
+    assert metrics.waiting_peak == max(sums["waiting"]) > steps.waiting.max()
+    assert metrics.kv_peak == max(sums["kv_used"]) > steps.kv_used.max()
+    assert metrics.kv_mean == pytest.approx((sums["kv_used"] * until_next).sum() / until_next.sum())
+    unknown = np.where(np.arange(len(steps)) == 2, ABSENT, steps.kv_used)
+    assert over_replicas(trace, unknown).tolist().count(ABSENT) == 2, "until that replica says it again"

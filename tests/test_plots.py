@@ -12,12 +12,16 @@ from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import group_runs
 from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
+from tracereel.trace.export.merge import merge
 from tracereel.trace.plots.names import NAMES
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+from tracereel.trace.state.columns import Trace
 
 pytestmark = pytest.mark.slow
 
 batches = Lazily("tracereel.trace.plots.batches")
 bounds = Lazily("tracereel.trace.plots.bounds")
+runs = Lazily("tracereel.trace.plots.runs")
 gallery = Lazily("tracereel.trace.plots.gallery")
 style = Lazily("tracereel.trace.plots.style")
 
@@ -94,6 +98,7 @@ def test_bounds_are_drawn_as_they_are_counted(sweep, light):
         drawn = np.array([data.values - data.baseline for data in (area.get_data() for area in panel.patches)])
         edges = np.linspace(0, trace.span_ns[1], bounds.BINS + 1)
         assert drawn == pytest.approx(100 * bounds.shares_over_time(trace, edges))
+        assert panel.get_title("left") == f"what bound the steps: {group.label}, 1 run"
 
 
 def test_step_times_are_medians_and_the_guess_is_called_a_guess(sweep, light):
@@ -159,3 +164,22 @@ def test_a_name_is_text_and_no_formula(tmp_path):
     path.write_bytes(b"\n".join([msgspec.json.encode(header), *rest]) + b"\n")
     fakes.seal(path)
     assert main(["plot", str(path), "--out", str(tmp_path / "out"), "--format", "png"]) == 0
+
+
+def test_no_peak_is_lost_between_the_points_of_a_line():
+    values = np.full(12_345, 5)
+    values[4567], values[9876] = 9, 0
+    at, drawn = runs.extremes(np.arange(len(values)) / 1e9, values)
+    assert len(at) == len(drawn) <= runs.POINTS
+    assert (drawn[np.searchsorted(at, 4567e-9)], drawn[np.searchsorted(at, 9876e-9)]) == (9, 0)
+    assert sorted(drawn.tolist())[1:-1] == [5] * (len(drawn) - 2)
+
+
+def test_a_merged_trace_has_one_queue(tmp_path, light):
+    paths = sorted((PACKAGE_RECORDINGS / "replicas" / "cpu").iterdir())
+    merge(paths, tmp_path / "merged.jsonl")
+    trace = Trace.read(tmp_path / "merged.jsonl")
+    with style.themed(light):
+        figure = gallery.draw("queue", group_runs([trace]), light)
+    (running,) = lines(figure, 1)
+    assert running[:, 1].max() == trace.header.slots

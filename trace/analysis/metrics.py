@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Ints, Trace
+from tracereel.trace.state.replicas import over_replicas
 
 Floats = npt.NDArray[np.float64]
 
@@ -284,22 +285,24 @@ class Metrics:
     @property
     def kv_peak(self) -> int | None:
         """Most KV blocks held at once."""
-        used = self.trace.steps.kv_used
+        used = self._kv_used
         return int(used.max()) if len(used) and (used != ABSENT).any() else None
+
+    @cached_property
+    def _kv_used(self) -> Ints:
+        return over_replicas(self.trace, self.trace.steps.kv_used)
 
     @property
     def kv_mean(self) -> float | None:
         """KV blocks held as each schedule leaves them, mean weighted by the time to the next schedule.
 
-        None where the trace does not say, and for a merged trace, whose steps say their own replica's.
+        None where the trace does not say.
         """
-        steps = self.trace.steps
-        if self.trace.header.replicas:
-            return None
-        known = steps.kv_used != ABSENT
+        steps, used = self.trace.steps, self._kv_used
+        known = used != ABSENT
         until_next = np.diff(steps.start_ns, append=steps.end_ns[-1:])[known]
         total = int(until_next.sum())
-        return float((steps.kv_used[known] * (until_next / total)).sum()) if total else None
+        return float((used[known] * (until_next / total)).sum()) if total else None
 
     @cached_property
     def waiting_mean(self) -> float | None:
@@ -318,7 +321,7 @@ class Metrics:
     @property
     def waiting_peak(self) -> int:
         """Longest waiting queue a step left behind."""
-        return int(self.trace.steps.waiting.max()) if len(self.trace.steps) else 0
+        return int(over_replicas(self.trace, self.trace.steps.waiting).max()) if len(self.trace.steps) else 0
 
     @property
     def schedule_ms(self) -> Floats:

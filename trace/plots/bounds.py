@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.step_bounds import BOUNDS, WORDS, step_bounds
+from tracereel.trace.plots.runs import shown
 from tracereel.trace.plots.style import WIDTH, Theme, legend
 from tracereel.trace.state.columns import Trace
 
@@ -34,13 +35,13 @@ def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
         for share, colour in zip(shares, colours, strict=True):
             panel.stairs(below + 100 * share, edges / 1e9, baseline=below, fill=True, color=colour, linewidth=0)
             below = below + 100 * share
-        panel.set_title(group.label)
+        panel.set_title(f"what bound the steps: {group.label}, {shown(group)}")
         panel.set_ylim(0, 100)
         panel.set_ylabel("% of time")
     panels[-1].set_xlabel("time, s")
     panels[-1].set_xlim(0, longest)
-    shown = [(Patch(color=colours[i]), WORDS[BOUNDS[i]]) for i in np.flatnonzero(seen)]
-    legend(figure, *zip(*shown, strict=True))
+    entries = [(Patch(color=colours[i]), WORDS[BOUNDS[i]]) for i in np.flatnonzero(seen)]
+    legend(figure, *zip(*entries, strict=True))
     return figure
 
 

@@ -17,6 +17,7 @@ from tracereel.trace.analysis.metrics import Metrics
 from tracereel.trace.analysis.pairs import median_run, throughput_ratio
 from tracereel.trace.plots.style import WIDTH, Theme, legend
 from tracereel.trace.state.columns import ABSENT, Ints, Trace
+from tracereel.trace.state.replicas import over_replicas
 
 Floats = npt.NDArray[np.float64]
 POINTS = 2000
@@ -34,7 +35,7 @@ def slots(groups: Sequence[Group], theme: Theme) -> Figure:
     panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for panel, trace, group in zip(panels, traces, groups, strict=True):
         _draw_slots(panel, trace, theme)
-        panel.set_title(f"{group.label}, {_shown(group)}")
+        panel.set_title(f"{group.label}, {shown(group)}")
     panels[-1].set_xlabel("time, s")
     panels[-1].set_xlim(0, max(trace.span_ns[1] for trace in traces) / 1e9)
     colours = (theme.prefill, theme.case(0), _faint(theme.case(0), theme), theme.idle)
@@ -138,11 +139,21 @@ def _thinned(x: npt.NDArray[np.float64], y: Ints) -> tuple[Floats, Ints]:
     return x[keep], y[keep]
 
 
+def extremes(x: npt.NDArray[np.float64], y: Ints) -> tuple[Floats, Ints]:
+    """At most POINTS of the points: the smallest and the largest value of each bundle, so that no peak is lost."""
+    if len(x) <= POINTS:
+        return x, y
+    bundles = np.array_split(np.arange(len(x)), POINTS // 2)
+    keep = np.unique([bundle[pick(y[bundle])] for bundle in bundles for pick in (np.argmin, np.argmax)])
+    return x[keep], y[keep]
+
+
 def _plural(group: Group) -> str:
     return f"{len(group.traces)} runs" if len(group.traces) > 1 else "1 run"
 
 
-def _shown(group: Group) -> str:
+def shown(group: Group) -> str:
+    """Which run of a case is drawn."""
     return f"the median of {len(group.traces)} runs" if len(group.traces) > 1 else "1 run"
 
 
@@ -191,13 +202,14 @@ def queue(groups: Sequence[Group], theme: Theme) -> Figure:
     columns = (("waiting", "requests waiting"), ("running", "requests running"), ("kv_used", "KV blocks held"))
     for panel, (column, called) in zip(panels, columns, strict=True):
         for i, trace in enumerate(traces):
-            values = getattr(trace.steps, column)
+            values = over_replicas(trace, getattr(trace.steps, column))
             known = values != ABSENT
-            at, value = _thinned(trace.steps.start_ns[known] / 1e9, values[known])
+            at, value = extremes(trace.steps.start_ns[known] / 1e9, values[known])
             panel.step(at, value, where="post", color=theme.case(i), ls=theme.dash(i), lw=1.2, clip_on=False)
         panel.set_ylabel(called)
         panel.set_ylim(0)
+        panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     panels[-1].set_xlabel("time, s")
     panels[-1].set_xlim(0)
-    _cases_legend(figure, groups, theme, [_shown(group) for group in groups])
+    _cases_legend(figure, groups, theme, [shown(group) for group in groups])
     return figure
