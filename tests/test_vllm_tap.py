@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import vllm_stand_in as vllm
+from tracereel.engine.adapters import AdapterError
 from tracereel.trace.check.invariants import check
 from tracereel.trace.state.columns import Trace
 from vllm_stand_in import Engine, FinishReason, RequestStatus
@@ -359,6 +360,12 @@ def test_a_recording_that_cannot_begin_is_one_line_and_vllm_goes_on(tmp_path, ca
     engine.tap.give_up(raised.value)
     assert caplog.text.count("the recording ends here") == 1
     engine.tap.arrived(vllm.request("b"))
+
+
+def test_a_diffusion_model_whose_scheduler_is_another_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match="a diffusion model cannot be recorded"):
+        traced(tmp_path / "run.jsonl", diffusion_config=SimpleNamespace())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_plugin_records_whichever_scheduler_vllm_chooses(tmp_path, monkeypatch):

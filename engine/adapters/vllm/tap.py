@@ -53,6 +53,8 @@ class Tap:
         config = scheduler.vllm_config
         warn_of_untried(logger, "vLLM", vllm.__version__, TRIED)
         require(scheduler)
+        if getattr(config, "diffusion_config", None) is not None:
+            raise AdapterError("tracereel: a diffusion model cannot be recorded; start vLLM without tracereel")
         self._scheduler = scheduler
         self._requests = scheduler.requests
         self._kv = KvCache(scheduler)
