@@ -78,7 +78,7 @@ class Beat:
     compared: tuple[Run, ...] = ()
     """All runs that its sentences compare, repeats too; those it shows where it names none."""
     follow: Follow | None = None
-    """The request whose life is told from chapter to chapter; None: no request is followed."""
+    """The request that is followed from chapter to chapter; None: no request is followed."""
     where: Where | None = None
     """Where a request is seen; None: the picture shows no single request."""
 

@@ -26,7 +26,7 @@ class Ask(NamedTuple):
 
     `repeats`: is it asked of all runs that are compared, and not only of those that are shown? A query that has an
     argument `t_ns` is asked at the frame's engine time, where no place gives one. `of` is the place whose figure comes
-    from the run that is asked first, `only` the place whose figures come from the runs that alone are asked.
+    from the run that is asked first, `only` the place whose figures come from the only runs that are asked.
     """
 
     query: str

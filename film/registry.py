@@ -73,7 +73,7 @@ def scene(
 
 
 def registered() -> tuple[Scene, ...]:
-    """All scenes that have been registered so far, in the order in which films tell them."""
+    """All scenes that have been registered so far, in the order in which films show them."""
     return tuple(sorted(_scenes.values(), key=lambda scene: scene.order))
 
 

@@ -5,6 +5,7 @@ from tracereel.trace.analysis.queries import Measured
 
 _TENTHS_FROM_S = 3
 _HUNDREDTHS_BELOW_MS, _WHOLE_FROM_MS = 3, 1000
+_WHOLE_GAPS_FROM_MS = 10
 _MOST_DIGITS = 6
 
 
@@ -18,6 +19,17 @@ def ms_style(*values: Measured) -> str:
     are long."""
     least = min(float(value.value) for value in values)
     return style(*values, digits=2 if least < _HUNDREDTHS_BELOW_MS else 0 if least >= _WHOLE_FROM_MS else 1)
+
+
+def wait_figure(value: Measured) -> Phrase:
+    """A wait in milliseconds, with so many digits that a ratio of two can be checked."""
+    ms = float(value.value)
+    return figure(value, ".2f" if ms < 10 else ".1f" if ms < 100 else ",.0f")
+
+
+def gap_style(value: Measured) -> str:
+    """The format of a gap between tokens in milliseconds: whole ones where they are enough, else hundredths."""
+    return ",.0f" if float(value.value) >= _WHOLE_GAPS_FROM_MS else ".2f"
 
 
 def style(*values: Measured, digits: int) -> str:

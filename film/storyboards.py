@@ -1,4 +1,4 @@
-"""What each scene and each film tells: its beats, one after the other.
+"""What each scene and each film shows: its beats, one after the other.
 
 Importing this module registers the package's scenes. Knows the registry and shows; draws nothing.
 """
@@ -47,7 +47,7 @@ _FROM_PAIRS = ("two_of_eight", "cut_out_the_red")
 _WHERE_KNOWN = ("you_are", "same_position")
 """Scenes that the film leaves out where the runs do not hold what they show, such as the answers' texts."""
 _WITHOUT_PAIRS = ("opening", "pipeline_flow", "throughput_comparison")
-"""What the film tells in their place where the recordings have no such two runs."""
+"""What the film shows in their place where the recordings have no such two runs."""
 
 
 def continuous_batching(show: Show) -> list[Beat]:
@@ -76,7 +76,7 @@ def continuous_batching(show: Show) -> list[Beat]:
 
 
 def full_length(show: Show) -> list[Beat]:
-    """Continuous batching at full length: everything that the recordings tell, and one request's life through it all.
+    """Continuous batching at full length: every scene that has recordings, and one request followed through them all.
 
     Raises TraceError where there are no recordings at all.
     """

@@ -1,4 +1,4 @@
-"""Continuous batching at full length: everything that the recordings tell."""
+"""Continuous batching at full length: every scene that has recordings."""
 
 from tracereel.scenes.film_scene import FilmScene
 

@@ -2,7 +2,7 @@
 
 What the viewer should understand: a prompt is computed by the same steps that give everybody else their next token, so
 a long one makes all the others wait. Beat one: several requests are being answered, a token each in every step. Beat
-two: one with a long prompt arrives. Beat three, on one clock: read whole it takes one step, and nobody gets a token
+two: one with a long prompt arrives. Beat three, on one clock: read whole it takes one step, and no request gets a token
 until that step ends; the time since the others' last token climbs. In chunks it takes many steps, each a little slower,
 and the others go on. At the end the longest gap of both, over all runs, what the chunks cost the one who came, and
 which stall was the longest and what all stalls come to: chunks make each short, and not all of them together.
@@ -13,10 +13,11 @@ from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
-from tracereel.film.components.waits import Waits, ms_style
+from tracereel.film.components.waits import Waits
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
+from tracereel.film.rounding import gap_style
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Shape, Spot
 from tracereel.film.theme import DIM, HEADING, HEADING_LINE, LABEL_LINE, SMALL, STRONG, TEXT, Colour, case_colour
@@ -72,7 +73,7 @@ class _Side:
         return self.run.measure("request_ttft_ms", request=self.request)
 
     def stall(self, query: str) -> Measured | None:
-        """What the request's prefill did to those that decode; None where nobody decodes while it is prefilled."""
+        """What the request's prefill did to those that decode; None where none decodes while it is prefilled."""
         try:
             return self.run.measure(query, request=self.request)
         except ValueError:
@@ -81,7 +82,7 @@ class _Side:
     def gap(self, which: str) -> Phrase:
         """The lowest or the highest of the runs' longest gaps."""
         value = measure(f"gap_beside_{which}_ms", self.runs, request=self.request, percentile=100)
-        return figure(value, ms_style(float(value.value)))
+        return figure(value, gap_style(value))
 
 
 def _value(said: Phrase) -> float:
@@ -168,10 +169,10 @@ class Storyboard:
         return side.stall(query) if alone else None
 
     def _stalls(self) -> Phrase | None:
-        """What all stalls come to, read whole and in chunks; None where one of the two stalls nobody."""
+        """What all stalls come to, read whole and in chunks; None where one of the two stalls none."""
         totals = [self._stall(side, "all_stalls_ms") for side in (self.whole, self.chunks)]
         longest = [self._stall(side, "longest_stall_ms") for side in (self.whole, self.chunks)]
-        whole, chunks, one, other = (each and figure(each, ms_style(float(each.value))) for each in (*totals, *longest))
+        whole, chunks, one, other = (each and figure(each, gap_style(each)) for each in (*totals, *longest))
         if not (whole and chunks and one and other):
             return None
         self.most_stalls_ms = max(float(each.value) for each in totals if each)
@@ -313,7 +314,7 @@ class Storyboard:
 
     def _ms(self, canvas: Canvas, row: Box, value: Measured, shown: float) -> None:
         """A number of milliseconds at the right of a row."""
-        ms = self.say("chunked_prefill.ms", ms=figure(value, ms_style(float(value.value))))
+        ms = self.say("chunked_prefill.ms", ms=figure(value, gap_style(value)))
         canvas.text(ms, row.right, row.y + LABEL_LINE, STRONG, TEXT, shown, align=1)
 
     def beat(self) -> Beat:

@@ -2,7 +2,7 @@
 
 What the viewer should understand: a batch is a table whose rows are slots and whose columns are steps. Beat one: close
 up, each step writes one token in every row. Beat two: a request ends; its row is not lost, in the very next step it
-belongs to somebody else. Beat three: from afar, above the same requests in static batches, on the same clock, where
+belongs to another one. Beat three: from afar, above the same requests in static batches, on the same clock, where
 rows stay empty until the longest member of the batch has ended; the empty slot-steps of both are counted.
 """
 

@@ -1,4 +1,4 @@
-"""Closing: what the film rests on, and how anybody makes it again.
+"""Closing: what the film rests on, and how to make it again.
 
 What the viewer should understand: nothing had to be believed. Beat one: how many runs gave the same tokens. Beat two:
 the commands that measure and render it again, and the provenance in words and, where it can be scanned, as a QR code.

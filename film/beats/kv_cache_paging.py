@@ -1,12 +1,12 @@
-"""KV cache paging: the pool of blocks as it really was, taken and returned, shared, fought over and computed again.
+"""KV cache paging: the pool of blocks as it was: taken, shared and returned; lost in a preemption, and computed again.
 
 What the viewer should understand: the memory of a running request is not one piece but a list of blocks, and that list
 is what makes room for more requests. Beat one: a request reads its prompt and takes blocks from the pool, a few tokens
 each; its block table says where they are. Beat two: the next request begins with the same text, and its table points to
-the very same blocks; they light up in both colours and are computed once. Beat three: who has ended gives its blocks
-back, but not those that others still use. Beat four: every block is held, somebody needs one more, and a request loses
-its slot and its blocks and waits again. Beat five: it is back; what still lay in the pool is taken as it is, the rest
-is computed a second time. At the end what sharing saved, against the same requests without it.
+the very same blocks; they light up in both colours and are computed once. Beat three: a request that has finished gives
+its blocks back, but not those that others still use. Beat four: every block is held, one more is needed, and a request
+loses its slot and its blocks and waits again. Beat five: it is back; what still lay in the pool is taken as it is, the
+rest is computed a second time. At the end what sharing saved, against the same requests without it.
 """
 
 from collections.abc import Collection

@@ -2,7 +2,7 @@
 
 What the viewer should understand: throughput is what an operator pays, latency is what a user feels. Beat one: static
 and continuous batches on one clock; each request drops a dot where its first token came, and each later token adds to
-a histogram of the gaps between tokens. In static batches whoever is in a later batch waits for all before it. Beat two:
+a histogram of the gaps between tokens. In static batches those of a later batch wait for all before them. Beat two:
 median and longest wait for the first token, of both, from all completed requests of the runs that were shown. Beat
 three: the same of the gaps. There is the price: a step that is full, or reads a new prompt, keeps everybody in it
 waiting longer for the next token.

@@ -4,8 +4,8 @@ What the viewer should understand: a request goes through four stages, and they 
 one loop. Beat one: a request comes to the queue. Beat two: Prefill reads its prompt. Beat three: Decode advances all
 slots together, a token each, step by step, and the batch fills. Beat four, as slow as it has to be: a request ends, and
 the first in line takes its slot in the very next step. Beat five: the rest of the run; too many come and go to follow
-each, so they stream as dots between the stages, and the queue breathes with the load. Of a run whose batches are closed
-the words say that instead.
+each, so they stream as dots between the stages, and the queue grows and shrinks with the load. Of a run whose batches
+are closed the words say that instead.
 """
 
 from collections.abc import Callable
@@ -154,7 +154,7 @@ def _hand_over(run: Run, script: Script, handover: Handover) -> float:
     before = max(int(steps.start_ns[max(taken - 2, 0)]), script.at_ns)
     script.run(before, _within((before - script.at_ns) / 1e9, _FILLS_S))
     leaves = script.film_s
-    # Between the two steps lies next to nothing: held, so that one is seen to leave before the other comes.
+    # Next to no time passes between the two steps: held, so that one is seen to leave before the other comes.
     script.run(handover.ended_ns, 1.4).hold(0.6).run(int(steps.end_ns[taken]), 2.4)
     after = min(taken + 1, len(steps) - 1)
     script.run(int(steps.end_ns[after]), 1.0)

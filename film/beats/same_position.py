@@ -39,7 +39,7 @@ def same_position(show: Show) -> Beat:
     first = _first_decoding(same)
     begin = int(steps.start_ns[first])
     last = min(first + _STEPS, len(steps) - 1)
-    # It stops within a step, while somebody is being computed.
+    # It stops within a step, while a request is being computed.
     script = Script(begin).run((int(steps.start_ns[last]) + int(steps.end_ns[last])) // 2, _RUN_S).hold(2.4)
     clock = script.clock()
     captions = [Caption(0.0, say("same_position.why"))]
@@ -84,7 +84,7 @@ def same_position(show: Show) -> Beat:
 
 
 def ring_places(stage: Stage) -> list[tuple[Box, Box | None]]:
-    """The box of each ring, and that of its words where they stand beside it: in an upright frame."""
+    """The box of each ring, and that of its words where they stand next to it: in an upright frame."""
     content = stage.content
     if stage.shape is not Shape.TALL:
         above = Box(content.x, content.y, content.w, content.h - 50)
@@ -98,7 +98,7 @@ def ring_places(stage: Stage) -> list[tuple[Box, Box | None]]:
 
 
 def _first_decoding(run: Run) -> int:
-    """The first step after the slots have been filled for the first time in which nobody prefills."""
+    """The first step after the slots have been filled for the first time that prefills none."""
     steps = run.trace.steps
     full = int(np.argmax(steps.running == steps.running.max())) if len(steps) else 0
     prefills = np.zeros(len(steps), dtype=bool)

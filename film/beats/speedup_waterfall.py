@@ -167,7 +167,7 @@ class Storyboard:
         return "fuller_steps" if part == PARTS[1] and fuller.value else part.replace(" ", "_")
 
     def _after(self, caption: Caption) -> float:
-        """When the next part is told: the race is over, and the part before has been seen and read."""
+        """When the next part is shown: the race is over, and the part before has been seen and read."""
         return max(self.parts_s, caption.from_s + _PART_S, caption.read_s)
 
     def _ceiling(self) -> Phrase:
@@ -222,7 +222,7 @@ class Storyboard:
                 self._said(canvas, place, row.name, row.value, row.spread, Letters(colour))
 
     def _grown(self, film_s: float) -> list[float]:
-        """How far that which each caption tells of has grown, 0 to 1."""
+        """How far what each caption is about has grown, 0 to 1."""
         starts = [caption.from_s for caption in self.captions]
         ends = [*starts[1:], self.clock.film_s]
         return [ease((film_s - start) / (end - start - _HELD_S)) for start, end in zip(starts, ends, strict=True)]

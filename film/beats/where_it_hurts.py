@@ -1,10 +1,10 @@
 """Where it hurts: the worst moment of a run, found by query, shown and explained.
 
-What the viewer should understand: averages hide what somebody felt. Beat one: every gap between two tokens of a
+What the viewer should understand: averages hide what a user felt. Beat one: every gap between two tokens of a
 request, a dot at its moment, as high above zero as it was long; most lie on one line. Beat two: the highest dot, found
 by asking the trace, and how many requests waited just as long. Beat three: close up on that very step, slots against
 time, played once more: the step that ends the wait takes as much of the film as it took of the run. What the trace says
-of it is said: it read somebody's prompt, or the slot had been taken away; else that it names no cause.
+of it is said: it read another request's prompt, or the slot had been taken away; else that it names no cause.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene
+from tracereel.film.rounding import wait_figure
 from tracereel.film.show import Show
 from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
@@ -36,7 +37,7 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import TimeAxis, View
 from tracereel.trace.analysis.latency import ITL, Latencies
 from tracereel.trace.analysis.moments import tied_with, worst_pause
-from tracereel.trace.analysis.queries import Measured, Run, measure, slot_ranges
+from tracereel.trace.analysis.queries import Run, measure, slot_ranges
 from tracereel.trace.state.columns import Ints
 
 _SWEEP_S, _FOUND_S, _ZOOM_S, _AGAIN_S, _CLOSE_S = 7.0, 4.2, 1.2, 4.2, 1.8
@@ -183,7 +184,7 @@ class Storyboard:
         return figure(self.run.measure("worst_pause_requests"))
 
     def _waited(self) -> Phrase:
-        return _figure_ms(self.run.measure("worst_pause_ms"))
+        return wait_figure(self.run.measure("worst_pause_ms"))
 
     def _live(self, t_ns: int) -> Phrase:
         return self.say("where_it_hurts.known", n=figure(self.run.measure("latency_n", metric=ITL, t_ns=t_ns), ",d"))
@@ -262,7 +263,7 @@ class Storyboard:
         """What most of the waits are like, at the axis; the longest; and which dots lie under that."""
         xs, ys = np.array([spot[:2] for spot in self.spots(plot)]).reshape(-1, 2).T
         median = self.run.measure("latency_percentile_ms", metric=ITL, percentile=50)
-        said, line = self.say("where_it_hurts.median", ms=_figure_ms(median)), self._median_height(plot)
+        said, line = self.say("where_it_hurts.median", ms=wait_figure(median)), self._median_height(plot)
         at_median = _Label(said, plot.right + 16, min(line + 10, plot.bottom - 44))
         if not self.stage.wide:
             # Above the line, where few dots are; below it where the longest wait's label stands above.
@@ -359,12 +360,6 @@ class Storyboard:
             more = self.say("decode_batching.windowed", shown=count, slots=figure(self.run.measure("slots")))
             if x - box.x > width(more.text, SMALL) + 30:
                 canvas.text(more, box.x, box.bottom + 52, SMALL, DIM)
-
-
-def _figure_ms(value: Measured) -> Phrase:
-    """Milliseconds with so many digits that a ratio of two can be checked."""
-    ms = float(value.value)
-    return figure(value, ".2f" if ms < 10 else ".1f" if ms < 100 else ",.0f")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The KV cache at an instant: the pool of blocks, and the block tables of the requests that hold a slot.
 
-Pure functions of engine time. A block is lit in the colour of whoever holds it, in several where its prefix is shared,
+Pure functions of engine time. A block has the colour of the request that holds it, several where its prefix is shared,
 and filled as far as KV has been written into it; a free block that was held keeps a trace of its last holder. Knows a
 run and a box; not when anything is shown.
 """
@@ -306,7 +306,7 @@ def paint_reserved(canvas: Canvas, fill: Box, colour: Colour, share: float) -> N
 
 
 def paint_free(canvas: Canvas, fill: Box, last: Colour | None) -> None:
-    """A block that nobody holds; what its last holder left in it is a line at its bottom."""
+    """A block that no request holds; what its last holder left in it is a line at its bottom."""
     canvas.box(*fill.sides, mix(GROUND, LINE, 0.5))
     if last is not None:
         high = min(fill.h * 0.22, 8.0)

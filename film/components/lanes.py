@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.race import Contender
+from tracereel.film.components.race import Contender, rows_of
 from tracereel.film.components.seen import stays_of
 from tracereel.film.components.slot_grid import SlotGrid
 from tracereel.film.phrases import Phrase, Phrasebook, figure
@@ -29,7 +29,7 @@ class Lanes:
 
     def boxes(self, box: Box) -> list[Box]:
         """Where each contender's slots stand."""
-        rows = box.rows(len(self._contenders), min(40.0, box.h * 0.04))
+        rows = rows_of(self._contenders, box)
         return [Box(row.x, row.y + _HEAD, row.w, row.h - _HEAD) for row in rows]
 
     def x(self, box: Box, since_ns: float) -> float:

@@ -42,6 +42,8 @@ from tracereel.trace.state.timeline import SlotOccupancy, State
 _GLOW_S = 0.5
 _LEAST_LETTERED = 44.0
 """A lower card has no words."""
+_LEAST_OF_TWO_LINES, _FIRST_LINE, _SECOND_LINE = 72.0, 34.0, 66.0
+"""How high a card with two lines is at least; from its top to the baselines of both."""
 
 
 class PipelineView:
@@ -322,8 +324,8 @@ class PipelineView:
         occupant: SlotOccupancy | None,
         colour: Colour,
     ) -> None:
-        tall = box.h >= 72
-        first = box.y + (34 if tall else box.h / 2 + 10)
+        tall = box.h >= _LEAST_OF_TWO_LINES
+        first = box.y + (_FIRST_LINE if tall else box.h / 2 + 10)
         left = box.x + CARD_INSET
         inner = box.w - CARD_INSET - CARD_END
         letters = Letters(colour)
@@ -338,7 +340,9 @@ class PipelineView:
                 canvas.text(count, box.right - CARD_END, first, SMALL_STRONG, TEXT, align=1)
             room -= wide + AFTER_NAME
             if tall:
-                self._tails.paint(canvas, (left, box.y + 66), inner, request, occupant.output_tokens, state.t_ns)
+                self._tails.paint(
+                    canvas, (left, box.y + _SECOND_LINE), inner, request, occupant.output_tokens, state.t_ns
+                )
             elif self._tails.are_known and room > LEAST_PROMPT:
                 self._tails.paint(
                     canvas, (left + name + AFTER_NAME, first), room, request, occupant.output_tokens, state.t_ns
@@ -351,7 +355,7 @@ class PipelineView:
             canvas.card(left, box.bottom - high * 1.6, inner, high, LINE, radius=4)
             canvas.card(left, box.bottom - high * 1.6, max(inner * share, high), high, PREFILL, radius=4)
         elif tall and stage == WAITING:
-            canvas.text(self._prompts[request], left, box.y + 66, SMALL, DIM, room=inner)
+            canvas.text(self._prompts[request], left, box.y + _SECOND_LINE, SMALL, DIM, room=inner)
             return
         if room > LEAST_PROMPT:
             canvas.text(self._prompts[request], left + name + AFTER_NAME, first, SMALL, DIM, room=room)
@@ -381,7 +385,7 @@ def places_of(run: Run, stage: Stage) -> Places:
     """The places of a run's requests."""
     header, residencies = run.trace.header, run.trace.residencies
     slots = [replica.slots for replica in header.replicas] or [header.slots]
-    # The queue is longest when somebody has just come to it: by arrival, or by preemption.
+    # The queue is longest when a request has just come to it: by arrival, or by preemption.
     came = {arrival.arrival_ns for arrival in run.trace.arrivals}
     came.update(residencies.to_ns[residencies.preempted].tolist())
     longest = max((run.timeline.at(at_ns).num_waiting for at_ns in came), default=0)

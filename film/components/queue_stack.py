@@ -1,4 +1,4 @@
-"""The waiting queue as a stack of cards, the first in line on top: who waits, with what prompt, and how many more.
+"""The waiting queue as a stack of cards, the first in line on top: requests with their prompts, and how many more.
 
 A pure function of the engine time. Knows a run and a box; not what becomes of the requests.
 """
@@ -45,7 +45,7 @@ class QueueStack:
         return max(int((box.h - COUNTED - _MORE + _GAP) // (_CARD + _GAP)), 1)
 
     def paint(self, canvas: Canvas, box: Box, t_ns: int, *, without: int | None = None) -> None:
-        """Draw the queue at engine time t; the card of the request `without` is drawn by somebody else."""
+        """Draw the queue at engine time t; the card of the request `without` is drawn elsewhere."""
         say, run = self._say.say, self._run
         state = run.timeline.at(t_ns)
         count = figure(run.measure("waiting", t_ns=t_ns), ",d")

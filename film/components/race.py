@@ -37,6 +37,12 @@ from tracereel.trace.analysis.queries import Run, measure
 _POINTS = 400
 _MARK = 7.0
 """Half of a mark's width on a curve."""
+_BETWEEN, _MOST_BETWEEN = 0.04, 40.0
+"""What is between the rows of contenders: a share of the height, and the most in units."""
+_NAMED, _SAID = 48.0, 44.0
+"""What the name above a bar takes of its row, and what is said below it."""
+_LOWEST_BAR, _HIGHEST_BAR = 14.0, 64.0
+"""How high a bar is at least and at most."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Contender:
     colour: Colour
     run: Run
     runs: tuple[Run, ...]
+
+
+def rows_of(contenders: Sequence[Contender], box: Box) -> list[Box]:
+    """The row of each contender, one below the other."""
+    return box.rows(len(contenders), min(_MOST_BETWEEN, box.h * _BETWEEN))
 
 
 class Curves:
@@ -200,6 +211,7 @@ class Bars:
             for other, dots in zip(contenders, self._dots, strict=True)
         ]
         self._most = max(float(ratios.get("high", ratios["median"]).value) for ratios in self._ratios)
+        self._rows = rows_of(contenders, box)
         # The figures stand at the bars' ends.
         self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
 
@@ -207,8 +219,7 @@ class Bars:
         """Draw them, grown for `since_s` seconds."""
         if since_s <= 0:
             return
-        rows = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))
-        for i, (contender, row) in enumerate(zip(self._contenders, rows, strict=True)):
+        for i, (contender, row) in enumerate(zip(self._contenders, self._rows, strict=True)):
             grown = ease((since_s - 0.25 * i) / 1.2)
             if grown:
                 with canvas.faded(min(grown * 3, 1)):
@@ -216,10 +227,10 @@ class Bars:
 
     def bar_box(self, index: int) -> Box:
         """The place of a contender's bar, full length."""
-        row = self._box.rows(len(self._contenders), min(40.0, self._box.h * 0.04))[index]
+        row = self._rows[index]
         # Above the bar its name, below it what it is about.
-        high = min(max(row.h - 48 - 44, 14.0), 64.0)
-        return Box(row.x, row.y + 48, row.w - self._beside, high)
+        high = min(max(row.h - _NAMED - _SAID, _LOWEST_BAR), _HIGHEST_BAR)
+        return Box(row.x, row.y + _NAMED, row.w - self._beside, high)
 
     def _times(self, index: int) -> Phrase:
         return self._say.say("throughput_comparison.times", ratio=figure(self._ratios[index]["median"], ".2f"))

@@ -55,7 +55,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Ways:
-    """What is drawn of a grid in one place: its rows, what nobody wanted, the requests, and what falls out."""
+    """What is drawn of a grid in one place: its rows, what was idle without demand, requests, and what falls out."""
 
     rows: list[Sides]
     spare: list[Sides]

@@ -37,7 +37,7 @@ _LETTERED = 34.0
 _HUB, _HUB_FREE = 78.0, 24.0
 """The radius of a middle in which a count and words fit, and what is at least left between it and the nodes."""
 LINE_OF_WORDS = 56.0
-"""From a line of the words beside a ring to the next."""
+"""From a line of the words next to a ring to the next."""
 _WITH_POSITION = 46.0
 """The least radius of a node with two lines in it: its name and its position."""
 
@@ -62,7 +62,7 @@ class Ring:
         self._nodes = run.trace.header.slots
 
     def paint(self, canvas: Canvas, box: Box, film_s: float, words: Box | None = None) -> None:
-        """Draw the ring, who computes, and what has come of it; its words stand above and below it, or in `words`."""
+        """Draw the ring, what the step computes, and its tokens so far; the words are around it, or in `words`."""
         t_ns = self._clock.engine_ns(film_s) + self._shift_ns
         state = self._run.timeline.at(t_ns)
         say = self._say.say

@@ -1,4 +1,4 @@
-"""How long the others wait for their next token while somebody's prompt is read: a sawtooth over engine time.
+"""How long the others wait for their next token while a prompt is read: a sawtooth over engine time.
 
 The height is the engine time since a request's newest token; it falls to nothing when the next one is out, so that each
 peak is a gap between tokens. A pure function of engine time. Knows a run and a box; not how the view moves.
@@ -11,14 +11,13 @@ import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure
+from tracereel.film.rounding import gap_style
 from tracereel.film.stage import Box
 from tracereel.film.theme import LINE, SMALL_STRONG, TEXT, Colour
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.queries import Run
 
-_WHOLE_MS = 10.0
-"""Milliseconds from which on whole ones are enough."""
 HEAD = 40.0
 """Units above the highest peak: its figure stands there."""
 
@@ -26,12 +25,7 @@ HEAD = 40.0
 def longest_gap(run: Run, request: int) -> Phrase:
     """The longest gap of the others while a request waits and is read, in ms."""
     value = run.measure("gap_beside_ms", request=request, percentile=100)
-    return figure(value, ms_style(float(value.value)))
-
-
-def ms_style(ms: float) -> str:
-    """How many digits a number of milliseconds is worth."""
-    return ",.0f" if ms >= _WHOLE_MS else ".2f"
+    return figure(value, gap_style(value))
 
 
 class Waits:
@@ -61,7 +55,7 @@ class Waits:
         return int(begins[i]), int(ends[i])
 
     def point(self, box: Box, view: View, most_ns: int, t_ns: float, wait_ns: float) -> tuple[float, float]:
-        """The place of an instant at which somebody has waited for so long."""
+        """The place of an instant at which a request has waited for so long."""
         return view.along(box).x(t_ns), box.bottom - (box.h - HEAD) * min(wait_ns / max(most_ns, 1), 1.0)
 
     def paint(
