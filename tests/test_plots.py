@@ -96,7 +96,7 @@ def test_bounds_are_drawn_as_they_are_counted(sweep, light):
     for panel, group in zip(figure.axes, batches.in_order(groups), strict=True):
         trace = group.traces[0]
         drawn = np.array([data.values - data.baseline for data in (area.get_data() for area in panel.patches)])
-        edges = np.linspace(0, trace.span_ns[1], bounds.BINS + 1)
+        edges = np.linspace(*trace.span_ns, bounds.BINS + 1)
         assert drawn == pytest.approx(100 * bounds.shares_over_time(trace, edges))
         assert panel.get_title("left") == f"what bound the steps: {group.label}, 1 run"
 
@@ -183,3 +183,14 @@ def test_a_merged_trace_has_one_queue(tmp_path, light):
         figure = gallery.draw("queue", group_runs([trace]), light)
     (running,) = lines(figure, 1)
     assert running[:, 1].max() == trace.header.slots
+    # Recorded 11 s before its first request came; the step that took it follows at once.
+    assert trace.span_ns[0] > 10e9
+    assert 0 < running[0, 0] < 0.1
+
+
+def test_it_is_said_where_not_all_slots_are_drawn(sweep, light, monkeypatch):
+    monkeypatch.setattr("tracereel.trace.plots.runs.MOST_SLOTS", 4)
+    groups = group_runs([trace for trace in sweep if trace.header.slots in (4, 8) and trace.header.policy == "static"])
+    with style.themed(light):
+        figure = gallery.draw("slots", groups, light)
+    assert [panel.get_ylabel() for panel in figure.axes] == ["slot", "slot, the first 4 of 8"]

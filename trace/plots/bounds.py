@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from tracereel.trace.analysis.compare import Group
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.step_bounds import BOUNDS, WORDS, step_bounds
-from tracereel.trace.plots.runs import shown
+from tracereel.trace.plots.runs import TIME, longest_s, shown
 from tracereel.trace.plots.style import WIDTH, Theme, legend
 from tracereel.trace.state.columns import Trace
 
@@ -26,20 +26,19 @@ def bounds(groups: Sequence[Group], theme: Theme) -> Figure:
     nobody, loading, unknown = theme.line, theme.prefill, theme.dim
     colours = (nobody, *(theme.case(i) for i in range(len(BOUNDS) - 3)), loading, unknown)
     seen = np.zeros(len(BOUNDS), bool)
-    longest = max(trace.span_ns[1] for trace in traces) / 1e9
     for panel, trace, group in zip(panels, traces, groups, strict=True):
-        edges = np.linspace(0, trace.span_ns[1], BINS + 1)
+        edges = np.linspace(*trace.span_ns, BINS + 1)
         shares = shares_over_time(trace, edges)
         seen[step_bounds(trace)] = True
-        below = np.zeros(BINS)
+        seconds, below = np.linspace(0, longest_s(trace), BINS + 1), np.zeros(BINS)
         for share, colour in zip(shares, colours, strict=True):
-            panel.stairs(below + 100 * share, edges / 1e9, baseline=below, fill=True, color=colour, linewidth=0)
+            panel.stairs(below + 100 * share, seconds, baseline=below, fill=True, color=colour, linewidth=0)
             below = below + 100 * share
         panel.set_title(f"what bound the steps: {group.label}, {shown(group)}")
         panel.set_ylim(0, 100)
         panel.set_ylabel("% of time")
-    panels[-1].set_xlabel("time, s")
-    panels[-1].set_xlim(0, longest)
+    panels[-1].set_xlabel(TIME)
+    panels[-1].set_xlim(0, max(longest_s(trace) for trace in traces))
     entries = [(Patch(color=colours[i]), WORDS[BOUNDS[i]]) for i in np.flatnonzero(seen)]
     legend(figure, *zip(*entries, strict=True))
     return figure

@@ -23,8 +23,22 @@ Floats = npt.NDArray[np.float64]
 POINTS = 2000
 """Points of a line: more would be finer than paper."""
 MOST_SLOTS = 64
+TIME = "time since the first arrival, s"
+"""What every axis of time says: runs begin together, whenever their recordings did."""
 LONG_MS = 5000
 """From here on an axis is in seconds."""
+
+
+def since_arrival_s(trace: Trace, at_ns: Ints) -> Floats:
+    """Seconds since the run's first arrival."""
+    seconds: Floats = (at_ns - trace.span_ns[0]) / 1e9
+    return seconds
+
+
+def longest_s(trace: Trace) -> float:
+    """Seconds from the run's first arrival to the end of its last step."""
+    begin_ns, end_ns = trace.span_ns
+    return (end_ns - begin_ns) / 1e9
 
 
 def slots(groups: Sequence[Group], theme: Theme) -> Figure:
@@ -36,11 +50,11 @@ def slots(groups: Sequence[Group], theme: Theme) -> Figure:
     for panel, trace, group in zip(panels, traces, groups, strict=True):
         _draw_slots(panel, trace, theme)
         panel.set_title(f"{group.label}, {shown(group)}")
-    panels[-1].set_xlabel("time, s")
-    panels[-1].set_xlim(0, max(trace.span_ns[1] for trace in traces) / 1e9)
+    panels[-1].set_xlabel(TIME)
+    panels[-1].set_xlim(0, max(longest_s(trace) for trace in traces))
     colours = (theme.prefill, theme.case(0), _faint(theme.case(0), theme), theme.idle)
     marks = [Patch(color=colour) for colour in colours]
-    legend(figure, marks, ["prefill", "decode (in turns two shades)", "held, not advancing", "empty"])
+    legend(figure, marks, ["prefill", "decode (requests in alternating shades)", "held, not advancing", "empty"])
     return figure
 
 
@@ -60,11 +74,11 @@ def _faint(colour: str, theme: Theme, share: float = 0.75) -> tuple[float, float
 def _draw_slots(panel: Axes, trace: Trace, theme: Theme) -> None:
     residencies, (_, end_ns) = trace.residencies, trace.span_ns
     shown = min(trace.header.slots, MOST_SLOTS)
-    seconds = np.minimum(np.stack([residencies.from_ns, residencies.to_ns]), end_ns) / 1e9
+    seconds = since_arrival_s(trace, np.minimum(np.stack([residencies.from_ns, residencies.to_ns]), end_ns))
     for slot in range(shown):
         own = np.flatnonzero(residencies.slot == slot)
         spans = [(float(seconds[0, i]), float(seconds[1, i] - seconds[0, i])) for i in own.tolist()]
-        panel.broken_barh([(0, end_ns / 1e9)], (slot - 0.42, 0.84), facecolors=theme.idle, linewidth=0)
+        panel.broken_barh([(0, longest_s(trace))], (slot - 0.42, 0.84), facecolors=theme.idle, linewidth=0)
         panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=_faint(theme.case(0), theme), linewidth=0)
     begin, length, slot_of, request, decode = _advances(trace)
     shades = (theme.case(0), _faint(theme.case(0), theme, 0.35))
@@ -80,7 +94,7 @@ def _draw_slots(panel: Axes, trace: Trace, theme: Theme) -> None:
         panel.broken_barh(spans, (slot - 0.42, 0.84), facecolors=colours, linewidth=0)
     panel.set_ylim(shown - 0.4, -0.6)
     panel.set_yticks(range(0, shown, max(1, shown // 8)))
-    panel.set_ylabel("slot")
+    panel.set_ylabel("slot" if shown == trace.header.slots else f"slot, the first {shown} of {trace.header.slots:,}")
     panel.grid(visible=False)
 
 
@@ -94,9 +108,9 @@ def _advances(trace: Trace) -> tuple[Floats, Floats, Ints, Ints, npt.NDArray[np.
     new[1:] = (np.diff(request) != 0) | (np.diff(step) != 1) | (np.diff(slot) != 0) | (decode[1:] != decode[:-1])
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(order))[: len(first)] - 1
-    begin = steps.start_ns[step[first]] / 1e9
+    begin = since_arrival_s(trace, steps.start_ns[step[first]])
     by_time = np.argsort(begin, kind="stable")
-    length = steps.end_ns[step[last]] / 1e9 - begin
+    length = since_arrival_s(trace, steps.end_ns[step[last]]) - begin
     return begin[by_time], length[by_time], slot[first][by_time], request[first][by_time], decode[first][by_time]
 
 
@@ -107,11 +121,11 @@ def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
     for i, group in enumerate(groups):
         shown = median_run(group.traces)
         for trace in group.traces:
-            at, total = _thinned(trace.steps.end_ns / 1e9, trace.steps.first_token[1:])
+            at, total = _thinned(since_arrival_s(trace, trace.steps.end_ns), trace.steps.first_token[1:])
             width, alpha = (2.0, 1.0) if trace is shown else (0.8, 0.45)
             look: dict[str, Any] = {"color": theme.case(i), "ls": theme.dash(i), "lw": width, "alpha": alpha}
             panel.step(np.append(0, at), np.append(0, total), where="post", **look)
-    panel.set_xlabel("time, s")
+    panel.set_xlabel(TIME)
     panel.set_ylabel("output tokens")
     panel.set_xlim(0)
     panel.set_ylim(0)
@@ -204,12 +218,12 @@ def queue(groups: Sequence[Group], theme: Theme) -> Figure:
         for i, trace in enumerate(traces):
             values = over_replicas(trace, getattr(trace.steps, column))
             known = values != ABSENT
-            at, value = extremes(trace.steps.start_ns[known] / 1e9, values[known])
+            at, value = extremes(since_arrival_s(trace, trace.steps.start_ns[known]), values[known])
             panel.step(at, value, where="post", color=theme.case(i), ls=theme.dash(i), lw=1.2, clip_on=False)
         panel.set_ylabel(called)
         panel.set_ylim(0)
         panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panels[-1].set_xlabel("time, s")
+    panels[-1].set_xlabel(TIME)
     panels[-1].set_xlim(0)
     _cases_legend(figure, groups, theme, [shown(group) for group in groups])
     return figure
