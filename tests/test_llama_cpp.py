@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from tracereel.cli.main import main
+from tracereel.engine.adapters import AdapterError
+from tracereel.engine.adapters.llama_cpp import ledger as ledger_module
 from tracereel.engine.adapters.llama_cpp import server as server_module
 from tracereel.engine.adapters.llama_cpp.follow import MOST_PROMPTS
 from tracereel.engine.adapters.llama_cpp.ledger import ROUND_NS, Ledger, Seen, Sent
@@ -66,6 +68,20 @@ def test_looks_that_keep_up_give_a_step_for_each_pass():
     assert steps[1].texts == [" 11"]
     assert [ending.reason for step in steps for ending in step.finished] == ["length"]
     assert not ledger.busy
+
+
+def test_looks_do_not_wait_for_an_answer_without_end(monkeypatch):
+    monkeypatch.setattr(ledger_module, "MOST_KEPT", 20)
+    ledger, mine = Ledger(), sent()
+    ledger.send(mine)
+    for n in range(40):  # those whose answers come do not add up
+        ledger.look([seen(1, 30, 5, 1 + n)], 100 + n)
+        assert list(ledger.records())
+    for n in range(6):
+        ledger.look([seen(1, 30, 5, 50 + n), seen(2, 40, 5, 1 + n, seed=7)], 200 + n)
+        assert not list(ledger.records())
+    with pytest.raises(AdapterError, match="7 looks show slots at work whose answers have not come"):
+        ledger.look([seen(1, 30, 5, 60), seen(2, 40, 5, 9, seed=7)], 300)
 
 
 def test_a_look_in_the_middle_of_a_pass_does_not_part_it():

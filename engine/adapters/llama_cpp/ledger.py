@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tracereel.engine.adapters import AdapterError
 from tracereel.trace.format.bounds import as_name, as_prompt
 from tracereel.trace.format.events import DECODE, PREFILL, Admission, Arrival, Ending, Finish, Step
 
@@ -25,6 +26,8 @@ MOST_TOKENS = 1024
 """New tokens of a row, as many as a trace may say of one: more that were decoded between two looks are further rows."""
 MOST_REMAIN = 2**30
 """A slot with more left has no limit that matters."""
+MOST_KEPT = 2**22
+"""Rows of looks that may wait for the answers to which they belong."""
 ENDED, UNSEEN, ERROR = "ended", "unseen", "error"
 _REASONS = {"limit": "length", "eos": "stop", "word": "stop"}
 
@@ -100,6 +103,11 @@ class _Interval:
     gone: list[Task]
 
     @property
+    def size(self) -> int:
+        """Its rows, and the looks themselves."""
+        return 1 + len(self.rows) + len(self.gone)
+
+    @property
     def ready(self) -> bool:
         """Has everything been received that the looks have seen?"""
         reached = all(
@@ -128,6 +136,8 @@ class Ledger:
         self._to_arrive: list[Sent] = []
         self._numbers: dict[Sent, int] = {}
         self._intervals: deque[_Interval] = deque()
+        self._kept = 0
+        """Their rows, together."""
         self._requests = self._steps = self._running = self._waiting = 0
         self._looked_ns: int | None = None
         self._since_ns = 0
@@ -146,7 +156,10 @@ class Ledger:
         return bool(self._tasks) or any(not sent.ended for sent in self._sent)
 
     def look(self, slots: Sequence[Seen], at_ns: int) -> None:
-        """The slots that work, as they were at this time; tasks are told apart by their numbers."""
+        """The slots that work, as they were at this time; a task is known by its number.
+
+        Raises AdapterError where the looks go on and on without the answers that they show.
+        """
         before_ns = at_ns if self._looked_ns is None else self._looked_ns
         self._looked_ns = at_ns
         rows, advanced = [], False
@@ -167,13 +180,18 @@ class Ledger:
             task.gone = True
         if advanced or gone:
             self._intervals.append(_Interval(self._since_ns, at_ns, rows, gone))
+            self._kept += self._intervals[-1].size
+            if self._kept > MOST_KEPT:
+                raise AdapterError(f"{len(self._intervals)} looks show slots at work whose answers have not come")
         if advanced or not rows:
             self._since_ns = at_ns
 
     def records(self, *, all_of_it: bool = False) -> Iterator[Arrival | Step | Finish]:
         """What is known by now; `all_of_it`: the following ends, nothing more will be known."""
         while self._intervals and (all_of_it or self._intervals[0].ready):
-            yield from self._written(self._intervals.popleft())
+            interval = self._intervals.popleft()
+            self._kept -= interval.size
+            yield from self._written(interval)
         if all_of_it:
             yield from self._left_over()
 

@@ -16,8 +16,6 @@ from tracereel.engine.adapters import AdapterError
 from tracereel.engine.adapters.llama_cpp.watch import Watch
 from tracereel.trace.format.events import Index, Size
 
-TRIED = ("b11434",)
-"""Builds of llama.cpp that this was tried with."""
 _MOST_BYTES = 16 * 2**20
 _MOST_LINE = 2**20
 _MOST_OTHERS = 1000
