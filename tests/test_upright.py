@@ -122,3 +122,13 @@ def test_the_colour_of_prefill_is_explained_close_up(shape):
     for drawn in frames:
         assert "prefill" in texts(drawn)
         assert "decode" not in texts(drawn)
+
+
+@pytest.mark.parametrize("scene", ["throughput_comparison", "engine_race"])
+def test_what_is_said_below_a_bar_keeps_clear_of_the_figure_at_its_end(scene):
+    _, _, frames = drawn_by(scene, SIZES["tall"], Settings(device="cpu"), rate=0.3)
+    lettered = [thing for thing in frames[-1] if thing.kind is Kind.TEXT]
+    spreads = [thing.sides for thing in lettered if thing.name.startswith("median of")]
+    figures = [thing.sides for thing in lettered if thing.name.endswith("×")]
+    assert len(spreads) > 1
+    assert max(right for _, _, right, _ in spreads) < min(left for left, _, _, _ in figures)

@@ -5,6 +5,7 @@ Pure functions of time. Knows runs and boxes; the ratios are asked of `tracereel
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from tracereel.film.canvas import Canvas
@@ -43,6 +44,8 @@ _NAMED, _SAID = 48.0, 44.0
 """What the name above a bar takes of its row, and what is said below it."""
 _LOWEST_BAR, _HIGHEST_BAR = 14.0, 64.0
 """How high a bar is at least and at most."""
+_AFTER_RATE = 30.0
+"""What is at least between the rate below a bar and the spread."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ class Bars:
         ]
         self._most = max(float(ratios.get("high", ratios["median"]).value) for ratios in self._ratios)
         self._rows = rows_of(contenders, box)
+        self._said = [self._says(i) for i in range(len(contenders))]
         # The figures stand at the bars' ends.
         self._beside = max(210.0, *(width(self._times(i).text, FIGURE) + 36 for i in range(len(contenders))))
 
@@ -240,7 +244,7 @@ class Bars:
         return float(self._ratios[index]["median"].value) / self._most
 
     def _bar(self, canvas: Canvas, row: Box, contender: Contender, index: int, grown: float) -> None:
-        say, ratios, bar = self._say.say, self._ratios[index], self.bar_box(index)
+        say, bar = self._say.say, self.bar_box(index)
         name = canvas.text(contender.name, row.x, row.y + HEADING_LINE, HEADING, contender.colour)
         if index == 0:
             canvas.text(say("throughput_comparison.baseline"), row.x + name + 18, row.y + HEADING_LINE, SMALL, DIM)
@@ -251,17 +255,28 @@ class Bars:
             canvas.disc(*at, 8, GROUND, ease(grown * 2 - 1))
             canvas.disc(*at, 6, TEXT, ease(grown * 2 - 1))
         canvas.text(self._times(index), row.right, bar.y + bar.h / 2 + 22, FIGURE, TEXT, align=1)
-        rate = say(
-            "throughput_comparison.rate",
-            rate=figure(contender.run.measure("output_throughput"), ",.0f"),
-        )
-        y = bar.bottom + 40
+        y, (rate, spread) = bar.bottom + UNDER_PLOT, self._said[index]
         wide = canvas.text(rate, row.x, y, SMALL, DIM)
-        if index and len(self._dots[index]) > 1:
-            spread = say(
-                "throughput_comparison.spread",
-                low=figure(ratios["low"], ".2f"),
-                high=figure(ratios["high"], ".2f"),
-                pairs=figure(ratios["pairs"]),
-            )
-            canvas.text(spread, row.right, y, SMALL, DIM, align=1, room=row.w - wide - 30)
+        if spread is not None:
+            canvas.text(spread, self._spread_right, y, SMALL, DIM, align=1, room=row.w - wide - _AFTER_RATE)
+
+    def _says(self, index: int) -> tuple[Phrase, Phrase | None]:
+        """What is said below a contender's bar: its rate, and of several pairs how far their ratios are apart."""
+        say, ratios = self._say.say, self._ratios[index]
+        measured = self._contenders[index].run.measure("output_throughput")
+        rate = say("throughput_comparison.rate", rate=figure(measured, ",.0f"))
+        if not index or len(self._dots[index]) < 2:
+            return rate, None
+        low, high = (figure(ratios[part], ".2f") for part in ("low", "high"))
+        return rate, say("throughput_comparison.spread", low=low, high=high, pairs=figure(ratios["pairs"]))
+
+    @cached_property
+    def _spread_right(self) -> float:
+        """Where the spreads end: below the bars, clear of the figures at their ends, where all have room there."""
+        bar = self.bar_box(0)
+        taken = (
+            width(rate.text, SMALL) + _AFTER_RATE + width(spread.text, SMALL)
+            for rate, spread in self._said
+            if spread is not None
+        )
+        return bar.right if all(each <= bar.w for each in taken) else self._rows[0].right
