@@ -109,6 +109,7 @@ def inside(box, spot):
     return box.x + 4 < spot[0] < box.right - 4 and box.y + 4 < spot[1] < box.bottom - 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scene", "rate"), [("opening", 0.25), ("decode_batching", 0.2)])
 @pytest.mark.parametrize("shape", SIZES)
 def test_the_colours_of_bands_are_explained_wherever_there_are_bands(scene, rate, shape):
@@ -124,6 +125,7 @@ def test_the_colour_of_prefill_is_explained_close_up(shape):
         assert "decode" not in texts(drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["throughput_comparison", "engine_race"])
 def test_what_is_said_below_a_bar_keeps_clear_of_the_figure_at_its_end(scene):
     _, _, frames = drawn_by(scene, SIZES["tall"], Settings(device="cpu"), rate=0.3)
