@@ -1,5 +1,6 @@
 """Exports as their readers see them: Perfetto's own trace processor, DuckDB, and the format's description."""
 
+import csv
 import errno
 import importlib.util
 import json
@@ -14,12 +15,17 @@ import numpy as np
 import pytest
 from tracereel.cli.main import main
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
 from tracereel.trace.export import tables as tables_module
+from tracereel.trace.export.merge import merge
+from tracereel.trace.export.perfetto import write_perfetto
 from tracereel.trace.export.tables import write_tables
 from tracereel.trace.format.locks import Lock, LockedError
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import NEVER_NS, Trace
 
 HERE = Path(__file__).parent
+DATA = HERE / "data"
 
 
 class TraceProcessor:
@@ -306,3 +312,52 @@ def test_a_text_that_a_spreadsheet_would_compute_is_quoted_in_csv_alone(small_tr
         f"select list(id order by request) from '{tmp_path / 'parquet' / 'requests.parquet'}'"
     ).fetchall()
     assert table[0][:count] == hostile[:count]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_step_has_one_number_in_all_tables_where_steps_were_lost(tmp_path):
+    trace = Trace.read(DATA / "misleading" / "static-120-steps-dropped.jsonl.zst", allow_broken=True)
+    write_tables(trace, tmp_path, "csv")
+    first: dict[str, int] = {}
+    for member in read_csv(tmp_path / "members.csv"):
+        first.setdefault(member["request"], int(member["step"]))
+    residencies = read_csv(tmp_path / "residencies.csv")
+    assert max(int(row["first_step"]) for row in residencies) > 420, "after the loss too"
+    for row in residencies:
+        assert int(row["first_step"]) == first[row["request"]]
+
+
+def test_the_tables_say_what_bound_a_step_and_what_was_drafted(tmp_path):
+    trace = Trace.read(PACKAGE_RECORDINGS / "vllm-kinds" / "cpu" / "speculation.jsonl.zst")
+    write_tables(trace, tmp_path, "csv")
+    steps, members = read_csv(tmp_path / "steps.csv"), read_csv(tmp_path / "members.csv")
+    assert [row["bound"] for row in steps] == [BOUNDS[bound] for bound in step_bounds(trace)]
+    assert {row["replica"] for row in steps} == {""}
+    assert sum(int(row["drafted"]) for row in members if row["drafted"]) == 189
+
+
+def test_the_steps_of_replicas_are_told_apart(tmp_path):
+    merge(sorted((PACKAGE_RECORDINGS / "replicas" / "cpu").iterdir()), tmp_path / "merged.jsonl")
+    trace = Trace.read(tmp_path / "merged.jsonl")
+    write_tables(trace, tmp_path, "csv")
+    for name, places in (("steps", trace.steps.replica), ("requests", [a.replica for a in trace.arrivals])):
+        assert [row["replica"] for row in read_csv(tmp_path / f"{name}.csv")] == [str(place) for place in places]
+    write_perfetto(trace, tmp_path / "merged.json")
+    events = json.loads((tmp_path / "merged.json").read_bytes())["traceEvents"]
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert [threads[1], threads[2], threads[3], threads[10]] == [
+        *("steps of replica 0", "steps of replica 1", "slot 0", "slot 7")
+    ]
+    ends: dict[int, float] = {}
+    for event in (e for e in events if e["name"] == "step"):
+        assert event["ts"] >= ends.get(event["tid"], 0), "steps of a thread do not overlap"
+        ends[event["tid"]] = event["ts"] + event["dur"]
+    assert len(ends) == 2
+    assert max(e["args"]["running"] for e in events if e["name"] == "queue") == 8
+    totals = [e["args"]["total"] for e in sorted(events, key=lambda e: e["ts"]) if e["name"] == "output tokens"]
+    assert totals == sorted(totals)
+    assert totals[-1] == 3325

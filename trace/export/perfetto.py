@@ -12,16 +12,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from tracereel.trace.analysis.step_bounds import BOUNDS, WORDS, step_bounds
 from tracereel.trace.analysis.summary import provenance
 from tracereel.trace.export import Progress
 from tracereel.trace.format.storage import LineWriter
 from tracereel.trace.format.text import request_label
 from tracereel.trace.state.columns import ABSENT, NEVER_NS, Trace
+from tracereel.trace.state.replicas import over_replicas
 
 PROCESS = 1
 STEPS = 1
-"""The steps' thread; the slots' follow."""
-_FIRST_SLOT = 2
+"""The thread of the steps; of a merged trace the first replica's, the others' follow, then the slots'."""
 _REPORT_STEPS = 1024
 
 Event = dict[str, Any]
@@ -62,10 +63,15 @@ def _slice(name: str, from_ns: int, to_ns: int, thread: int, **args: Any) -> Eve
 def _names(trace: Trace) -> Iterator[Event]:
     header = trace.header
     yield _event("M", "process_name", 0, args={"name": f"{header.engine.name} · {header.policy}"})
-    threads = ["steps", *(f"slot {slot}" for slot in range(header.slots))]
+    steps = [f"steps of replica {replica.replica}" for replica in header.replicas] or ["steps"]
+    threads = [*steps, *(f"slot {slot}" for slot in range(header.slots))]
     for i, name in enumerate(threads):
         yield _event("M", "thread_name", 0, STEPS + i, args={"name": name})
         yield _event("M", "thread_sort_index", 0, STEPS + i, args={"sort_index": i})
+
+
+def _slot_thread(trace: Trace, slot: int) -> int:
+    return STEPS + max(len(trace.header.replicas), 1) + slot
 
 
 def _end_ns(trace: Trace) -> int:
@@ -120,30 +126,43 @@ def _residencies(trace: Trace) -> Iterator[Event]:
     for request, slot, cached, from_ns, to_ns in columns:
         to_ns = last_ns if to_ns == NEVER_NS else to_ns
         arrival = trace.arrivals[request]
-        yield _slice(request_label(request), from_ns, to_ns, _FIRST_SLOT + slot, id=arrival.id, cached=cached)
+        yield _slice(request_label(request), from_ns, to_ns, _slot_thread(trace, slot), id=arrival.id, cached=cached)
 
 
 def _steps(trace: Trace, progress: Progress) -> Iterator[Event]:
     steps = trace.steps
-    tokens_out = 0
+    waiting, running, kv_used = (
+        over_replicas(trace, column) for column in (steps.waiting, steps.running, steps.kv_used)
+    )
+    by_end = np.argsort(steps.end_ns, kind="stable")
+    tokens_out = np.empty(len(steps), dtype=np.int64)
+    tokens_out[by_end] = np.cumsum(steps.sampled[by_end])
+    bounds = step_bounds(trace).tolist()
     for i in range(len(steps)):
         start, end, scheduled = int(steps.start_ns[i]), int(steps.end_ns[i]), int(steps.scheduled_ns[i])
         index, members = int(steps.index[i]), steps.members(i)
         batch = members.stop - members.start
-        yield _slice("step", start, end, STEPS, index=index, batch=batch, padding=int(steps.padding[i]))
+        thread, replica = STEPS + int(steps.replica[i]), _replica_name(trace, i)
+        facts = {"index": index, "batch": batch, "padding": int(steps.padding[i]), "bound by": WORDS[BOUNDS[bounds[i]]]}
+        yield _slice("step", start, end, thread, **facts)
         # By the device's times a schedule lies before its step, not in it.
         if scheduled != ABSENT and not trace.by_device:
-            yield _slice("schedule", start, scheduled, STEPS)
+            yield _slice("schedule", start, scheduled, thread)
         decodes = int(steps.member_decode[members].sum())
-        yield _counter("queue", start, waiting=int(steps.waiting[i]), running=int(steps.running[i]))
-        yield _counter("batch", start, decode=decodes, prefill=batch - decodes)
-        if steps.kv_used[i] != ABSENT:
-            yield _counter("KV blocks", start, used=int(steps.kv_used[i]))
+        yield _counter("queue", start, waiting=int(waiting[i]), running=int(running[i]))
+        yield _counter(f"batch{replica}", start, decode=decodes, prefill=batch - decodes)
+        if kv_used[i] != ABSENT:
+            yield _counter("KV blocks", start, used=int(kv_used[i]))
         yield from _members(trace, i, members)
-        tokens_out += int(steps.sampled[i])
-        yield _counter("output tokens", end, total=tokens_out)
+        yield _counter("output tokens", end, total=int(tokens_out[i]))
         if i % _REPORT_STEPS == 0 or i + 1 == len(steps):
             progress(i + 1, len(steps))
+
+
+def _replica_name(trace: Trace, step: int) -> str:
+    """Which replica made a step, to be put after a name; nothing where there is but one."""
+    replicas = trace.header.replicas
+    return f" of replica {replicas[int(trace.steps.replica[step])].replica}" if replicas else ""
 
 
 def _members(trace: Trace, i: int, members: slice) -> Iterator[Event]:
@@ -159,7 +178,7 @@ def _members(trace: Trace, i: int, members: slice) -> Iterator[Event]:
         if sampled and ABSENT not in codes:
             args["text"] = "".join(steps.texts[code] for code in codes)
         token += sampled
-        yield _slice("decode" if decode else "prefill", start, end, _FIRST_SLOT + slot, **args)
+        yield _slice("decode" if decode else "prefill", start, end, _slot_thread(trace, slot), **args)
 
 
 def _counter(name: str, at_ns: int, **values: int) -> Event:

@@ -7,7 +7,7 @@ compute (it begins with =, +, -, @, a tab or a carriage return) has a ' before i
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 from tracereel.trace.analysis.metrics import Metrics
+from tracereel.trace.analysis.step_bounds import BOUNDS, step_bounds
 from tracereel.trace.export import Progress
 from tracereel.trace.format.atomic import replacing, replacing_all
 from tracereel.trace.format.locks import Lock
@@ -104,6 +105,8 @@ def _requests(trace: Trace) -> Columns:
         "prompt_tokens": pa.array([arrival.prompt_tokens for arrival in arrivals], pa.int32()),
         "max_tokens": pa.array([arrival.max_tokens for arrival in arrivals], pa.int32()),
         "priority": pa.array([arrival.priority for arrival in arrivals], pa.int32()),
+        "lora": pa.array([arrival.lora for arrival in arrivals], pa.string()),
+        "replica": pa.array([arrival.replica if trace.header.replicas else None for arrival in arrivals], pa.int32()),
         "prompt": pa.array([arrival.prompt for arrival in arrivals], pa.string()),
         "output_tokens": pa.array(metrics.output_lengths, pa.int32()),
         **{name: pa.array(column, from_pandas=True) for name, column in per_request.items()},
@@ -114,12 +117,14 @@ def _requests(trace: Trace) -> Columns:
 
 def _residencies(trace: Trace) -> Columns:
     residencies = trace.residencies
+    # In a recording that lost steps a step's number is not its place in the file.
+    index = trace.steps.index if len(trace.steps) else np.zeros(1, np.int64)
     return {
         "request": pa.array(residencies.request, pa.int32()),
         "slot": pa.array(residencies.slot, pa.int32()),
         "cached": pa.array(residencies.cached, pa.int32()),
-        "first_step": pa.array(residencies.first_step),
-        "last_step": _known(residencies.last_step),
+        "first_step": pa.array(index[residencies.first_step]),
+        "last_step": pa.array(index[residencies.last_step], mask=residencies.last_step == ABSENT),
         "preempted": pa.array(residencies.preempted),
         "from_ns": pa.array(residencies.from_ns),
         "to_ns": _known(residencies.to_ns, int(NEVER_NS)),
@@ -133,6 +138,7 @@ def _steps(trace: Trace) -> Columns:
     bounds = steps.first_member
     return {
         "step": pa.array(steps.index),
+        "replica": _replica(trace, steps.replica),
         "start_ns": pa.array(steps.start_ns),
         "end_ns": pa.array(steps.end_ns),
         "host_end_ns": pa.array(steps.host_end_ns),
@@ -146,7 +152,19 @@ def _steps(trace: Trace) -> Columns:
         "waiting": pa.array(steps.waiting),
         "running": pa.array(steps.running),
         "kv_used": _known(steps.kv_used),
+        "bound": _coded(step_bounds(trace), BOUNDS),
     }
+
+
+def _replica(trace: Trace, places: Any) -> Any:
+    """The replicas' numbers of a merged trace, by their places in its header; null where there is but one engine."""
+    numbers = np.array([replica.replica for replica in trace.header.replicas] or [ABSENT])
+    return _known(numbers[places])
+
+
+def _coded(codes: Any, names: Sequence[str]) -> Any:
+    """Texts, of which each value is a number in `names`."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names)).cast(pa.string())
 
 
 def _stretches(trace: Trace) -> Iterator[tuple[int, int]]:
@@ -160,17 +178,17 @@ def _members(trace: Trace, progress: Progress) -> Iterator[Columns]:
     steps = trace.steps
     for first, end in _stretches(trace):
         rows = slice(int(steps.first_member[first]), int(steps.first_member[end]))
-        phase = pa.DictionaryArray.from_arrays(
-            pa.array(steps.member_decode[rows].astype(np.int8)), pa.array(["prefill", "decode"])
-        )
+        unknown = np.broadcast_to(np.int16(ABSENT), rows.stop - rows.start)
+        drafted = unknown if steps.member_drafted is None else steps.member_drafted[rows]
         yield {
             "step": pa.array(np.repeat(steps.index[first:end], steps.batch[first:end])),
             "request": pa.array(steps.member_request[rows]),
             "slot": pa.array(steps.member_slot[rows]),
-            "phase": phase.cast(pa.string()),
+            "phase": _coded(steps.member_decode[rows].astype(np.int8), ("prefill", "decode")),
             "position": pa.array(steps.member_position[rows]),
             "computed": pa.array(steps.member_computed[rows]),
             "sampled": pa.array(steps.member_sampled[rows]),
+            "drafted": _known(drafted),
         }
         progress(end, len(steps))
 
