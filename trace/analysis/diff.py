@@ -121,8 +121,9 @@ def parting(old: Trace, new: Trace) -> Parting | None:
     elif first == len(old.steps) == len(new.steps):
         return None
     said = [_members(trace, first) for trace in (old, new)]
+    longer = old if first < len(old.steps) else new
     return Parting(
-        step=first,
+        step=int(longer.steps.index[first]),
         old=tuple(member for member in said[0] if member not in said[1]),
         new=tuple(member for member in said[1] if member not in said[0]),
     )
