@@ -47,8 +47,9 @@ def step_bounds(trace: Trace) -> Ints:
     bounds[steps.waiting == 0] = NOBODY_WAITING
     queue, pool = _Queue(trace), _Pool(trace)
     whole_prompts = prefills & (not _splits_prompts(trace))
-    for step in np.flatnonzero(bounds == _UNDECIDED).tolist():
-        tokens = queue.tokens_of_next(step)
+    undecided = np.flatnonzero(bounds == _UNDECIDED)
+    for step, moment in zip(undecided.tolist(), _moments(trace, undecided), strict=True):
+        tokens = queue.tokens_of_next(step, moment)
         left = None if header.token_budget is None else header.token_budget - int(computed[step])
         free = pool.free(step)
         if tokens is None:
@@ -67,6 +68,17 @@ def _splits_prompts(trace: Trace) -> bool:
     steps = trace.steps
     unfinished: npt.NDArray[np.bool_] = ~steps.member_decode & (steps.member_sampled == 0)
     return bool(unfinished.any())
+
+
+def _moments(trace: Trace, chosen: Ints) -> list[int]:
+    """A number for each of the chosen steps, the same for those between which nobody came, entered, left or ended."""
+    at_ns, residencies = trace.steps.start_ns[chosen], trace.residencies
+    came = np.array([arrival.arrival_ns for arrival in trace.arrivals], dtype=np.int64)
+    ended = np.array([at for at, _, _ in trace.endings.values()], dtype=np.int64)
+    events = (came, ended, residencies.from_ns, residencies.to_ns)
+    counts = np.stack([np.searchsorted(np.sort(times), at_ns, side="right") for times in events])
+    numbers: list[int] = np.cumsum(np.diff(counts, prepend=counts[:, :1]).any(axis=0)).tolist()
+    return numbers
 
 
 class _Queue:
@@ -92,13 +104,26 @@ class _Queue:
             self._next[i] = own[0] if len(own) else NEVER_NS
             self._after[own[:-1]] = own[1:]
         self._passed = 0
+        self._known: dict[int, tuple[int, int | None]] = {}
+        """For each replica the newest moment that was asked for, and the answer."""
 
     def loads(self, step: int) -> bool:
         """Does a request wait for KV from elsewhere in the step?"""
         return step in self._loading
 
-    def tokens_of_next(self, step: int) -> int | None:
-        """Tokens of the next in line, its prompt and what it wrote before a preemption; None where nobody is."""
+    def tokens_of_next(self, step: int, moment: int) -> int | None:
+        """Tokens of the next in line, its prompt and what it wrote before a preemption; None where nobody is.
+
+        Steps of the same `moment` find the same queue, less what each says is loading.
+        """
+        if step in self._loading:
+            return self._find(step)
+        replica = int(self._trace.steps.replica[step])
+        if self._known.get(replica, (_UNDECIDED, None))[0] != moment:
+            self._known[replica] = moment, self._find(step)
+        return self._known[replica][1]
+
+    def _find(self, step: int) -> int | None:
         trace, at_ns = self._trace, int(self._trace.steps.start_ns[step])
         waiting = self._timeline.waiting_at(at_ns)
         if self._replicas:
