@@ -7,8 +7,10 @@ not notice.
 import json
 import logging
 import sys
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import vllm_stand_in as vllm
 from tracereel.engine.adapters import AdapterError
@@ -55,6 +57,40 @@ def test_a_request_is_recorded_from_its_arrival_to_its_end(tmp_path):
     assert taken[2]["finished"] == [{"request": 0, "reason": "stop"}]
     assert [step["kv_used"] for step in taken] == [1, 2, 2]
     assert (header["model"]["weights"], header["token_budget"], end["output_tokens"]) == ("random", 64, 2)
+
+
+def test_blocks_that_leave_a_window_leave_the_table_of_their_group(tmp_path):
+    engine = Engine(tmp_path / "run.jsonl", spec=vllm.SlidingWindowSpec)
+    engine.arrive("a", 8)
+    engine.step({"a": (0, 8, [1, 2])}, tokens={"a": [104]})
+    engine.lose("a", [1])
+    engine.step({}, {"a": (8, 1, [3])}, tokens={"a": [105]}, ends={"a": STOP})
+    header, _, one, two, _ = closed(engine)
+    assert header["kv_groups"] == [{"kind": "sliding_window", "layers": 1, "block_tokens": 4, "window": 8}]
+    assert one["group_blocks"] == [{"request": 0, "group": 0, "place": 0, "blocks": [0, 1]}]
+    assert two["freed"] == [{"request": 0, "group": 0, "blocks": [0]}]
+    assert two["group_blocks"] == [{"request": 0, "group": 0, "place": 2, "blocks": [2]}]
+    assert [step["kv_used"] for step in (one, two)] == [2, 2]
+
+
+def test_what_only_some_requests_have_is_there_for_them(tmp_path):
+    engine = Engine(tmp_path / "run.jsonl", experts=3)
+    cached = SimpleNamespace(num_local_cached_tokens=4, num_external_cached_tokens=0)
+    engine.arrive("a", 6, prefill_stats=cached, lora_request=SimpleNamespace(lora_name="poet"))
+    engine.arrive("b")
+    plan = engine.schedule({"a": (4, 2, [1, 2]), "b": (0, 4, [3])})
+    outputs = [vllm.EngineCoreOutput(key, [104], STOP) for key in "ab"]
+    outputs[0].routed_experts = np.array([[[0, 2]], [[1, 2]]])  # of two tokens, in one layer
+    engine.leave("a")
+    engine.leave("b")
+    engine.tap.updated(plan, {0: vllm.EngineCoreOutputs(outputs)}, SimpleNamespace(), time.monotonic_ns())
+    _, first, second, step, _ = closed(engine)
+    assert (first["lora"], second.get("lora")) == ("poet", None)
+    assert step["admitted"] == [
+        {"request": 0, "slot": 0, "cached": 4, "cached_from": {"local": 4}},
+        {"request": 1, "slot": 1},
+    ]
+    assert step["experts"] == [[1, 1, 2]]
 
 
 # Steps in flight.

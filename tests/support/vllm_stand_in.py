@@ -59,6 +59,7 @@ class EngineCoreOutput(msgspec.Struct):
     request_id: str
     new_token_ids: list[int]
     finish_reason: FinishReason | None = None
+    routed_experts: Any = None
 
 
 class EngineCoreOutputs(msgspec.Struct):
@@ -181,11 +182,16 @@ class FullAttentionSpec:
     block_size = BLOCK
 
 
+class SlidingWindowSpec:
+    block_size, sliding_window = BLOCK, 2 * BLOCK
+
+
 class Manager:
     kv_cache_group_id = 0
+    pool: Any = None
 
-    def _remove_blocks_in_range(self, request_id: str, first_block: int, last_block: int) -> None:
-        pass
+    def _remove_blocks_in_range(self, request_id: str, blocks: list[int]) -> None:
+        self.pool.free_blocks([SimpleNamespace(block_id=block, is_null=block == 0) for block in blocks])
 
     def remove_skipped_blocks(self, request_id: str, processed_computed_tokens: int) -> None:
         pass
@@ -193,15 +199,17 @@ class Manager:
 
 def scheduler_of(vllm_config: Any, *, spec: Any = FullAttentionSpec, manager: Any = Manager, **more: Any) -> Any:
     """The attributes of a scheduler that has been built."""
+    own = manager()
     pool = SimpleNamespace(
         num_gpu_blocks=BLOCKS + 1, get_num_free_blocks=lambda: BLOCKS, free_blocks=lambda blocks: None
     )
+    own.pool = pool
     return SimpleNamespace(
         vllm_config=vllm_config,
         requests={},
         kv_cache_manager=SimpleNamespace(
             block_pool=pool,
-            coordinator=SimpleNamespace(single_type_managers=(manager(),)),
+            coordinator=SimpleNamespace(single_type_managers=(own,)),
             get_block_ids=lambda request_id: ([],),
         ),
         kv_cache_config=SimpleNamespace(kv_cache_groups=[SimpleNamespace(kv_cache_spec=spec(), layer_names=["layer"])]),
@@ -233,7 +241,16 @@ def request(key: str, prompt: int = 4, *, max_tokens: int = 8, stop: Any = None,
 class Engine:
     """A scheduler that a test moves by hand, with a tap."""
 
-    def __init__(self, path: Path, *, connector: Any = None, settings: Mapping[str, Any] | None = None, **options: Any):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connector: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        spec: Any = FullAttentionSpec,
+        experts: int = 0,
+        **options: Any,
+    ):
         from tracereel.engine.adapters.vllm.settings import Settings
         from tracereel.engine.adapters.vllm.tap import Tap
 
@@ -243,7 +260,8 @@ class Engine:
         self.held: set[int] = set()
         """Blocks that nobody runs with any more."""
         more = {"connector": connector, "kv_holding_waiting": []} if connector is not None else {}
-        self.scheduler = scheduler_of(config(**options), **more)
+        self.scheduler = scheduler_of(config(**options), spec=spec, **more)
+        self.scheduler.vllm_config.model_config.get_num_experts = lambda: experts
         self.scheduler.get_request_counts = lambda: (len(self.running), len(self.waiting))
         manager = self.scheduler.kv_cache_manager
         manager.block_pool.get_num_free_blocks = lambda: BLOCKS - len(self.held.union(*self.tables.values()))
@@ -316,6 +334,12 @@ class Engine:
     def step(self, *schedule: Any, tokens: Mapping[str, list[int]], ends: Any = None, **more: Any) -> None:
         """A schedule, and its tokens."""
         self.done(self.schedule(*schedule, **more), tokens, ends)
+
+    def lose(self, key: str, blocks: list[int]) -> None:
+        """A running request loses blocks that its layers read no more."""
+        (manager,) = self.scheduler.kv_cache_manager.coordinator.single_type_managers
+        manager._remove_blocks_in_range(key, blocks)
+        self.tables[key] = [block for block in self.tables[key] if block not in blocks]
 
     def abort(self, key: str, *, keeps: bool = False) -> None:
         """A request is ended from outside; `keeps`: its blocks stay held until somebody has sent them."""
