@@ -317,6 +317,8 @@ def test_a_request_that_goes_on_after_its_end_ends_the_recording_with_one_line(t
     engine.arrive("a", resumable=True)
     engine.step({"a": (0, 4, [1])}, tokens={"a": [104]}, ends={"a": STOP})
     assert "streaming input" in caplog.text
+    assert not engine.tap._kv.watched
+    assert not engine.tap._sources.watched
     assert not engine.path.exists()
 
 
