@@ -30,7 +30,7 @@ def explained(error: BaseException) -> str | None:
     ):
         return "there is not enough memory for this; ask for less (fewer KV blocks or slots, a smaller model or size)"
     if isinstance(error, BrokenExecutor):
-        return "a process that worked for this was ended from outside, for want of memory perhaps; try it with --jobs 1"
+        return "a process that worked for this was ended from outside, perhaps for lack of memory; try it with --jobs 1"
     if _package_of(type(error).__module__) == "tracereel":
         return _one_line(str(error))
     if isinstance(error, OSError):

@@ -1,6 +1,6 @@
 """How the threads of torch's OpenMP (libgomp) wait: they give the cores to other processes soon.
 
-By default they spin for milliseconds where no other thread of their own process wants the core; two recordings side by
+By default they spin for milliseconds where no other thread of their own process needs the core; two recordings side by
 side then take turns at spinning. benchmarks/results/two_records.md has what each value costs.
 """
 

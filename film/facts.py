@@ -116,10 +116,10 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "throughput_comparison.verdict": (Ask("made_in_turns", repeats=True),),
     "throughput_comparison.verdict_medians": (Ask("are_no_pairs", repeats=True),),
     "throughput_comparison.verdict_once": (Ask("one_run_of_each", repeats=True),),
-    "where_it_hurts.prefill": (Ask("longest_pause_is", (("cause", "prefill"),)),),
-    "where_it_hurts.preempted": (Ask("longest_pause_is", (("cause", "preempted"),)),),
-    "where_it_hurts.step": (Ask("longest_pause_is", (("cause", "step"),)),),
-    "where_it_hurts.none": (Ask("longest_pause_is", (("cause", "none"),)),),
+    **{
+        f"where_it_hurts.{cause}": (Ask("longest_pause_is", (("cause", cause),)),)
+        for cause in ("prefill", "prefill_apart", "left_out", "preempted", "step", "none")
+    },
     "kv_cache_paging.shares": (
         Ask("share_blocks", places=(("first", "first"), ("second", "second"), ("t_ns", "blocks"))),
     ),

@@ -108,7 +108,7 @@ def _figure(asked: Asked, runs: Sequence[Run]) -> Figure:
 
 
 class Moments(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a reader would want to look; None where the run has no such moment. Times are the trace's own."""
+    """Where a reader may look first; None where the run has no such moment. Times are the trace's own."""
 
     slowest_step: int | None
     longest_wait_request: int | None

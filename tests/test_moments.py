@@ -1,9 +1,16 @@
 """Moments are found in what happened, and a scene of one's own may ask queries of its own."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
+from drawing import SIZE
+from tracereel.film.frames import BeatFrames
+from tracereel.film.settings import Settings
+from tracereel.film.show import Show
+from tracereel.film.storyboards import storyboard
 from tracereel.trace.analysis.moments import (
     even_handover,
     first_eviction,
@@ -141,3 +148,38 @@ def test_every_query_is_of_a_subject_and_says_what_it_gives():
     for name, function in QUERIES.items():
         assert function.__module__ in modules, name
         assert function.__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("recording", "cause"),
+    [
+        ("film/cpu/continuous-1", "prefill"),
+        ("film/cpu/static-1", "prefill_apart"),
+        ("film/cpu/same-position-1", "left_out"),
+        ("sweep/cpu/continuous-4-1", "step"),
+        ("sglang/cpu/tiny-gpt2", "preempted"),
+    ],
+)
+def test_the_cause_of_the_worst_pause_is_what_the_records_say(recording, cause):
+    run = Run.read(PACKAGE_RECORDINGS / f"{recording}.jsonl.zst")
+    pause = worst_pause(run.trace)
+    assert pause is not None
+    assert pause.cause == cause
+    lines = zstandard.ZstdDecompressor().stream_reader(run.trace.path.open("rb")).read().decode().splitlines()
+    steps = [record for record in map(json.loads, lines) if record["event"] == "step"]
+    between = [step for step in steps[: pause.step] if step["start_ns"] >= pause.from_ns]
+    without = [step for step in between if pause.request not in step["requests"]]
+    read = {"prefill": [steps[pause.step]], "prefill_apart": without}.get(cause, [])
+    tokens = sum(n for step in read for n, phase in zip(step["computed"], step["phases"], strict=True) if phase == "P")
+    assert run.measure("worst_pause_prefill_tokens").value == tokens
+    assert bool(without) == (cause in ("prefill_apart", "left_out", "preempted"))
+    assert bool(tokens) == (cause in ("prefill", "prefill_apart"))
+    assert pause.first_step == (without[0]["index"] if cause in ("prefill_apart", "left_out") else pause.step)
+
+
+@pytest.mark.parametrize(("case", "said"), [("static", "prefill_apart"), ("same-position", "left_out")])
+def test_a_film_names_the_steps_that_left_a_request_out(case, said):
+    settings = Settings(recordings=PACKAGE_RECORDINGS / "film" / "cpu" / f"{case}-1.jsonl.zst")
+    (beat,) = storyboard("where_it_hurts", show := Show(settings, SIZE))
+    assert {stated.key for stated in beat.captions[-1].phrase.stated} >= {f"where_it_hurts.{said}"}
+    BeatFrames(beat, show).said_at(beat.clock.film_s)

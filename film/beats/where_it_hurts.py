@@ -191,10 +191,10 @@ class Storyboard:
 
     def _why(self, who: Phrase) -> Phrase:
         assert self.pause is not None
-        if self.pause.cause == "prefill":
-            tokens = figure(self.run.measure("worst_pause_prefill_tokens"), ",d")
-            return self.say("where_it_hurts.prefill", tokens=tokens)
-        return self.say(f"where_it_hurts.{self.pause.cause}", who=who)
+        key, named = f"where_it_hurts.{self.pause.cause}", {"who": who}
+        if self.pause.cause in ("prefill", "prefill_apart"):
+            named["tokens"] = figure(self.run.measure("worst_pause_prefill_tokens"), ",d")
+        return self.say(key, **named)
 
     def _near(self, film_s: float) -> float:
         """How far the close-up has come."""

@@ -141,7 +141,7 @@ function columnsOf(run, axis, view, box) {
     next = Math.min(next, last);
     // A step's value holds until the next one's schedule.
     const right = next < run.steps ? axis.column(next)[0] : axis.column(next - 1)[1];
-    // Whole pixels: between two columns nothing shines through.
+    // Whole pixels: no background between two columns.
     const pixel = (x) => clamp(Math.round(box.x + (x - view.from) * scale), box.x, box.x + box.width);
     const begin = Math.max(Math.round(left), box.x);
     const end = pixel(right);

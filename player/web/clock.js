@@ -37,7 +37,7 @@ export class Clock {
 
   #frame(now) {
     if (!this.playing) return;
-    // Who wants little motion sees the clock move four times a second.
+    // Where little motion is asked for, the clock moves four times a second.
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (now - this.last >= (calm ? 250 : 0)) {
       // A hidden page draws no frames; time that passed unseen is not skipped over.

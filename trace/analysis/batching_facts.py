@@ -17,7 +17,7 @@ class Refill(Enum):
     CLOSED = "closed"
     """It is empty while others still run, and is taken when none does: static batching."""
     ALONE = "alone"
-    """Others get theirs later, but whoever ended was the only one: a single slot, or requests far apart."""
+    """Others get theirs later, but the request that ended was the only one: a single slot, or requests far apart."""
     NEVER = "never"
     """No request gets one after another has ended."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from tracereel.trace.analysis.gaps import gaps_beside
 from tracereel.trace.analysis.latency import ITL, Latencies
-from tracereel.trace.state.columns import NEVER_NS, Trace
+from tracereel.trace.state.columns import NEVER_NS, Ints, Trace
 from tracereel.trace.state.timeline import Timeline
 
 
@@ -170,10 +170,12 @@ def long_prompt(timeline: Timeline) -> int | None:
 
 @dataclass(frozen=True)
 class Pause:
-    """The longest wait of a run between two tokens of one request, and what the engine did in the step that ended it.
+    """The longest wait of a run between two tokens of one request, and what the engine did meanwhile.
 
-    `cause`: `preempted` where the request had lost its slot, `prefill` where that step also computed prompts of other
-    requests (`prefills` of them, `prefill_tokens` tokens), else `step`.
+    `cause`: `preempted` where the request had lost its slot; `prefill` where the step that ended the wait also computed
+    prompts of other requests; `prefill_apart` where steps before it did, without the request; `left_out` where steps
+    before it computed something else without the request; else `step`. `prefill_tokens` of the prompts of `prefills`
+    requests were computed so.
     """
 
     request: int
@@ -181,6 +183,8 @@ class Pause:
     from_ns: int
     to_ns: int
     step: int
+    first_step: int
+    """The first step of those that are the cause: `step` itself, or one before it."""
     cause: str
     prefills: int
     prefill_tokens: int
@@ -197,8 +201,9 @@ def worst_pause(trace: Trace) -> Pause | None:
     steps, residencies = trace.steps, trace.residencies
     token = int(gaps.token[worst])
     step = int(steps.token_step[trace.tokens_of(request)[token]])
-    members = steps.members(step)
-    reads = ~steps.member_decode[members] & (steps.member_request[members] != request)
+    without, first_step = _steps_without(trace, request, token, step), step
+    others = ~steps.member_decode & (steps.member_request != request)
+    reads = others & (steps.member_step == step)
     lost = (
         residencies.preempted
         & (residencies.request == request)
@@ -206,8 +211,22 @@ def worst_pause(trace: Trace) -> Pause | None:
         & (residencies.to_ns <= to_ns)
     )
     cause = "preempted" if lost.any() else "prefill" if reads.any() else "step"
-    tokens = int(steps.member_computed[members][reads].sum())
-    return Pause(request, token, from_ns, to_ns, step, cause, int(reads.sum()), tokens)
+    if cause == "step" and len(without):
+        reads, first_step = others & np.isin(steps.member_step, without), int(without[0])
+        cause = "prefill_apart" if reads.any() else "left_out"
+    prefills, tokens = len(np.unique(steps.member_request[reads])), int(steps.member_computed[reads].sum())
+    return Pause(request, token, from_ns, to_ns, step, first_step, cause, prefills, tokens)
+
+
+def _steps_without(trace: Trace, request: int, token: int, step: int) -> Ints:
+    """The steps of the request's replica between its token before `token` and `step`, in which it is no member."""
+    steps = trace.steps
+    before = int(steps.token_step[trace.tokens_of(request)[token - 1]])
+    between = np.arange(before + 1, step)
+    between = between[steps.replica[between] == steps.replica[step]]
+    own = steps.member_step[steps.member_request == request]
+    found: Ints = between[~np.isin(between, own)]
+    return found
 
 
 def tied_with(trace: Trace, pause: Pause) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class SpecialSums:
 
     @property
     def median_transfer_ms(self) -> float:
-        """How long the median transfer of KV took, in milliseconds; 0 where none is told."""
+        """How long the median transfer of KV took, in milliseconds; 0 where none is known."""
         return statistics.median(self.transfers_ns) / 1e6 if self.transfers_ns else 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""What `tracereel check --strict` asks beyond what must hold: is this what whoever wrote the emitter meant to say?
+"""What `tracereel check --strict` asks beyond what must hold: is this what the author of the emitter meant?
 
 A reader ignores fields that it does not know, so a misspelt one is lost without a word; here it is named. So are
 requests that never end in a run that did, and names that two requests share. Knows the schema; `invariants` knows runs.

@@ -7,7 +7,7 @@ from tracereel.trace.format.events import GroupGrant, GroupRelease, Header, Load
 
 
 class GroupTables:
-    """Follows grants, early releases and blocks of waiting requests; `say` is told what cannot be."""
+    """Follows grants, early releases and blocks of waiting requests; `say` gets what cannot be."""
 
     def __init__(self, say: Callable[[str, str], None], header: Header, requests: Mapping[int, Request]):
         self._say, self._groups, self._requests = say, header.kv_groups, requests

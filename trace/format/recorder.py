@@ -138,7 +138,7 @@ class Recorder:
         """Add the records that `make(*facts)` gives; it is called in its turn, on the recorder's thread.
 
         For an engine that has no time to put its facts in order itself: it hands over what it has in its hands. Where
-        records are dropped for want of room, the steps that it gives are. Raises as `record()` does.
+        records are dropped because there is no room, the steps that it gives are. Raises as `record()` does.
         """
         if self._inherited:
             return

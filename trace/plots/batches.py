@@ -95,8 +95,8 @@ def steps(groups: Sequence[Group], theme: Theme) -> Figure:
         own = sorted(times)
         low, middle, high = np.array([np.percentile(times[size], [25, 50, 75]) for size in own]).T
         spread = [middle - low, high - middle]
-        beside = np.array(own) + (i - (len(policies) - 1) / 2) * sizes[-1] / 100  # the bars must not hide each other
-        left.errorbar(beside, middle, yerr=spread, color=theme.case(i), marker="o", ms=3.5, lw=1.2, capsize=2)
+        at = np.array(own) + (i - (len(policies) - 1) / 2) * sizes[-1] / 100  # the bars must not hide each other
+        left.errorbar(at, middle, yerr=spread, color=theme.case(i), marker="o", ms=3.5, lw=1.2, capsize=2)
         right.plot(own, anchor_ms / middle, color=theme.case(i), marker="o", ms=3.5, lw=1.2)
     left.set_title("time of a decode step, ms (median, quartiles)")
     right.set_title(f"efficiency: time at B = {anchor} / time at B")

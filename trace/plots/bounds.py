@@ -58,7 +58,7 @@ def shares_over_time(trace: Trace, edges: Floats) -> Floats:
 
 
 def _time_below(edges: Floats, start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64]) -> Floats:
-    """The time of these steps that lies below each edge."""
+    """The time of these steps before each edge."""
     return _elapsed(edges, start_ns) - _elapsed(edges, end_ns)
 
 

@@ -1,3 +1,3 @@
-"""The names of all figures, for whoever must know them without drawing: a command's options need no matplotlib."""
+"""The names of all figures, for code that does not draw: a command's options need no matplotlib."""
 
 NAMES = ("slots", "tokens", "latency", "queue", "bounds", "batch", "steps")

@@ -71,7 +71,7 @@ THEMES = {
 
 @contextmanager
 def themed(theme: Theme) -> Iterator[None]:
-    """Draw and save in here: matplotlib's settings for the theme, its own again afterwards."""
+    """Draw and save in here: with matplotlib's settings for the theme, and its own again after it."""
     settings: Any = {
         "figure.facecolor": theme.ground,
         "figure.constrained_layout.use": True,

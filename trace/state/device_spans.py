@@ -1,9 +1,9 @@
 """When the device worked on each step, on the host's clock.
 
-An engine that launches steps ahead comes round to a step's tokens late: the host's times then say when it looked, not
+An engine that launches steps ahead fetches a step's tokens late: the host's times then say when it looked, not
 what the step took. A device that measures says how long each step took and how long it had waited for it, which chains
 the steps to each other but not to the host's clock. What ties them is that no step ends later than its tokens were on
-the host, and that the host was there at once for at least one step of a chain: the chain lies as late as that allows.
+the host, and that the host was there at once for at least one step of a chain: the chain is as late as that allows.
 """
 
 from collections.abc import Mapping

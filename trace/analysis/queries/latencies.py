@@ -59,9 +59,12 @@ def worst_pause_requests(run: Run) -> Answer:
 
 @query
 def worst_pause_prefill_tokens(run: Run) -> Answer:
-    """Prompt tokens of others that were computed in the step that ended the longest inter-token time."""
+    """Prompt tokens of others that were computed in the step that ended the longest inter-token time.
+
+    Where that step did not prefill, those that were computed before it in steps without the request.
+    """
     pause = _pause(run)
-    return pause.prefill_tokens, lines_of_steps(run, pause.step, pause.step + 1)
+    return pause.prefill_tokens, lines_of_steps(run, pause.first_step, pause.step + 1)
 
 
 @query
