@@ -43,10 +43,10 @@ logger = logging.getLogger("vllm.tracereel")
 class Tap:
     """Follows one scheduler.
 
-    What runs on the engine's thread takes references and counts, and hands them to the recorder's thread in the order in
-    which they came, where all else is made of them; a schedule goes with whatever comes after it. Copied is what vLLM
-    changes later: tables of requests that were admitted, transfers, and, with speculation and vLLM's front end in this
-    process, new tokens; nothing else grows with the batch. A fault ends the recording with one line in vLLM's log:
+    What runs on the engine's thread takes references and counts, and hands them to the recorder's thread in the order
+    in which they came, where all else is made of them; a schedule goes with whatever comes after it. Copied is what
+    vLLM changes later: tables of requests that were admitted, transfers, and, with speculation and vLLM's front end in
+    this process, new tokens; nothing else grows with the batch. A fault ends the recording with one line in vLLM's log:
     whoever calls the methods for the engine's thread calls `give_up` with what they raise.
     """
 
