@@ -1,7 +1,8 @@
-"""Show what a trace holds: where it comes from, and its metrics with their definitions.
+"""Show what a trace holds: where it comes from, its metrics with their definitions, and what bound its steps.
 
-Prints tables for each trace, or with --json one JSON object a line, with --markdown tables to paste into a page. With
---stalls also the steps whose prefill made decoding requests wait longest for a token.
+Prints tables for each trace, or with --json one JSON object a line, with --markdown tables to paste into a page. What
+bound the steps is why no further request was admitted to them. With --stalls also the steps whose prefill made decoding
+requests wait longest for a token.
 """
 
 import argparse

@@ -361,3 +361,8 @@ def test_the_steps_of_replicas_are_told_apart(tmp_path):
     totals = [e["args"]["total"] for e in sorted(events, key=lambda e: e["ts"]) if e["name"] == "output tokens"]
     assert totals == sorted(totals)
     assert totals[-1] == 3325
+
+
+def test_a_folder_is_no_trace(tmp_path, capsys):
+    assert main(["export", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"tracereel: {tmp_path}: is a folder; name a trace file\n"

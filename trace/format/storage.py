@@ -94,6 +94,8 @@ class LineReader:
                     raise TraceError(self.path, "is a Git LFS pointer, not the trace; get that with `git lfs pull`")
                 compressed = head.startswith(ZSTD_MAGIC)
                 yield from self._decompressed(file) if compressed else iter(lambda: file.read(_CHUNK), b"")
+        except IsADirectoryError:
+            raise TraceError(self.path, "is a folder; name a trace file") from None
         except OSError as error:
             raise TraceError(self.path, f"cannot be read ({error.strerror or error})") from None
 
