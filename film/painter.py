@@ -4,7 +4,7 @@ Knows cairo and sprites. Does not know Manim, traces, or what is drawn.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -49,10 +49,16 @@ class CairoCanvas(NotingCanvas, Canvas):
         self._moving = False
         self._window: tuple[float, float, float, float] | None = None
         self._swapped = swapped
+        self._channels: Callable[[Colour], Rgb] = self._exchanged if swapped else palette.rgb
+        """A colour in the order of the surface's channels."""
         self.scale = min(pixels) / 1080
         """Pixels a unit."""
         self.width, self.height = pixels[0] / self.scale, pixels[1] / self.scale
         ctx.identity_matrix()
+
+    def _exchanged(self, colour: Colour) -> Rgb:
+        r, g, b = self.palette.rgb(colour)
+        return b, g, r
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -104,11 +110,6 @@ class CairoCanvas(NotingCanvas, Canvas):
             return False
         self._ctx.set_source_rgba(*self._channels(colour), alpha)
         return True
-
-    def _channels(self, colour: Colour) -> Rgb:
-        """A colour in the order of the surface's channels."""
-        r, g, b = self.palette.rgb(colour)
-        return (b, g, r) if self._swapped else (r, g, b)
 
     def _box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
         return _whole(x, y, w, h, self.scale)

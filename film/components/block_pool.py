@@ -8,6 +8,7 @@ run and a box; not when anything is shown.
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from tracereel.film.canvas import Canvas
@@ -72,6 +73,18 @@ class BlockPool:
         self.groups = GroupTables(run, say) if header.kv_groups else None
         self._given = run.trace.group_grants if self.groups else grants
         self._names = [quote(run.measure("request_name", request=i)) for i in range(len(run.trace.arrivals))]
+        self.cells = lru_cache(maxsize=4)(self._cells)
+        """The place of each block's cell in a box, row by row."""
+        # They stand for many frames.
+        self._number = lru_cache(maxsize=_MOST_BLOCKS)(self._number_in_pool)
+        self._given_number = lru_cache(maxsize=_MOST_BLOCKS)(self._number_in_table)
+
+    def _number_in_pool(self, block: int, columns: int) -> Phrase:
+        row, column = divmod(block, columns)
+        return figure(self._run.measure("block_in_pool", row=row, column=column, columns=columns))
+
+    def _number_in_table(self, request: int, nth: int) -> Phrase:
+        return figure(self._run.measure("block_given", request=request, nth=nth))
 
     # The pool.
 
@@ -87,8 +100,7 @@ class BlockPool:
             key=lambda n: (-self.blocks % n, abs(n - columns)),
         )
 
-    def cells(self, box: Box) -> list[Box]:
-        """The place of each block's cell, row by row."""
+    def _cells(self, box: Box) -> list[Box]:
         columns = self.columns(box)
         rows = math.ceil(self.blocks / columns)
         gap = min(10.0, 0.1 * box.w / columns)
@@ -120,9 +132,13 @@ class BlockPool:
             fill = self.fill_of(cell)
             if self._numbered(cell):
                 canvas.card(*cell.sides, PANEL, radius=8)
-                row, column = divmod(block, columns)
-                number = figure(self._run.measure("block_in_pool", row=row, column=column, columns=columns))
-                canvas.text(number, cell.x + 10, cell.y + _NUMBER - 2, SMALL_STRONG, TEXT if holders else DIM)
+                canvas.text(
+                    self._number(block, columns),
+                    cell.x + 10,
+                    cell.y + _NUMBER - 2,
+                    SMALL_STRONG,
+                    TEXT if holders else DIM,
+                )
             if not holders:
                 paint_free(canvas, fill, self.colours[int(last[block])] if last[block] >= 0 else None)
                 continue
@@ -229,7 +245,7 @@ class BlockPool:
                 if shared:
                     canvas.box(cell.x, cell.bottom + 4, cell.w, 5, TEXT)
                 if self._lettered(cell):
-                    number = figure(self._run.measure("block_given", request=occupant.request, nth=before + place))
+                    number = self._given_number(occupant.request, before + place)
                     ink = INK if full >= 1 else TEXT
                     if width(number.text, SMALL) <= cell.w - 4:
                         canvas.text(number, cell.x + cell.w / 2, cell.y + cell.h / 2 + 6, SMALL, ink, align=0.5)

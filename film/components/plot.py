@@ -7,6 +7,7 @@ is plotted.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tracereel.film.canvas import Canvas
 from tracereel.film.lettering import width
@@ -29,7 +30,7 @@ class Plot:
     most: float
     rows: int
 
-    @property
+    @cached_property
     def area(self) -> Box:
         """Where the lines are drawn."""
         return Box(self.box.x, self.box.y + HEAD, self.box.w, self.box.h - HEAD - 10 - ROW * self.rows)

@@ -34,8 +34,12 @@ from tracereel.film.theme import (
 from tracereel.film.time_axis import View
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.state.columns import Ints
 
 _POINTS = 400
+"""Points of a curve at most."""
+_HIGHEST = 0.94
+"""The share of the plot's height at which all tokens are."""
 _MARK = 7.0
 """Half of a mark's width on a curve."""
 _BETWEEN, _MOST_BETWEEN = 0.04, 40.0
@@ -144,7 +148,7 @@ class Curves:
 
     def y(self, plot: Box, tokens: float) -> float:
         """The height of a number of tokens."""
-        return plot.bottom - plot.h * 0.94 * tokens / max(self._most, 1)
+        return plot.bottom - plot.h * _HIGHEST * tokens / max(self._most, 1)
 
     def x(self, plot: Box, since_ns: float) -> float:
         """Where an instant stands."""
@@ -158,14 +162,19 @@ class Curves:
         times = steps.end_ns[:ended] - timeline.begin_ns
         tokens = steps.first_token[1 : ended + 1]
         pick = np.unique(np.linspace(0, ended - 1, min(ended, _POINTS)).astype(int)) if ended else np.empty(0, int)
-        points = [(self.x(plot, 0), self.y(plot, 0))]
-        points += [(self.x(plot, float(times[i])), self.y(plot, float(tokens[i]))) for i in pick]
+        points = [(self.x(plot, 0), self.y(plot, 0)), *self._points(plot, times[pick], tokens[pick])]
         y = points[-1][1]
         if now_ns < timeline.end_ns and since_ns:
             points.append((self.x(plot, since_ns), y))
         canvas.line(points, contender.colour, thickness=6)
         canvas.disc(*points[-1], 9, contender.colour)
         return y
+
+    def _points(self, plot: Box, since_ns: Ints, tokens: Ints) -> list[tuple[float, float]]:
+        """Where `x` and `y` place each of these instants and numbers of tokens, in one go."""
+        xs = plot.x + plot.w * np.clip(since_ns / self._span_ns, 0.0, 1.0)
+        ys = plot.bottom - plot.h * _HIGHEST * tokens / max(self._most, 1)
+        return list(zip(xs.tolist(), ys.tolist(), strict=True))
 
     def where(self, run: Run, request: int, box: Box, since_ns: int) -> list[Spot]:
         """On the curve of its run: the instant of a request's last token, once it is there."""
