@@ -186,6 +186,10 @@ def test_a_merged_trace_has_one_queue(tmp_path, light):
     # Recorded 11 s before its first request came; the step that took it follows at once.
     assert trace.span_ns[0] > 10e9
     assert 0 < running[0, 0] < 0.1
+    with style.themed(light):
+        (tokens,) = lines(gallery.draw("tokens", group_runs([trace]), light))
+    assert (np.diff(tokens, axis=0) >= 0).all()
+    assert tokens[-1, 1] == 3325
 
 
 def test_it_is_said_where_not_all_slots_are_drawn(sweep, light, monkeypatch):

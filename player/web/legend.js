@@ -6,9 +6,10 @@ import { say } from "./words.js";
 
 let shown = "";
 
-/** The legend in the palette and language of now. */
+/** The legend in the palette and language of now, with what bound the steps of the runs in view. */
 export function showLegend(app) {
-  const key = `${app.theme.name}/${app.language}`;
+  const codes = [...new Set(app.lanes.flatMap((lane) => lane.bands.boundCodes))].sort();
+  const key = `${app.theme.name}/${app.language}/${codes}`;
   if (shown === key) return;
   shown = key;
   const { palette } = app.theme;
@@ -17,7 +18,7 @@ export function showLegend(app) {
     [say("legend_prefill"), [palette.prefill]],
     [say("legend_idle"), [palette.idle_slot]],
   ];
-  const bounds = app.data.bounds.map((bound) => [say(`bound_${bound}`), [boundColour(bound, palette)]]);
+  const bounds = codes.map((code) => app.data.bounds[code]).map((bound) => [say(`bound_${bound}`), [boundColour(bound, palette)]]);
   byId("legend").replaceChildren(
     ...entries.map(entry),
     element("li", { class: "lead" }, say("legend_bound")),

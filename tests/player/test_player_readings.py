@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import settled
 from tracereel.trace.analysis.queries import Run
-from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_bounds
+from tracereel.trace.analysis.step_bounds import BOUNDS, WORDS, bound_shares, step_bounds
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
 
@@ -143,6 +143,7 @@ PAINTED = """(mode) => {
   bands.paint(surface, axis, { from: 0, to: axis.length, width: axis.length }, box, { palette: roles, t: -1e15 });
   return areas;
 }"""
+PLAYER_WORDS = {**WORDS, "policy": "the engine's policy"}
 ROLES = ("dim", "decode", "prefill", "same_position", "static", "transformers", "line")
 """The palette's role of each bound."""
 
@@ -152,6 +153,11 @@ def test_the_band_shows_the_shares_that_inspect_prints(open_page, name):
     trace = Trace.read(PACKAGE_RECORDINGS / f"{name}.jsonl.zst")
     page = open_page([trace.path])
     bounds = step_bounds(trace)
+    said = page.locator("#legend li").all_text_contents()
+    assert said[-len(set(bounds.tolist())) - 1 :] == [
+        "what bound a step:",
+        *(PLAYER_WORDS[BOUNDS[code]] for code in np.unique(bounds)),
+    ]
     of_steps = np.bincount(bounds, minlength=len(BOUNDS)) / len(bounds)
     shares = list(bound_shares(trace).values())
     assert shares != pytest.approx(of_steps, abs=0.01)

@@ -121,7 +121,9 @@ def tokens(groups: Sequence[Group], theme: Theme) -> Figure:
     for i, group in enumerate(groups):
         shown = median_run(group.traces)
         for trace in group.traces:
-            at, total = _thinned(since_arrival_s(trace, trace.steps.end_ns), trace.steps.first_token[1:])
+            steps = trace.steps
+            by_end = np.argsort(steps.end_ns, kind="stable")  # steps of several replicas overlap
+            at, total = _thinned(since_arrival_s(trace, steps.end_ns[by_end]), np.cumsum(steps.sampled[by_end]))
             width, alpha = (2.0, 1.0) if trace is shown else (0.8, 0.45)
             look: dict[str, Any] = {"color": theme.case(i), "ls": theme.dash(i), "lw": width, "alpha": alpha}
             panel.step(np.append(0, at), np.append(0, total), where="post", **look)
