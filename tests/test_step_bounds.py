@@ -2,10 +2,12 @@
 
 import dataclasses
 import random
+import re
 
 import fakes
 import msgspec
 import pytest
+from bounds_of_lines import bounds_of_lines
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.scheduler import Scheduler
@@ -24,7 +26,7 @@ from tracereel.trace.format.events import (
     WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Recorder
-from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, traces_below
 from tracereel.trace.state.columns import Trace
 
 HEADER = Header(
@@ -40,6 +42,13 @@ HEADER = Header(
     kv_blocks=6,
     kv_block_tokens=4,
 )
+_QUICK = 400_000
+"""Bytes of a recording whose lines are read in a moment."""
+FIRST_RUNS = [
+    path
+    for path in traces_below(PACKAGE_RECORDINGS)
+    if not re.search(r"-[2-9]\.jsonl", path.name) and path.stat().st_size < _QUICK
+]
 PROMPTS = (4, 5, 17)
 """Tokens of the three prompts: 1, 2 and 5 blocks."""
 
@@ -206,6 +215,11 @@ def why(scheduler, plan, now_ns):
     if scheduler.kv.blocks_for(tokens) > scheduler.pool.num_free:
         return "kv_blocks"
     return "token_budget" if tokens > left and not scheduler.policy.chunks else "policy"
+
+
+@pytest.mark.parametrize("path", FIRST_RUNS, ids=lambda path: f"{path.parts[-3]}-{path.name}")
+def test_the_rule_is_applied_to_every_recording_as_it_is_written(path):
+    assert [BOUNDS[bound] for bound in step_bounds(Trace.read(path, tokens=False))] == bounds_of_lines(path)
 
 
 @pytest.mark.parametrize(
