@@ -116,5 +116,6 @@ def _show_requests(page: "Page", title: str, changes: "Sequence[RequestChange]")
         )
         for change in changes
     ]
-    page.table(Table((f"{title}: E2EL, ms", "old", "new", "change", "ratio"), rows))
-    page.gap()
+    if rows:
+        page.table(Table((f"{title}: E2EL, ms", "old", "new", "change", "ratio"), rows))
+        page.gap()

@@ -181,6 +181,7 @@ def test_the_parts_of_a_waterfall_add_up_and_bear_the_right_names(tmp_path):
     # The same steps, each in half the time: all of it is faster steps.
     fast = record(tmp_path / "f.jsonl", "continuous", step_ns=lambda record: 500_000)
     fall = waterfall(continuous, fast)
+    assert fall.ceiling is None, "it is that of static batches"
     assert fall.speedup == pytest.approx(2)
     assert fall.priced == 1
     assert saved(fall) == pytest.approx(

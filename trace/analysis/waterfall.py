@@ -40,7 +40,10 @@ class Waterfall:
     priced: float
     """Share of the later run's step time (0 to 1) in steps of a shape that the earlier run measured too."""
     ceiling: float | None
-    """The refill ceiling of the earlier run: what refilling alone can give at most."""
+    """The refill ceiling of the earlier run: what refilling alone can give at most.
+
+    None where that run does not batch statically, or where its batches were not full: then more can be gained.
+    """
 
     @property
     def speedup(self) -> float:
@@ -109,11 +112,12 @@ def waterfall(before: Trace, after: Trace) -> Waterfall:
     )
     outside = a.duration_ns / a.tokens - in_steps[0], b.duration_ns / b.tokens - in_steps[3]
     totals = [*(ns + outside[0] for ns in in_steps), in_steps[3] + outside[1]]
-    parts = (Part(name, (totals[i] - totals[i + 1]) / 1e6, totals[0] / totals[i + 1]) for i, name in enumerate(PARTS))
+    parts = [Part(name, (totals[i] - totals[i + 1]) / 1e6, totals[0] / totals[i + 1]) for i, name in enumerate(PARTS)]
+    ceiling = Metrics(before).refill_ceiling if before.header.policy == "static" else None
     return Waterfall(
         before_ms=totals[0] / 1e6,
         after_ms=totals[4] / 1e6,
         parts=tuple(parts),
         priced=shared_ns / float(b.step_ns.sum()) if b.step_ns.any() else 0.0,
-        ceiling=Metrics(before).refill_ceiling,
+        ceiling=ceiling if ceiling is not None and parts[0].speedup <= ceiling else None,
     )
