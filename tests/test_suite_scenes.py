@@ -3,10 +3,12 @@
 Recordings of the real engine around the fake model; the film's own where a scene plays the film.
 """
 
+import dataclasses
 import subprocess
 import sys
 
 import fakes
+import msgspec
 import numpy as np
 import pytest
 from drawing import LOOK, SIZE, draw, near, pixel
@@ -15,10 +17,12 @@ from pools import blocks_agree
 from suites import prompts, record
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.film import theme
+from tracereel.film.beats.batch_size_sweep import Storyboard, by_slots
 from tracereel.film.colours import RequestColours
 from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.components.plot import Plot
 from tracereel.film.components.waits import Waits
+from tracereel.film.facts import refuse_false
 from tracereel.film.phrases import Phrasebook
 from tracereel.film.registry import find
 from tracereel.film.settings import Settings
@@ -105,6 +109,28 @@ def test_the_pool_shows_who_holds_which_block_and_how_full_it_is(recorded):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("times", "architecture", "said"),
+    [(1.2, "llama", "free"), (1.2, "qwen3_moe", "cheap"), (1.2, None, "cheap"), (9.0, "llama", "costs")],
+)
+def test_that_rows_are_nearly_free_is_said_where_they_are(recorded, monkeypatch, times, architecture, said):
+    measured = Storyboard._times
+
+    def otherwise(board, rows, base):
+        return dataclasses.replace(measured(board, rows, base), value=times)
+
+    monkeypatch.setattr(Storyboard, "_times", otherwise)
+    show = Show(Settings(recordings=recorded, device="cpu"), SIZE)
+    for run in (run for runs in by_slots(show, "continuous").values() for run in runs):
+        model = msgspec.structs.replace(run.trace.header.model, architecture=architecture)
+        header = msgspec.structs.replace(run.trace.header, model=model)
+        run.trace = dataclasses.replace(run.trace, header=header)
+    beat = find("batch_size_sweep").make(show)
+    key = f"batch_size_sweep.{said}"
+    (phrase,) = (caption.phrase for caption in beat.captions if caption.phrase.stated[0].key == key)
+    refuse_false(phrase, beat.runs, beat.runs, beat.clock.engine_ns(0))
+
+
 def test_that_all_blocks_are_held_is_said_for_as_long_as_they_are(recorded):
     show = Show(Settings(recordings=recorded, device="cpu"), SIZE)
     beat = find("kv_cache_paging").make(show)
@@ -208,8 +234,6 @@ def test_a_gap_beside_is_one_while_the_prompt_waits_and_is_read(recorded):
 
 
 def test_dots_and_medians_stand_where_their_steps_are(recorded, playing):
-    from tracereel.film.beats.batch_size_sweep import Storyboard
-
     playing("batch_size_sweep")
     board = Storyboard(Show(Settings(), SIZE))
     plot = board.step_plot(board.stage.content)

@@ -184,10 +184,12 @@ class Storyboard:
         before = figure(self._times(middle, self.one), ".1f")
         ratio = figure(self._times(self.most_rows, middle), ".1f")
         mid, one, high = (self.row_labels[number] for number in (middle, self.one, self.most_rows))
-        key = "not_free" if float(ratio.text) > float(before.text) else "still_free"
+        dense, cheap = measure("reads_all_weights", self.all).value, float(before.text) < float(mid.text)
+        first = "costs" if not cheap else "free" if dense else "cheap"
+        then = "not_free" if float(ratio.text) > float(before.text) else "still_free"
         return (
-            self.say("batch_size_sweep.free", mid=mid, one=one, ratio=before),
-            self.say(f"batch_size_sweep.{key}", high=high, mid=mid, ratio=ratio, before=before),
+            self.say(f"batch_size_sweep.{first}", mid=mid, one=one, ratio=before),
+            self.say(f"batch_size_sweep.{then}", high=high, mid=mid, ratio=ratio, before=before),
         )
 
     def _times(self, rows: int, base: int) -> Measured:

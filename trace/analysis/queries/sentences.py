@@ -22,6 +22,9 @@ from tracereel.trace.analysis.query import Answer, Run, lines_of_run, query
 from tracereel.trace.analysis.stalls import gaps_leave_out_steps, stalls
 from tracereel.trace.state.columns import Ints, Trace
 
+_DENSE = frozenset(("gemma", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "phi3", "qwen2", "qwen3"))
+"""Architectures, as Hugging Face names them, of which each token passes through all weights."""
+
 
 def _answer(true: bool, runs: tuple[Run, ...]) -> Answer:
     return int(true), lines_of_run(runs[0])
@@ -244,6 +247,12 @@ def _comparable(runs: tuple[Run, ...], across: tuple[str, ...]) -> bool:
     except NotComparableError:
         return False
     return len(runs) > 1
+
+
+@query
+def reads_all_weights(*runs: Run) -> Answer:
+    """Are all models of an architecture known to have no experts, so that each step reads all of the weights?"""
+    return _answer(all(run.trace.header.model.architecture in _DENSE for run in runs), runs)
 
 
 @query
