@@ -50,9 +50,10 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=":
 _REQUEST = (("request", "request"),)
 _ALONE = Ask("is_prefilled_alone", places=_REQUEST)
 _SAME, _ALL_SAME = Ask("same_requests"), Ask("same_requests", repeats=True)
+_ONE_ENGINE = Ask("are_of_one_engine", repeats=True)
 
 FACTS: dict[str, tuple[Predicate, ...]] = {
-    "title.claim": (Ask("are_of_one_engine", repeats=True),),
+    "title.claim": (_ONE_ENGINE,),
     "strip.broken": (Ask("are_broken", only="digests"),),
     "strip.cut": (Ask("are_cut_off", only="digests"),),
     "end.one_run": (Ask("is_one_run", repeats=True),),
@@ -85,7 +86,8 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
         Ask("takes_its_slot_in_the_next_step", places=(("first", "first"), ("second", "second"))),
     ),
     "decode_batching.static_is": (Ask("static_batches_stay_closed"),),
-    "decode_batching.same": (_SAME,),
+    "decode_batching.same": (_SAME, _ONE_ENGINE),
+    "decode_batching.same_requests": (_SAME,),
     "decode_batching.whole": (Ask("recorded_to_its_end"),),
     "decode_batching.as_recorded": (Ask("recorded_in_part"),),
     "decode_batching.done": (Ask("all_are_answered", of="seconds"),),
@@ -97,7 +99,8 @@ FACTS: dict[str, tuple[Predicate, ...]] = {
     "you_are.who_shorter": (_SAME, Order("continuous", "<", "static")),
     "you_are.who_longer": (_SAME, Order("static", "<", "continuous")),
     "you_are.who_equal": (_SAME, Order("static", "=", "continuous")),
-    "you_are.clock": (_SAME,),
+    "you_are.clock": (_SAME, _ONE_ENGINE),
+    "you_are.clock_of_engines": (_SAME,),
     "you_are.closed": (Ask("static_batches_stay_closed"),),
     "you_are.answer_shorter": (Order("continuous", "<", "static"),),
     "you_are.answer_longer": (Order("static", "<", "continuous"),),
@@ -216,7 +219,7 @@ NO_FACTS: dict[str, str] = {
         _PICTURE,
     ),
     **dict.fromkeys(_keys(pipeline_flow="read", speedup_waterfall="about_larger_batches"), _TERM),
-    **dict.fromkeys(_keys(end="name scan link"), _OWN),
+    **dict.fromkeys(_keys(end="name scan link", title="claim_of_engines"), _OWN),
     **dict.fromkeys(_keys(strip="even held"), _CLOCK),
     **dict.fromkeys(
         _keys(

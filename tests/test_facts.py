@@ -6,6 +6,7 @@ import tomllib
 from contextlib import nullcontext
 from pathlib import Path
 
+import msgspec
 import pytest
 from drawing import SIZE
 from tracereel.film.beat import Beat, Caption
@@ -128,6 +129,29 @@ def test_of_an_exception_the_sentence_that_is_true_is_said(scene, recording, sai
     for caption in beat.captions:  # each is asked where it is drawn
         frames.said_at(caption.from_s)
     assert said <= {stated.key for caption in beat.captions for stated in caption.phrase.stated}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scene", "said"),
+    [
+        ("two_of_eight", "title.claim_of_engines"),
+        ("decode_batching", "decode_batching.same_requests"),
+        ("you_are", "you_are.clock_of_engines"),
+    ],
+)
+def test_runs_of_two_engines_are_not_called_one(scene, said):
+    show = Show(Settings(device="cpu"), SIZE)
+    for run in show.runs("static"):
+        engine = msgspec.structs.replace(run.trace.header.engine, version="other")
+        header = msgspec.structs.replace(run.trace.header, engine=engine)
+        run.trace = dataclasses.replace(run.trace, header=header)
+    (beat,) = storyboard(scene, show)
+    phrases = []
+    frames = BeatFrames(beat, show, note=lambda phrase, text: phrases.append(phrase))
+    for film_s in [*(caption.from_s + 0.5 for caption in beat.captions), beat.clock.film_s]:
+        frames.said_at(film_s)
+    assert said in {stated.key for phrase in phrases for stated in phrase.stated}
 
 
 def test_that_a_block_is_lacking_is_said_where_all_are_held():

@@ -173,7 +173,8 @@ class Storyboard:
             )
             captions.append(Caption(self.verdict_s, say("decode_batching.verdict_alone", idle=idle)))
         else:
-            captions.append(Caption(self.pull_s, say("decode_batching.same")))
+            same = "same" if measure("are_of_one_engine", self._runs).value else "same_requests"
+            captions.append(Caption(self.pull_s, say(f"decode_batching.{same}")))
             if refill(self.static.trace) is Refill.CLOSED:
                 captions.append(Caption(self.same_s + 1.2, say("decode_batching.static_is")))
             captions.append(Caption(self.verdict_s, self._verdict(self.static)))

@@ -40,7 +40,7 @@ from tracereel.film.theme import (
 from tracereel.trace.analysis.batching_facts import Refill, refill
 from tracereel.trace.analysis.comparable import require_comparable
 from tracereel.trace.analysis.moments import Handover, first_handover
-from tracereel.trace.analysis.queries import Run, slot_ranges
+from tracereel.trace.analysis.queries import Run, measure, slot_ranges
 from tracereel.trace.format.storage import TraceError
 
 _MOST_ROWS = 8
@@ -102,6 +102,8 @@ class _ColdOpen:
         self.run, self.other = show.run("static"), show.run("continuous")
         require_comparable([self.run.trace, self.other.trace])
         self.batch = batch = first_batch(self.run)
+        one = measure("are_of_one_engine", [self.run, self.other]).value
+        self.claim = "claim" if one else "claim_of_engines"
         self.few = self._few()
         few_s = max(_FEW_S, _FEW_SAID_S + reading_s(self.few))
         script = Script(batch.begin_ns).run(batch.few_ns, _EMPTYING_S).run(batch.later_ns, few_s)
@@ -223,7 +225,7 @@ class _ColdOpen:
         content = stage.content
         canvas.box(0, content.y - 20, stage.width, content.h + 40, GROUND, _VEIL * veil)
         name: Phrase = brand.title or self.say("title.name")
-        claim: Phrase = brand.claim or self.say("title.claim")
+        claim: Phrase = brand.claim or self.say(f"title.{self.claim}")
         style = Type(HUGE.size * (1.0 if stage.wide else 0.78), HUGE.weight)
         lines = (name.text,) if stage.wide else tuple(wrap(name.text, style, content.w))
         widest = max(width(line, style) for line in lines)

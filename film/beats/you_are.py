@@ -93,10 +93,11 @@ class _TwoAnswers:
     def beat(self) -> Beat:
         """All of it."""
         say = self.say
-        name = figure(measure("median_gain_request_name", [self.static, self.continuous]))
+        runs = [self.static, self.continuous]
+        name, one = figure(measure("median_gain_request_name", runs)), measure("are_of_one_engine", runs)
         captions = (
             Caption(0.0, self._compared("who", "request_e2el_s", name=name)),
-            Caption(_SECOND_S, say("you_are.clock")),
+            Caption(_SECOND_S, say("you_are.clock" if one.value else "you_are.clock_of_engines")),
             Caption(self.done_s + _FACTS_S, self._answered()),
             Caption(self.done_s + _GAPS_S, self._gaps()),
         )
