@@ -50,10 +50,10 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=":
 _REQUEST = (("request", "request"),)
 _ALONE = Ask("is_prefilled_alone", places=_REQUEST)
 _SAME, _ALL_SAME = Ask("same_requests"), Ask("same_requests", repeats=True)
-_ONE_ENGINE = Ask("are_of_one_engine", repeats=True)
+_ONE_ENGINE = Ask("are_of_one_engine")
 
 FACTS: dict[str, tuple[Predicate, ...]] = {
-    "title.claim": (_ONE_ENGINE,),
+    "title.claim": (Ask("are_of_one_engine", repeats=True),),
     "strip.broken": (Ask("are_broken", only="digests"),),
     "strip.cut": (Ask("are_cut_off", only="digests"),),
     "end.one_run": (Ask("is_one_run", repeats=True),),
