@@ -123,6 +123,9 @@ def show_bounds(page: "Sheet", facts: dict[str, Any]) -> None:
     page.remark("what bound the steps, of their time (the rule: trace/SCHEMA.md)")
     rows = [(WORDS[name], f"{number(100 * share, 1)} %") for name, share in facts[BOUNDS].items() if share]
     page.table(Table(("", ""), rows))
+    if facts[BOUNDS]["unknown"]:
+        lacking = [WORDS[name] for name in ("token_budget", "kv_blocks") if facts[name] is None]
+        page.remark(f"{WORDS['unknown']}: the trace does not say its {' and '.join(lacking) or 'KV blocks in use'}")
     page.gap()
 
 

@@ -8,6 +8,7 @@ import fakes
 import msgspec
 import pytest
 from bounds_of_lines import bounds_of_lines
+from tracereel.cli.main import main
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.policies import POLICIES
 from tracereel.engine.scheduler import Scheduler
@@ -253,3 +254,10 @@ def test_the_shares_are_of_the_steps_time(tmp_path):
         {"nobody_waiting": 9 / 39, "token_budget": 30 / 39}
     )
     assert tuple(shares) == BOUNDS
+
+
+def test_inspect_says_what_is_lacking_where_a_bound_is_not_known(capsys):
+    assert main(("inspect", str(PACKAGE_RECORDINGS / "sglang/cpu/tiny-gpt2.jsonl.zst"))) == 0
+    assert "not known: the trace does not say its token budget" in capsys.readouterr().out
+    assert main(("inspect", str(PACKAGE_RECORDINGS / "film-engines/cpu/transformers-static-1.jsonl.zst"))) == 0
+    assert "not known" not in capsys.readouterr().out
