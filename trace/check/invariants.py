@@ -79,7 +79,7 @@ class _Checker:
         self.found: list[Violation] = []
         self.number = 0
         self.batch: tuple[list[int], list[int]] = ([], [])
-        """Requests and slots of a batch in which everyone was found to run, until somebody takes or leaves a slot."""
+        """Requests and slots of a batch in which each was found to run, until a request takes or leaves a slot."""
 
     @property
     def due(self) -> bool:
@@ -227,7 +227,7 @@ class _Checker:
         if budget is not None and sum(step.computed) > budget:
             self.say("budget", f"{sum(step.computed)} tokens computed under a token budget of {budget}")
         if self.report.missing_steps:
-            return  # who runs, and from where, is not known any more: the rules below would cry at everything
+            return  # which requests run, and from where, is not known any more: the rules below would all be broken
         for number in step.preempted:
             self.preempt(number, replica)
         self.groups.free(step, replica)
