@@ -41,18 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from tracereel.cli.tables import Page
     from tracereel.cli.terminal import say_json
     from tracereel.trace.analysis.metrics import parse_slo
-    from tracereel.trace.analysis.registry import measured
-    from tracereel.trace.analysis.special import special_facts
-    from tracereel.trace.analysis.step_bounds import bound_shares
-    from tracereel.trace.analysis.summary import provenance
     from tracereel.trace.state.columns import Trace
 
     slo = parse_slo(args.slo) if args.slo is not None else None
     page = Page(args.markdown)
     for path in trace_files(args.traces):
         trace = Trace.read(path, tokens=False, allow_broken=args.allow_broken)
-        facts = {**provenance(trace), **special_facts(path), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
-        facts[BOUNDS] = bound_shares(trace)
+        facts = facts_of(trace, slo)
         if args.stalls:
             facts[STALLS] = stalls_of(trace)
         if args.json:
@@ -60,6 +55,18 @@ def run(args: argparse.Namespace) -> int:
         else:
             show(page, facts)
     return 0
+
+
+def facts_of(trace: "Trace", slo: dict[str, float] | None) -> dict[str, Any]:
+    """What the tables of a trace show, as plain values; of the limits in `slo` (ms) where there are any."""
+    from tracereel.trace.analysis.registry import measured
+    from tracereel.trace.analysis.special import special_facts
+    from tracereel.trace.analysis.step_bounds import bound_shares
+    from tracereel.trace.analysis.summary import provenance
+
+    limits = {"slo_ms": slo} if slo else {}
+    shares = bound_shares(trace)
+    return {**provenance(trace), **special_facts(trace.path), **limits, **measured(trace, slo), BOUNDS: shares}
 
 
 def show(page: "Sheet", facts: dict[str, Any]) -> None:

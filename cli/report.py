@@ -169,17 +169,16 @@ def _file(figure: "Figure", kind: str) -> bytes:
 
 def _facts(page: "HtmlPage", groups: "Sequence[Group]", slo: dict[str, float] | None) -> None:
     """The median run of each case in full, as `inspect` shows it; the definitions once."""
-    from tracereel.cli.inspect import show_definitions, show_metrics, show_origin
-    from tracereel.trace.analysis.registry import measured
-    from tracereel.trace.analysis.summary import provenance
+    from tracereel.cli.inspect import facts_of, show_bounds, show_definitions, show_metrics, show_origin
 
     known: dict[str, Any] = {}
     for group in groups:
         trace = _median(group)
-        facts = {**provenance(trace), **({"slo_ms": slo} if slo else {}), **measured(trace, slo)}
+        facts = facts_of(trace, slo)
         page.heading(f"{group.label}: {trace.path.name}, the median run")
         show_origin(page, facts)
         show_metrics(page, facts)
+        show_bounds(page, facts)
         known |= {name: value for name, value in facts.items() if value is not None or name not in known}
     page.heading("Definitions")
     show_definitions(page, known)

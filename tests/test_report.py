@@ -11,6 +11,7 @@ import pytest
 from tracereel.cli.main import main
 from tracereel.trace.analysis.compare import estimate, group_runs
 from tracereel.trace.analysis.registry import METRICS, compared, compared_title, measured
+from tracereel.trace.analysis.step_bounds import WORDS, bound_shares
 from tracereel.trace.format.events import RunInfo
 from tracereel.trace.state.columns import Trace
 
@@ -109,6 +110,11 @@ def test_one_case_has_its_metrics_and_no_comparison(small_trace, tmp_path):
     text = report(tmp_path, small_trace)
     assert "against" not in text.split("<iframe")[0]
     assert small_trace.name in text
+    shares = {
+        WORDS[name]: f"{100 * share:,.1f} %" for name, share in bound_shares(Trace.read(small_trace)).items() if share
+    }
+    assert len(shares) > 1
+    assert {row[0]: row[1] for row in cells(text) if row[:1] and row[0] in shares and row[-1].endswith("%")} == shares
 
 
 def test_runs_that_cannot_be_compared_are_refused_by_what_differs(film_recordings, tmp_path, capsys):
