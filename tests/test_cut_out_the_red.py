@@ -105,3 +105,14 @@ def test_the_bars_are_as_long_as_the_steps_took_on_average(scene):
     _, phrases = draw(lambda canvas: scene.paint(canvas, second), SIZE)
     shown = [f.source.value for phrase in phrases for f in phrase.figures if f.source.query == "step_ms"]
     assert shown == [run.measure("step_ms", part="mean").value for run in (scene.static, scene.continuous)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "named"), [("dark", "red"), ("light", "grey")])
+def test_the_colour_that_is_named_is_the_one_that_is_seen(name, named):
+    beat = _CutOut(Show(Settings.read({"theme": name, "device": "cpu"}), SIZE)).beat()
+    assert beat.title.text == f"Cut out the {named}"
+    assert named in beat.captions[0].phrase.text.lower()
+    red, green, blue = theme.PALETTES[name].rgb(theme.IDLE_SLOT)
+    assert (red - max(green, blue) > 0.1) is (named == "red")
+    assert (max(red, green, blue) - min(red, green, blue) < 0.06) is (named == "grey")

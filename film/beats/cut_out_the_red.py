@@ -26,6 +26,7 @@ from tracereel.film.theme import (
     HEADED,
     HEADING,
     HUGE,
+    LIGHT,
     LINE,
     SMALL,
     SMALL_STRONG,
@@ -93,14 +94,16 @@ class _CutOut:
     def beat(self) -> Beat:
         """All of it."""
         say = self.say
+        # What is idle is red on the dark ground alone.
+        ground = "_light" if self.show.palette.name == LIGHT.name else ""
         captions = [
-            Caption(0.0, say("cut_out_the_red.whole", count=self._idle(self.static))),
+            Caption(0.0, say(f"cut_out_the_red.whole{ground}", count=self._idle(self.static))),
             Caption(self.move_s - 0.2, say("cut_out_the_red.moves")),
         ]
         if self.cost is not None:
             captions.append(Caption(self.cost_s, self.cost))
         captions.append(Caption(self.number_s, self.ratio))
-        name = say("cut_out_the_red.name")
+        name = say(f"cut_out_the_red.name{ground}")
         shown = (self.static, self.continuous)
         return Beat("cut_out_the_red", name, tuple(captions), self.clock, shown, self.paint, still_s=self.edge_s - 1.6)
 
