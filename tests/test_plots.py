@@ -198,3 +198,16 @@ def test_it_is_said_where_not_all_slots_are_drawn(sweep, light, monkeypatch):
     with style.themed(light):
         figure = gallery.draw("slots", groups, light)
     assert [panel.get_ylabel() for panel in figure.axes] == ["slot", "slot, the first 4 of 8"]
+
+
+def test_kv_blocks_have_a_panel_where_a_trace_says_them(sweep, light):
+    llama = Trace.read(PACKAGE_RECORDINGS / "llama-cpp" / "cpu" / "film-12.jsonl.zst")
+    named = {}
+    for trace in (llama, sweep[0]):
+        with style.themed(light):
+            figure = gallery.draw("queue", group_runs([trace]), light)
+        named[trace.path] = [panel.get_ylabel() for panel in figure.axes]
+        (waiting,) = lines(figure, 0)
+        assert waiting[-1].tolist() == [(trace.span_ns[1] - trace.span_ns[0]) / 1e9, trace.steps.waiting[-1]]
+    assert named[llama.path] == ["requests waiting", "requests running"]
+    assert named[sweep[0].path] == ["requests waiting", "requests running", "KV blocks held\nof 200"]

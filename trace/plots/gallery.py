@@ -44,6 +44,7 @@ def draw(name: str, groups: Sequence[Group], theme: Theme) -> Figure:
     digests = sorted(trace.name for trace in traces)
     seen = ", ".join(digests[:3]) + (f" and {len(digests) - 3} more" if len(digests) > 3 else "")
     workload = f"{header.workload.name}, {header.workload.arrivals}" if header.workload.arrivals else ""
-    said = f"{model} · {header.device.name}{threads} · {workload or header.workload.name} · traces {seen}"
+    made_of = f"{'trace' if len(digests) == 1 else 'traces'} {seen}"
+    said = f"{model} · {header.device.name}{threads} · {workload or header.workload.name} · {made_of}"
     footnote(figure, said, [f"{trace.name}: {caveat}" for trace in traces for caveat in trace.caveats], theme)
     return figure

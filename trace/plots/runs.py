@@ -211,17 +211,21 @@ def latency(groups: Sequence[Group], theme: Theme) -> Figure:
 
 
 def queue(groups: Sequence[Group], theme: Theme) -> Figure:
-    """Requests waiting and running, and KV blocks held, over time, of the median run of each case."""
+    """Requests waiting and running, and KV blocks held where the traces say so, of the median run of each case."""
     traces = [median_run(group.traces) for group in groups]
-    figure = Figure(figsize=(WIDTH, 5.0))
-    panels = figure.subplots(3, 1, sharex=True)
-    columns = (("waiting", "requests waiting"), ("running", "requests running"), ("kv_used", "KV blocks held"))
-    for panel, (column, called) in zip(panels, columns, strict=True):
+    columns = {"waiting": "requests waiting", "running": "requests running", "kv_used": _blocks_held(traces)}
+    drawn = {column: called for column, called in columns.items() if called}
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.4 * len(drawn)))
+    panels = figure.subplots(len(drawn), 1, sharex=True)
+    for panel, (column, called) in zip(panels, drawn.items(), strict=True):
         for i, trace in enumerate(traces):
             values = over_replicas(trace, getattr(trace.steps, column))
             known = values != ABSENT
             at, value = extremes(since_arrival_s(trace, trace.steps.start_ns[known]), values[known])
-            panel.step(at, value, where="post", color=theme.case(i), ls=theme.dash(i), lw=1.2, clip_on=False)
+            if len(at):  # what the last schedule left holds until the step ends
+                at, value = np.append(at, longest_s(trace)), np.append(value, value[-1])
+            look: dict[str, Any] = {"color": theme.case(i), "ls": theme.dash(i), "lw": 1.2, "clip_on": False}
+            panel.step(at, value, where="post", **look)
         panel.set_ylabel(called)
         panel.set_ylim(0)
         panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -229,3 +233,12 @@ def queue(groups: Sequence[Group], theme: Theme) -> Figure:
     panels[-1].set_xlim(0)
     _cases_legend(figure, groups, theme, [shown(group) for group in groups])
     return figure
+
+
+def _blocks_held(traces: Sequence[Trace]) -> str:
+    """The name of the axis of KV blocks, with the pool's size where all have the same; empty where no trace says."""
+    if not any((trace.steps.kv_used != ABSENT).any() for trace in traces):
+        return ""
+    pools = {trace.header.kv_blocks for trace in traces}
+    (pool,) = pools if len(pools) == 1 else (None,)
+    return "KV blocks held" if pool is None else f"KV blocks held\nof {pool:,}"
