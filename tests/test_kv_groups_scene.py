@@ -217,3 +217,14 @@ def test_a_square_frame_shows_every_slots_tables_in_two_columns(settings):
         assert all(
             width(word.text, SMALL) + 16 <= bands[0].x - board.picture.pool.table_of(row).x for word in groups.words
         )
+
+
+def test_a_block_that_nothing_is_written_into_has_none_of_its_holders_own_colour(run, pool):
+    first_ns = int(run.trace.steps.start_ns[0]) + 1
+    occupant = run.timeline.at(first_ns).occupancy[0]
+    assert occupant.computed_tokens == 0
+    colour, box = pool.colours[occupant.request], Box(40, 40, 1200, pool.groups.least_height + 20)
+    tables = run.timeline.at(first_ns).group_tables(occupant.request)
+    assert any(tables)
+    picture, _ = draw(lambda canvas: pool.groups.paint(canvas, box, occupant, first_ns, colour), SIZE)
+    assert (np.abs(picture / 255 - LOOK(colour)).max(axis=2) > 0.03).all()

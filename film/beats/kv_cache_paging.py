@@ -17,8 +17,8 @@ from tracereel.film.beats.stretch import require_all_slots, shown_stretch
 from tracereel.film.canvas import Canvas
 from tracereel.film.clock import Script, ease
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.block_pool import BlockPool, paint_free, paint_reserved
-from tracereel.film.components.group_tables import paint_freed
+from tracereel.film.components.block_looks import paint_free, paint_freed, paint_reserved
+from tracereel.film.components.block_pool import BlockPool
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, figure, quote
 from tracereel.film.registry import FULL_LENGTH, scene

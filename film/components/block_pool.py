@@ -13,13 +13,13 @@ from functools import lru_cache
 import numpy as np
 from tracereel.film.canvas import Canvas
 from tracereel.film.colours import RequestColours
-from tracereel.film.components.group_tables import GroupTables, filled
+from tracereel.film.components.block_looks import HELD, filled, paint_free, paint_reserved
+from tracereel.film.components.group_tables import GroupTables
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, figure, quote
 from tracereel.film.stage import Box, Spot
 from tracereel.film.theme import (
     DIM,
-    GROUND,
     IN_ROW,
     INK,
     LINE,
@@ -28,7 +28,6 @@ from tracereel.film.theme import (
     SMALL_STRONG,
     STRONG,
     TEXT,
-    Colour,
     Letters,
     mix,
 )
@@ -38,8 +37,6 @@ _MOST_BLOCKS = 600
 """Blocks of a pool that are drawn; of a larger one the first that many."""
 _NUMBER, _INSET = 30.0, 6.0
 """What the number of a block takes above its fill, and how far its fill is from its edges."""
-_HELD = 0.36
-"""How much of a holder's colour is in the empty part of its block."""
 _CHIP, _BESIDE = 84.0, 10.0
 """How wide a request's chip is, and what is between two."""
 _HIGHEST = 64.0
@@ -235,7 +232,7 @@ class BlockPool:
                 block = table[place]
                 shared = len(state.block_holders.get(block, ())) > 1
                 full = filled(occupant.computed_tokens, place, self.block_tokens)
-                ground = colour if full >= 1 else mix(PANEL, colour, _HELD)
+                ground = colour if full >= 1 else mix(PANEL, colour, HELD)
                 canvas.box(*cell.sides, ground)
                 if 0 < full < 1 and not self._lettered(cell):
                     canvas.box(cell.x, cell.y, cell.w * full, cell.h, colour)
@@ -312,21 +309,6 @@ class BlockPool:
             at = self._chips_left(box) + len(chips) * (_CHIP + _BESIDE)
             if width(more.text, SMALL) <= box.right - at:
                 canvas.text(more, at, box.y + box.h / 2 + IN_ROW, SMALL, DIM)
-
-
-def paint_reserved(canvas: Canvas, fill: Box, colour: Colour, share: float) -> None:
-    """A block that a request holds, written as far as the share says."""
-    canvas.box(*fill.sides, mix(PANEL, colour, _HELD))
-    if share:
-        canvas.box(fill.x, fill.y, fill.w * share, fill.h, colour)
-
-
-def paint_free(canvas: Canvas, fill: Box, last: Colour | None) -> None:
-    """A block that no request holds; what its last holder left in it is a line at its bottom."""
-    canvas.box(*fill.sides, mix(GROUND, LINE, 0.5))
-    if last is not None:
-        high = min(fill.h * 0.22, 8.0)
-        canvas.box(fill.x, fill.bottom - high, fill.w, high, mix(GROUND, last, 0.7))
 
 
 def _longest_table(run: Run) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Collection
 from itertools import groupby
 
 from tracereel.film.canvas import Canvas
+from tracereel.film.components.block_looks import filled, paint_freed, paint_reserved
 from tracereel.film.lettering import width
 from tracereel.film.phrases import Phrase, Phrasebook, quote
 from tracereel.film.stage import Box
-from tracereel.film.theme import DIM, PANEL, SMALL, TEXT, Colour, mix
+from tracereel.film.theme import DIM, SMALL, TEXT, Colour
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.state.timeline import SlotOccupancy
 
@@ -22,10 +23,6 @@ _BAND, _GAP, _KIND_GAP = 7.0, 2.5, 6.0
 """The least that a band takes, and what is between bands, and between bands of different kinds."""
 _NARROWEST, _WIDEST = 12.0, 120.0
 """A column at least and at most."""
-_HELD = 0.36
-"""How much of a holder's colour is in the empty part of its block."""
-
-
 _OWN_WORDS = 212.0
 """What the phrasebook's words for groups take at most."""
 
@@ -99,23 +96,12 @@ class GroupTables:
                 if place not in table:
                     continue
                 block = table[place]
-                canvas.box(*cell.sides, mix(PANEL, colour, _HELD))
-                canvas.box(cell.x, cell.y, cell.w * filled(occupant.computed_tokens, place, tokens), cell.h, colour)
+                paint_reserved(canvas, cell, colour, filled(occupant.computed_tokens, place, tokens))
                 if len(state.block_holders[block]) > 1:
                     high = min(cell.h * 0.3, 5.0)
                     canvas.box(cell.x, cell.bottom - high, cell.w, high, TEXT)
                 if block in marked:
                     canvas.card(*cell.sides, TEXT, lit, radius=3, outline=3)
-
-
-def filled(computed: int, place: int, block_tokens: int) -> float:
-    """How much of a block is written: the one at this place of a table with KV for so many tokens."""
-    return min(max(computed - place * block_tokens, 0), block_tokens) / block_tokens
-
-
-def paint_freed(canvas: Canvas, cell: Box, colour: Colour) -> None:
-    """The place of a block that its request gave back while it runs."""
-    canvas.card(cell.x + 1, cell.y + 1, cell.w - 2, cell.h - 2, colour, radius=3, outline=2)
 
 
 def _word(run: Run, say: Phrasebook, group: int) -> Phrase:
