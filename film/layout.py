@@ -44,7 +44,10 @@ Watch = Callable[[Drawn], None]
 
 _SEEN = 0.25
 """What is fainter is on its way in or out."""
-_OPAQUE = 0.85
+_OPAQUE, _WHOLE = 0.85, 0.99
+"""What hides what is under it; what is seen wholly."""
+_ON_GROUND = 4.0
+"""Units by which a text may leave the thing that it stands on."""
 _SLACK = 1.5
 """Units by which a text may cross an edge unseen."""
 _APART = 3.0
@@ -74,11 +77,11 @@ def grounds(drawn: Sequence[Drawn], ground: Rgb) -> list[tuple[Drawn, Rgb]]:
     """Every text that stands still and fully visible, with the colour it stands on."""
     result = []
     for i, text in enumerate(drawn):
-        if text.kind is not Kind.TEXT or text.alpha < 0.99 or text.moving:
+        if text.kind is not Kind.TEXT or text.alpha < _WHOLE or text.moving:
             continue
         under = ground
         for thing in drawn[:i]:
-            if thing.kind in (Kind.CARD, Kind.BOX, Kind.DISC) and _inside(text.sides, thing.sides, 4.0):
+            if thing.kind in (Kind.CARD, Kind.BOX, Kind.DISC) and _inside(text.sides, thing.sides, _ON_GROUND):
                 r, g, b = (a + (z - a) * thing.alpha for a, z in zip(under, thing.colour, strict=True))
                 under = r, g, b
         result.append((text, under))

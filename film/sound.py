@@ -23,6 +23,14 @@ _TICK_S = 0.09
 _PENTATONIC = (0, 2, 4, 7, 9)
 _LOWEST_HZ = 261.63
 _OCTAVES = 2
+_OVERTONE, _DECAY, _ATTACK_S = 0.3, 55.0, 0.002
+"""How loud a tick's overtone is next to its tone, how fast it dies away (1/s), and how long it takes to begin."""
+_LOUDNESS = 0.22
+"""How loud one tick is: where many come at once the sum is bent towards 1."""
+_UNDER_VOICE = 0.35
+"""How loud ticks are under a voice."""
+_MARGIN = 1.05
+"""How much faster than it has to a voice reads that would run into the next caption."""
 _FASTEST = 260 / 165
 """How many times as fast as usual a voice reads at most."""
 
@@ -34,7 +42,7 @@ def soundtrack(
     tracks = []
     if settings.sound:
         # Under a voice the ticks stay in the background.
-        tracks.append(ticks(timed_beats, film_s) * (0.35 if settings.narration else 1.0))
+        tracks.append(ticks(timed_beats, film_s) * (_UNDER_VOICE if settings.narration else 1.0))
     if settings.narration:
         tracks.append(narration(settings.voice, cues, film_s, settings.language))
     return np.sum(tracks, axis=0).clip(-1, 1).astype(np.float32) if tracks else None
@@ -57,7 +65,7 @@ def ticks(timed_beats: Sequence[tuple[float, Beat]], film_s: float) -> Samples:
                 seconds = np.where(requests == beat.heard, seconds, np.nan)
             _strike(track, start + seconds, requests, (i + pans(run)) / len(heard))
     # Where many tokens come at once they are louder, but never distorted.
-    loud: Samples = np.tanh(track[: round(film_s * RATE)] * 0.22)
+    loud: Samples = np.tanh(track[: round(film_s * RATE)] * _LOUDNESS)
     return loud
 
 
@@ -115,8 +123,8 @@ def _tick(pitch: int) -> npt.NDArray[np.float32]:
     octave, degree = divmod(pitch, len(_PENTATONIC))
     hertz = _LOWEST_HZ * 2 ** (octave + _PENTATONIC[degree] / 12)
     t = np.arange(round(_TICK_S * RATE)) / RATE
-    tone = np.sin(2 * np.pi * hertz * t) + 0.3 * np.sin(4 * np.pi * hertz * t)
-    return (tone * np.exp(-t * 55) * np.minimum(t / 0.002, 1)).astype(np.float32)
+    tone = np.sin(2 * np.pi * hertz * t) + _OVERTONE * np.sin(4 * np.pi * hertz * t)
+    return (tone * np.exp(-t * _DECAY) * np.minimum(t / _ATTACK_S, 1)).astype(np.float32)
 
 
 def narration(voice: Voice, cues: Sequence[Cue], film_s: float, language: str) -> Samples:
@@ -130,7 +138,7 @@ def narration(voice: Voice, cues: Sequence[Cue], film_s: float, language: str) -
         room = cue.to_s - cue.from_s
         spoken = _resampled(*voice.say(cue.text, language, 1.0))
         if len(spoken) / RATE > room:
-            pace = min(len(spoken) / RATE / room * 1.05, _FASTEST)
+            pace = min(len(spoken) / RATE / room * _MARGIN, _FASTEST)
             spoken = _resampled(*voice.say(cue.text, language, pace))
         first = round(cue.from_s * RATE)
         end = min(first + min(len(spoken), round(room * RATE)), len(track))
