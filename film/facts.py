@@ -240,7 +240,8 @@ NO_FACTS: dict[str, str] = {
             speedup_waterfall="name_slower refilling_slots larger_batches the_rest",
             batch_size_sweep="name step throughput latency",
             engine_race="name",
-            end="record render render_continuous_batching render_full_length more result",
+            end="record render render_continuous_batching render_continuous_batching_of_runs render_full_length "
+            "render_full_length_of_runs more result",
         ),
         _NAME,
     ),

@@ -13,6 +13,7 @@ from tracereel.film.beats.end_card import end_card
 from tracereel.film.settings import Settings
 from tracereel.film.show import Show
 from tracereel.trace.analysis.queries import Run
+from tracereel.trace.recordings.index import PACKAGE_RECORDINGS
 from tracereel.trace.state.columns import Trace
 
 H100 = Path(__file__).parent / "data" / "h100"
@@ -65,6 +66,21 @@ def test_the_run_plays_once():
 
 def changed(trace, **fields):
     return Run(dataclasses.replace(trace, header=msgspec.structs.replace(trace.header, **fields)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recording", "command"),
+    [
+        ("film/cpu", "manim -pql scenes/continuous_batching.py"),
+        ("vllm-kinds/cpu/lora.jsonl.zst", "tracereel render --recordings RUNS"),
+        ("film-8b", "tracereel render --recordings RUNS"),
+    ],
+)
+def test_the_command_renders_the_runs_that_were_played(recording, command):
+    beat = end_card(Show(Settings(recordings=PACKAGE_RECORDINGS / recording), SIZE))
+    _, phrases = draw(lambda canvas: beat.picture(canvas, beat.clock.film_s - 0.1), SIZE)
+    assert command in [phrase.text for phrase in phrases]
 
 
 def test_models_with_random_weights_are_named_and_other_engines_have_no_command(film_recordings):

@@ -18,6 +18,7 @@ from tracereel.film.theme import ACCENT, BODY, CAPTION, DIM, SMALL, TEXT, Type
 from tracereel.trace.analysis.comparable import NotComparableError, require_comparable
 from tracereel.trace.analysis.pairs import throughput_ratio
 from tracereel.trace.analysis.queries import Run, measure
+from tracereel.trace.recordings.index import FILM
 
 _TOLD_S, _PLAY_S, _HELD_S = 1.8, 5.4, 0.7
 """When it is said on what the film rests; in how many seconds at least the run plays once; how long its end is held."""
@@ -157,11 +158,18 @@ def _facts(show: Show, runs: list[Run]) -> list[Fact]:
     when = say("title.recorded_is", day=show.quote(first, "recorded_on"), digest=show.quote(first, "digest"))
     return [
         *_recorded(show, first),
-        Fact(say("end.render"), say(f"end.render_{show.film or CONTINUOUS_BATCHING}"), typed=True),
+        Fact(say("end.render"), say(f"end.render_{show.film or CONTINUOUS_BATCHING}{_of_runs(first)}"), typed=True),
         Fact(say("title.recorded"), when),
         Fact(say("title.model"), show.quote(first, "model")),
         Fact(say("title.device"), show.quote(first, "device")),
     ]
+
+
+def _of_runs(run: Run) -> str:
+    """The end of the command's key: plain `manim` plays the film's own suite, other runs have to be named."""
+    header = run.trace.header
+    own = header.run is not None and header.run.suite == FILM and header.engine.name == "tracereel"
+    return "" if own else "_of_runs"
 
 
 def _recorded(show: Show, run: Run) -> list[Fact]:
