@@ -7,7 +7,7 @@ ratios with intervals, the waterfall, the figures, and the player with the media
 
 import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ def report_of(
     from tracereel.player.page import build_page, inline_digests
     from tracereel.trace import __version__
     from tracereel.trace.analysis.model_words import named_model
+    from tracereel.trace.check.invariants import contradictions
 
     header = groups[0].traces[0].header
     against = f" against {groups[0].label}" if len(groups) > 1 else ""
@@ -75,18 +76,20 @@ def report_of(
         f" {header.workload.name} · {runs} runs · made with tracereel {__version__}",
     )
     every = [trace for group in groups for trace in group.traces]
-    for trace in every:
-        if trace.broken or trace.cut:
-            page.warning(f"{trace.path.name}: {trace.caveats[0]}")
-    if any(trace.caveats for trace in every):
-        page.remark(
-            f"Of {sum(bool(trace.caveats) for trace in every)} of {runs} runs something must be said: see Runs."
-        )
+    said = {}
+    for done, trace in enumerate(every):
+        report("checking", done, len(every))
+        wrong = contradictions(trace.path)
+        for warning in wrong if not trace.faulty else trace.caveats[:1]:
+            page.warning(f"{trace.path.name}: {warning}")
+        said[trace.path] = [*trace.caveats, *wrong]
+    if some := sum(map(bool, said.values())):
+        page.remark(f"Of {some} of {runs} runs something must be said: see Runs.")
     for other in groups[1:]:
         _comparison(page, groups[0], other)
     page.section("Runs")
     for group in groups:
-        _repeats(page, group)
+        _repeats(page, group, said)
     page.section("Figures")
     _figures(page, groups, report)
     page.section("Player")
@@ -116,8 +119,8 @@ def _comparison(page: "HtmlPage", base: "Group", other: "Group") -> None:
     show_waterfall(page, falls)
 
 
-def _repeats(page: "HtmlPage", group: "Group") -> None:
-    """Every run of a case and what it measured."""
+def _repeats(page: "HtmlPage", group: "Group", said: Mapping[Path, Sequence[str]]) -> None:
+    """Every run of a case, what it measured, and what must be said of it."""
     from tracereel.cli.tables import Table, number
     from tracereel.trace.analysis.registry import compared_title
 
@@ -127,7 +130,7 @@ def _repeats(page: "HtmlPage", group: "Group") -> None:
     page.heading(f"{group.label}, {len(group.traces)} run{'s' if len(group.traces) > 1 else ''}")
     page.table(Table(("file", *(trace.path.name for trace in group.traces)), rows))
     for trace in group.traces:
-        for caveat in trace.caveats:
+        for caveat in said[trace.path]:
             page.remark(f"{trace.path.name}: {caveat}")
 
 

@@ -25,13 +25,12 @@ from tracereel.trace.analysis.compare import Group, group_runs
 from tracereel.trace.analysis.pairs import median_run
 from tracereel.trace.analysis.queries import Run
 from tracereel.trace.analysis.step_bounds import BOUNDS
-from tracereel.trace.check.invariants import check
+from tracereel.trace.check.invariants import contradictions
 from tracereel.trace.recordings.index import device_folder
 from tracereel.trace.state.columns import Trace
 
 DATA_ID = "tracereel-data"
 MOST_RUNS = 64
-MOST_VIOLATIONS = 3
 FILMS_CASES = ("static", "continuous")
 LARGE = 2**23
 """Bytes of columns."""
@@ -196,7 +195,7 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
         replicas=[{"replica": replica.replica, "slots": replica.slots} for replica in header.replicas],
         device=device_folder(header.device),
         provenance=msgspec.to_builtins(header),
-        notes=[*trace.caveats, *_contradictions(trace)],
+        notes=[*trace.caveats, *contradictions(trace.path)],
         figures=figures_of(run),
         moments=moments_of(run),
     )
@@ -205,11 +204,6 @@ def _entry(run: Run, group: str, median: bool) -> RunEntry:
 _OTHER_LANGUAGE = {"en": "中文"}
 """What the button that changes the language says, in the language it changes to: not a word of the films, whose faces
 need not have its characters."""
-
-
-def _contradictions(trace: Trace) -> list[str]:
-    found = check(trace.path, limit=MOST_VIOLATIONS).violations
-    return [f"This recording contradicts itself: {violation}." for violation in found]
 
 
 def all_words() -> dict[str, dict[str, str]]:

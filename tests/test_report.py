@@ -105,6 +105,22 @@ def test_text_of_a_trace_is_never_markup(tmp_path):
 
 
 @pytest.mark.slow
+def test_where_a_recording_contradicts_itself_is_said_at_the_top_and_with_its_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "a.jsonl"
+    fakes.record_small_run(path)
+    header, *records = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    step = next(record for record in records if "phases" in record)
+    step["running"] += 1
+    path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in (header, *records)))
+    fakes.seal(path)
+    head, runs = report(tmp_path, path).split(">Runs</h2>", 1)
+    said = f"a.jsonl: This recording contradicts itself: line {records.index(step) + 2}: "
+    assert f'<p class="warning">{said}' in head
+    assert said in runs
+
+
+@pytest.mark.slow
 def test_one_case_has_its_metrics_and_no_comparison(small_trace, tmp_path):
     pytest.importorskip("matplotlib")
     text = report(tmp_path, small_trace)

@@ -19,6 +19,7 @@ from tracereel.trace.format.decoding import MalformedRecordError, decode_record
 from tracereel.trace.format.events import Admission, Arrival, BlockGrant, End, Finish, Header, ReplicaInfo, Step
 from tracereel.trace.format.storage import LineReader, TraceError
 
+_MOST_SAID = 3
 LENGTH = "length"
 """The reason of a request that ends because it has as many tokens as it may have."""
 
@@ -33,6 +34,14 @@ def check(path: Path | str, limit: int | None = None) -> Report:
     report.violations = list(found if limit is None else islice(found, limit))
     report.complete = limit is None or next(found, None) is None
     return report
+
+
+def contradictions(path: Path | str) -> list[str]:
+    """A sentence for each of a trace file's first few violations, for pages that show the trace all the same.
+
+    Raises TraceError only where the file cannot be read at all.
+    """
+    return [f"This recording contradicts itself: {found}." for found in check(path, limit=_MOST_SAID).violations]
 
 
 def violations(report: Report) -> Iterator[Violation]:
