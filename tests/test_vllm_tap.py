@@ -133,6 +133,26 @@ def test_a_step_that_was_in_flight_when_the_recording_began_is_none_of_it(tmp_pa
     assert (step["requests"], step["sampled"]) == ([0], [1])
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_requests_of_the_warm_up_that_still_run_are_named_in_the_log_in_one_line(tmp_path, caplog, ended):
+    engine = Engine(tmp_path / "run.jsonl", settings={"warmup": 1})
+    engine.arrive("warm")
+    engine.step({"warm": (0, 4, [1])}, tokens={"warm": [104]}, ends={"warm": STOP} if ended else {})
+    engine.arrive("a")
+    assert [record.getMessage() for record in caplog.records if "1 earlier request(s)" in record.getMessage()] == (
+        []
+        if ended
+        else [
+            "tracereel: 1 earlier request(s) have not ended; the recording that begins here lacks them, and"
+            " `tracereel check` will find it in contradiction with itself"
+        ]
+    )
+    going = {} if ended else {"warm": (4, 1, [])}
+    engine.step({"a": (0, 4, [3])}, going, tokens={"a": [104]}, ends={"a": STOP})
+    engine.tap.close()
+    assert check(engine.path).ok is ended
+
+
 def test_steps_that_come_back_in_another_order_end_the_recording(tmp_path, caplog):
     engine = Engine(tmp_path / "run.jsonl", depth=2)
     engine.arrive("a")

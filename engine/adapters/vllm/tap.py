@@ -155,6 +155,13 @@ class Tap:
             self._to_skip -= 1
             return
         if self._between:
+            running, waiting = self._queued()
+            if (others := running + waiting - 1) > 0:
+                logger.warning(
+                    "tracereel: %d earlier request(s) have not ended; the recording that begins here lacks them, and"
+                    " `tracereel check` will find it in contradiction with itself",
+                    others,
+                )
             self._begin()
         if self._recorder is None:
             return
