@@ -1,5 +1,6 @@
 """One writer, one file: whoever writes, what stands under a name is whole, and what was there before is not lost."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,9 @@ import zstandard
 from tracereel.engine.config import EngineConfig
 from tracereel.engine.request import Request, SamplingParams
 from tracereel.trace.check.invariants import check
+from tracereel.trace.format import recorder as recorder_module
 from tracereel.trace.format.atomic import replacing
+from tracereel.trace.format.events import Arrival
 from tracereel.trace.format.locks import Lock, LockedError
 from tracereel.trace.format.recorder import Recorder, RecordingError
 from tracereel.trace.format.storage import LineReader, LineWriter, TraceError, replace_text
@@ -194,6 +198,34 @@ def test_a_second_recorder_of_a_file_is_refused_and_the_first_is_whole(tmp_path)
         record_some(recorder, 0, 3)
     assert check(path).ok
     assert names(tmp_path) == {"run.jsonl.zst"}
+
+
+@pytest.mark.parametrize("on_fault", ["continue", "stop"])
+def test_a_disk_that_hangs_does_not_hang_the_engine_for_good(tmp_path, monkeypatch, caplog, on_fault):
+    path, goes_on = tmp_path / "run.jsonl", threading.Event()
+    write = LineWriter.write
+    monkeypatch.setattr(LineWriter, "write", lambda self, lines: (goes_on.wait(30), write(self, lines)))
+    monkeypatch.setattr(recorder_module, "STUCK_SECONDS", 0.05)
+    recorder = Recorder(path, fakes.header(EngineConfig()), capacity=4, on_fault=on_fault)
+    arrivals = [
+        Arrival(request=number, id=f"r{number}", arrival_ns=0, submitted_ns=0, prompt_tokens=3, max_tokens=4)
+        for number in range(200)
+    ]
+    begun = time.monotonic()
+    stopped = (
+        contextlib.nullcontext() if on_fault == "continue" else pytest.raises(RecordingError, match="taken nothing")
+    )
+    with stopped:
+        for arrival in arrivals:
+            recorder.record(arrival)
+    with pytest.raises(RecordingError, match=r"its file has taken nothing for 0\.05 s"):
+        recorder.close()
+    assert time.monotonic() - begun < 10
+    assert recorder._events.qsize() < 100  # nor does what waits grow
+    assert caplog.text.count("goes on unrecorded") == (on_fault == "continue")
+    goes_on.set()
+    recorder._thread.join()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.zst"])

@@ -26,6 +26,9 @@ FLUSH_SECONDS = 0.25
 """How long a written record may stay unreadable for others."""
 CAPACITY = 4096
 """Records that may wait to be written, if not said otherwise."""
+STUCK_SECONDS = 30.0
+"""How long the file may take nothing while the engine waits for room (a network disk that hangs)."""
+_ROOM_SECONDS = 0.001
 # The writer looks this often instead of being woken for each record: a wake-up costs the engine's thread a system call
 # and a change of threads, some records at once cost it neither.
 _LOOK_SECONDS = 0.02
@@ -81,8 +84,9 @@ class Recorder:
     When the file cannot be created or written (a full disk, a folder that vanished, a target that may not be written),
     `on_fault` says what comes of it. `stop`: the constructor, or the next `record()`, raises RecordingError.
     `continue`: one line goes to the log, and the engine goes on unrecorded. `close()` raises RecordingError in both
-    cases. A record outside the bounds of `events`, which no reader would take, is such a fault; a header outside them
-    is refused at once, with RecordingError.
+    cases. A record outside the bounds of `events`, which no reader would take, is such a fault, and so is a file that
+    takes nothing for STUCK_SECONDS while the engine waits for room. A header outside them is refused at once, with
+    RecordingError.
     """
 
     def __init__(
@@ -104,7 +108,7 @@ class Recorder:
         self._fault: str | None = None
         self._writer: LineWriter | None = None
         self._lock: Lock | None = None
-        self._closed = self._inherited = False
+        self._closed = self._inherited = self._stuck = False
         if what := _unreadable(header):
             raise RecordingError(f"{self.path}: {what}")
         try:
@@ -148,17 +152,23 @@ class Recorder:
         self._put((make, facts))
 
     def _put(self, event: _Waiting) -> None:
-        if self._fault is not None and self._stops:
+        if self._fault is None:
+            self._events.put(event)
+        elif self._stops:
             raise self._error()
-        self._events.put(event)
 
     def _room(self, *, droppable: bool) -> bool:
         """The buffer is full: wait until it is not, or say whether this record stays where records are dropped."""
         if self._drops:
             return not droppable
+        waits = 0  # counted, as a process that was suspended finds that time has passed
         while self._events.qsize() >= self._capacity and self._fault is None:
             self._look.set()
-            time.sleep(0.001)
+            time.sleep(_ROOM_SECONDS)
+            waits += 1
+            if waits * _ROOM_SECONDS >= STUCK_SECONDS:
+                self._stuck = True
+                self._fail(f"the recording was cut off (its file has taken nothing for {STUCK_SECONDS:g} s)")
         return True
 
     def close(self) -> None:
@@ -188,8 +198,7 @@ class Recorder:
                 return
             except OSError as error:
                 self._fail_with(error)
-        if self._writer is not None:
-            self._writer.abandon()
+        self._leave()
         raise self._error()
 
     def abandon(self) -> None:
@@ -197,17 +206,21 @@ class Recorder:
         if self._inherited:
             return
         self._stop()
-        if self._writer is not None:
-            self._writer.abandon()
+        self._leave()
         if self._lock is not None:
             self._lock.release()
+
+    def _leave(self) -> None:
+        """Leave the partial file behind; a thread that is stuck in it has it still."""
+        if self._writer is not None and not self._thread.is_alive():
+            self._writer.abandon()
 
     def _stop(self) -> None:
         if not self._closed:
             self._closed = True
             self._events.put(None)
             self._look.set()
-            self._thread.join()
+            self._thread.join(_LOOK_SECONDS if self._stuck else None)
 
     def _fail_with(self, error: Exception) -> None:
         self._fail(f"the recording was cut off ({getattr(error, 'strerror', None) or error})")
@@ -221,7 +234,8 @@ class Recorder:
 
     def _error(self) -> RecordingError:
         left = ""
-        if self._writer is not None and self._writer.partial.exists():
+        # A disk that hangs is not asked anything more.
+        if self._writer is not None and (self._stuck or self._writer.partial.exists()):
             left = f"; what was written is in {self._writer.partial.name}"
         return RecordingError(f"{self.path}: {self._fault}{left}")
 
