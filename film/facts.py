@@ -186,7 +186,7 @@ NO_FACTS: dict[str, str] = {
     **dict.fromkeys(
         _keys(
             two_of_eight="few waiting writing",
-            decode_batching="verdict_alone stretch_sum idle tokens merged windowed",
+            decode_batching="verdict_alone stretch_sum idle tokens merged merged_uneven windowed",
             pipeline_flow="stretch_sum more replica more_slots earlier tokens",
             kv_cache_paging="stretch_sum pool pool_of_groups held_of more_blocks more_tables facts",
             cut_out_the_red="steps ratio_pairs ratio end left spread",

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import many_slots
 import pytest
 from films import SIZES, drawn_by, laid_out, suite_of
 from tracereel.film.colours import RequestColours
@@ -157,6 +158,13 @@ def test_many_rows_that_stand_close_are_merged_into_eight_bands_at_most(slots, h
     assert drawn == bands
 
 
+@pytest.mark.parametrize(
+    ("slots", "high", "each"), [(64, 240, 8), (64, 210, 8), (64, 120, 16), (96, 150, 16), (61, 210, 9), (7, 20, 7)]
+)
+def test_bands_have_the_same_slots_where_nearly_as_many_bands_divide_them(slots, high, each):
+    assert SlotBands(slots, (), ()).slots_each(Box(0, 0, 900, high)) == each
+
+
 @pytest.mark.parametrize("shape_name", SIZES)
 def test_it_is_said_how_many_slots_a_band_is(shape_name):
     show = Show(Settings(device="cuda"), SIZES[shape_name])
@@ -164,6 +172,18 @@ def test_it_is_said_how_many_slots_a_band_is(shape_name):
     said = []
     BeatFrames(beat, show, note=lambda phrase, text: said.append(text)).said_at(beat.clock.film_s - 0.5)
     assert said.count("a band is 8 slots") == 2
+
+
+@pytest.mark.slow
+def test_a_last_band_of_fewer_slots_is_said_to_be_one(tmp_path):
+    for policy in ("static", "continuous"):
+        config = replace(many_slots.ROOMY, policy=policy, max_num_seqs=61)
+        many_slots.record(tmp_path, "film", policy, config, many_slots.mixed(200), repeats=1)
+    show = Show(Settings(recordings=tmp_path), SIZES["wide"])
+    (beat,) = storyboard("decode_batching", show)
+    said = []
+    BeatFrames(beat, show, note=lambda phrase, text: said.append(text)).said_at(beat.clock.film_s - 0.5)
+    assert said.count("a band is 8 slots, the last 5") == 2
 
 
 @pytest.mark.long

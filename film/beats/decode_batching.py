@@ -308,8 +308,11 @@ class Storyboard:
         each = grid.merged(box)
         if each == 1:
             return EMPTY
-        band = slot_ranges(grid.drawn(each))
-        return self.say("decode_batching.merged", count=figure(self.run.measure("slots_drawn", which=band)))
+        count = figure(self.run.measure("slots_drawn", which=slot_ranges(grid.drawn(each))))
+        if not (left := grid.slots % each):
+            return self.say("decode_batching.merged", count=count)
+        rest = figure(self.run.measure("slots_drawn", which=slot_ranges(grid.drawn()[-left:])))
+        return self.say("decode_batching.merged_uneven", count=count, rest=rest)
 
     def _done(self, canvas: Canvas, above: Box, below: Box, now_ns: int, film_s: float) -> None:
         """After the end of the run that ends first: that it is through, and later by how much, where there is room."""

@@ -36,8 +36,10 @@ class SlotBands:
         self._drawn: tuple[Box, View, list[tuple[Box, Floats]]] | None = None
 
     def slots_each(self, box: Box) -> int:
-        """How many slots a band has; the last may have fewer."""
-        return -(-self._slots // min(max(round(box.h / _BAND), 1), _MOST_BANDS))
+        """How many slots a band has; the last has fewer where no number of bands that nearly fits divides the slots."""
+        fit = min(max(round(box.h / _BAND), 1), _MOST_BANDS)
+        even = (count for count in (fit, fit + 1, fit - 1) if 0 < count <= _MOST_BANDS and not self._slots % count)
+        return -(-self._slots // next(even, fit))
 
     def places(self, box: Box) -> list[Box]:
         """The place of each band, the first on top."""
