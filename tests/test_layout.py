@@ -165,6 +165,7 @@ def test_bands_have_the_same_slots_where_nearly_as_many_bands_divide_them(slots,
     assert SlotBands(slots, (), ()).slots_each(Box(0, 0, 900, high)) == each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape_name", SIZES)
 def test_it_is_said_how_many_slots_a_band_is(shape_name):
     show = Show(Settings(device="cuda"), SIZES[shape_name])
@@ -172,6 +173,22 @@ def test_it_is_said_how_many_slots_a_band_is(shape_name):
     said = []
     BeatFrames(beat, show, note=lambda phrase, text: said.append(text)).said_at(beat.clock.film_s - 0.5)
     assert said.count("a band is 8 slots") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape_name", SIZES)
+def test_bands_are_never_called_a_part_of_the_slots(shape_name):
+    """On the way from a few rows to all of them the bands are of all slots already."""
+    show, said = Show(Settings(device="cuda"), SIZES[shape_name]), []
+    (beat,) = storyboard("decode_batching", show)
+    frames = BeatFrames(beat, show, note=lambda phrase, text: said.append(text))
+    parts = {True: set(), False: set()}
+    for i in range(frames_of(beat, 12)):
+        said.clear()
+        frames.said_at(i / 12)
+        parts["decode" in said].update(text for text in said if text.endswith("of 64 slots"))
+    assert parts[False]
+    assert not parts[True]
 
 
 @pytest.mark.slow

@@ -273,7 +273,9 @@ class Storyboard:
     def _head(self, canvas: Canvas, box: Box, run: Run, now_ns: int, grid: SlotGrid, shown: float) -> None:
         """What stands above a run's slots, of which the first `shown` are in view."""
         say, y, key = self.say, box.y - OVER_PANEL, "static" if run is self.static else "continuous"
-        note = self._windowed(grid.drawn(shown)) if shown < grid.slots else self._merged(grid, box)
+        # Bands are of all slots, while the view is still on its way to them.
+        banded = grid.merged(box, shown) > 1
+        note = self._merged(grid, box) if banded or shown >= grid.slots else self._windowed(grid.drawn(shown))
         name = say(f"decode_batching.{key}") if self.static else self.show.case_name(self.case, run)
         wide = canvas.text(name, box.x, y, HEADING, case_colour(key), room=box.w * 0.4)
         idle = say("decode_batching.idle", count=figure(run.measure("idle_while_waiting", t_ns=now_ns), ",d"))
@@ -287,7 +289,7 @@ class Storyboard:
         if left + width(tokens.text, SMALL_STRONG) <= right:
             right -= canvas.text(tokens, right, y, SMALL_STRONG, TEXT, align=1)
             if self.stage.wide:
-                self._legend(canvas, Box(left, y, right - APART - left, 0.0), box, grid.merged(box, shown) > 1)
+                self._legend(canvas, Box(left, y, right - APART - left, 0.0), box, banded)
 
     def _legend(self, canvas: Canvas, room: Box, box: Box, banded: bool) -> None:
         """What the colours are that are no request's, on the line of the head, where there is room for all of it."""
