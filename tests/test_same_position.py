@@ -74,7 +74,7 @@ def test_the_rings_say_how_many_decode_and_of_which_steps_the_average_is():
     queries = {piece.source.query for phrase in phrases for piece in phrase.figures}
     assert {"decoding_in_step", "mean_decoding"} <= queries
     assert "batch" not in queries
-    assert sum("in the steps shown" in phrase.text for phrase in phrases) == len(beat.runs)
+    assert sum("per step shown" in phrase.text for phrase in phrases) == len(beat.runs)
 
 
 def test_the_spoke_of_a_prompt_that_is_read_is_not_one_of_those_that_are_counted():
