@@ -1,5 +1,6 @@
 """Block tables by group of layers: blocks that leave early, requests that hold blocks while they wait."""
 
+import by_hand
 import msgspec
 import pytest
 from tracereel.film.components.special_facts import special_rows
@@ -10,36 +11,21 @@ from tracereel.trace.check.invariants import check
 from tracereel.trace.format.events import (
     Admission,
     Arrival,
-    Clock,
-    DeviceInfo,
     Ending,
-    EngineInfo,
     GraphPadding,
     GroupGrant,
     GroupRelease,
-    Header,
     KvGroup,
     Loading,
-    ModelInfo,
     Step,
     Transfer,
-    WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.state.columns import Trace
 from tracereel.trace.state.timeline import Timeline
 
-HEADER = Header(
-    schema=1,
-    engine=EngineInfo(name="made by hand", version="1"),
-    policy="continuous",
-    slots=2,
-    model=ModelInfo(name="a hybrid", weights="random", dtype="fp32"),
-    device=DeviceInfo(kind="cpu", name="none"),
-    workload=WorkloadInfo(name="two requests"),
-    clock=Clock(monotonic_ns=0, wall_ns=0),
+HEADER = by_hand.header(
     kv_blocks=8,
-    kv_block_tokens=4,
     kv_groups=[KvGroup(kind="full", layers=1), KvGroup(kind="sliding_window", layers=5, window=4)],
 )
 

@@ -4,6 +4,7 @@ import dataclasses
 import random
 import re
 
+import by_hand
 import fakes
 import msgspec
 import pytest
@@ -16,33 +17,15 @@ from tracereel.trace.analysis.step_bounds import BOUNDS, bound_shares, step_boun
 from tracereel.trace.format.events import (
     Admission,
     Arrival,
-    Clock,
-    DeviceInfo,
-    EngineInfo,
-    Header,
     KvGroup,
     Loading,
-    ModelInfo,
     Step,
-    WorkloadInfo,
 )
 from tracereel.trace.format.recorder import Recorder
 from tracereel.trace.recordings.index import PACKAGE_RECORDINGS, traces_below
 from tracereel.trace.state.columns import Trace
 
-HEADER = Header(
-    schema=1,
-    engine=EngineInfo(name="made by hand", version="1"),
-    policy="continuous",
-    slots=3,
-    model=ModelInfo(name="none", weights="random", dtype="fp32"),
-    device=DeviceInfo(kind="cpu", name="none"),
-    workload=WorkloadInfo(name="three requests"),
-    clock=Clock(monotonic_ns=0, wall_ns=0),
-    token_budget=8,
-    kv_blocks=6,
-    kv_block_tokens=4,
-)
+HEADER = by_hand.header(slots=3, token_budget=8, kv_blocks=6)
 _QUICK = 400_000
 """Bytes of a recording whose lines are read in a moment."""
 FIRST_RUNS = [
